@@ -1,0 +1,55 @@
+// Bundles the two scripts that the OP and the RP serve to browsers into dist/served. Does nothing when they are newer
+// than everything they are made from.
+import { mkdirSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const outdir = join(root, 'dist/served')
+
+const bundles = [
+  // A module, since it finds its own <script> by import.meta.url.
+  { entry: 'src/browser/served.ts', file: 'session-monitor.js', format: 'esm' },
+  // Runs however the page includes it: module, classic or inline.
+  { entry: 'src/browser/served-op-iframe.ts', file: 'op-iframe.js', format: 'iife' },
+]
+
+const inputs = [fileURLToPath(import.meta.url), ...filesIn('src/browser'), ...filesIn('src/protocol')]
+const newestInput = Math.max(...inputs.map((file) => statSync(file).mtimeMs))
+const stale = bundles.filter(({ file }) => modifiedAt(join(outdir, file)) <= newestInput)
+
+if (stale.length > 0) {
+  mkdirSync(outdir, { recursive: true })
+  await Promise.all(stale.map(bundle))
+}
+
+async function bundle({ entry, file, format }) {
+  const { outputFiles } = await build({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    bundle: true,
+    minify: true,
+    write: false,
+    format,
+    target: 'es2022',
+    platform: 'browser',
+    charset: 'utf8',
+    legalComments: 'none',
+    logLevel: 'warning',
+  })
+  // A process that serves the file while we build sees the old one or the new one, never half of it.
+  const unfinished = join(outdir, `.${file}.${process.pid}`)
+  writeFileSync(unfinished, outputFiles[0].contents)
+  renameSync(unfinished, join(outdir, file))
+}
+
+function filesIn(folder) {
+  return readdirSync(join(root, folder), { recursive: true })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => join(root, folder, name))
+}
+
+function modifiedAt(file) {
+  return statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0
+}

@@ -1,0 +1,60 @@
+// `npm test`: type check, lint, import directions, unit and flow tests, the packed package, and every browser found.
+// The last line says how many passed and failed; on Debian as root what is missing is installed first.
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const inCi = process.env.CI === 'true'
+const scratch = mkdtempSync(join(tmpdir(), 'lockstep-test-'))
+const total = { passed: 0, failed: 0 }
+const skipped = []
+
+const run = (command, ...args) => spawnSync(command, args, { stdio: 'inherit' }).status === 0
+
+function check(name, command, ...args) {
+  console.log(`\n# ${name}`)
+  if (run(command, ...args)) total.passed += 1
+  else {
+    total.failed += 1
+    console.error(`${name}: failed`)
+  }
+}
+
+function suite(name, config) {
+  console.log(`\n# ${name}`)
+  const report = join(scratch, `${name}.json`.replaceAll(' ', '-'))
+  const ok = run('vitest', 'run', '--config', config, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`)
+  if (!existsSync(report)) {
+    total.failed += 1
+    return
+  }
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests } = JSON.parse(readFileSync(report, 'utf8'))
+  total.passed += numPassedTests
+  total.failed += numFailedTests
+  if (numPendingTests + numTodoTests > 0) skipped.push(`${numPendingTests + numTodoTests} tests of "${name}" are marked as skipped`)
+  if (!ok && numFailedTests === 0) total.failed += 1 // a file that did not load, or an error outside a test
+}
+
+function chromium() {
+  if (existsSync('/usr/bin/chromium')) return true
+  if (process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) return false
+  console.log('\n# installing Chromium from the distribution')
+  run('apt-get', 'update', '-qq')
+  return run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'chromium', 'fonts-liberation')
+}
+
+check('types', 'tsc', '-p', '.')
+check('format and lint', 'biome', 'check', '.')
+check('lint with types', 'oxlint', '--type-aware', '--deny-warnings')
+check('import directions', process.execPath, 'scripts/check-imports.mjs')
+check('package build', 'npm', 'run', '--silent', 'build')
+suite('unit and flows', 'vitest.config.ts')
+if (chromium()) suite('browsers', 'e2e/vitest.config.ts')
+else skipped.push('the browser tests: install Chromium (Debian: apt-get install chromium)')
+
+rmSync(scratch, { recursive: true })
+for (const what of skipped) console.log(`skipped: ${what}`)
+if (inCi && skipped.length > 0) total.failed += skipped.length // nothing may be skipped in CI
+console.log(`\n${total.passed} passed, ${total.failed} failed`)
+process.exit(total.failed > 0 ? 1 : 0)

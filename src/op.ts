@@ -1,0 +1,7 @@
+export type { BackchannelOptions } from './op/backchannel-options.ts'
+export type { OpLog, OpLogEvent } from './op/log.ts'
+export type { OpSessionInfo, OpSessions } from './op/op-sessions.ts'
+export type { LockstepOptions } from './op/options.ts'
+export { Provider } from './op/provider.ts'
+export { type OpSecrets, openSecrets } from './op/secrets.ts'
+export type * from './op/store/contract.ts'

@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto'
+import { type ClientMetadata, type Configuration, errors } from 'oidc-provider'
+
+/** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
+export interface CookieNames {
+  readonly session: string
+  readonly browserState: string
+  readonly lastLogout: string
+}
+
+/** What Lockstep adds to oidc-provider's configuration. */
+export interface ConfigurationParts {
+  readonly issuer: string
+  readonly adapter: NonNullable<Configuration['adapter']>
+  readonly loadExistingGrant: NonNullable<Configuration['loadExistingGrant']>
+  readonly fetch: NonNullable<Configuration['fetch']>
+  readonly checkSessionPath: string
+}
+
+/** Client metadata of Lockstep: the Logout Token may carry who and when (see `LogoutDetails`). Only the operator grants it. */
+export const LOGOUT_DETAILS = 'lockstep_logout_details'
+
+/** Path of the OP iframe below the issuer. */
+export const CHECK_SESSION_PATH = '/session/check'
+
+/**
+ * Completes an oidc-provider configuration with what session management and logout need.
+ *
+ * @throws TypeError naming the key, where the configuration contradicts Lockstep's.
+ */
+export function completeConfiguration(
+  given: Configuration,
+  parts: ConfigurationParts,
+): { configuration: Configuration; cookieNames: CookieNames } {
+  refuse(given.adapter !== undefined, 'adapter', "is replaced by Lockstep's store; remove it")
+  refuse(given.enableHttpPostMethods === false, 'enableHttpPostMethods', 'must be on: the Logout Endpoint takes POST')
+  const { sameSite, secure } = given.cookies?.long ?? {}
+  refuse(sameSite !== undefined && sameSite !== 'none', 'cookies.long.sameSite', 'must be "none": RPs ask from frames')
+  refuse(secure === false, 'cookies.long.secure', 'must not be false')
+  const keys = given.cookies?.keys
+  refuse(
+    keys === undefined || (Array.isArray(keys) && keys.length === 0),
+    'cookies.keys',
+    'is missing: the OP cookie must be signed; openSecrets(store, issuer) makes keys and keeps them',
+  )
+  const { rpInitiatedLogout, backchannelLogout } = given.features ?? {}
+  refuse(rpInitiatedLogout?.enabled === false, 'features.rpInitiatedLogout.enabled', 'must not be false')
+  refuse(backchannelLogout?.enabled === false, 'features.backchannelLogout.enabled', 'must not be false')
+
+  const cookieNames = namesFor(given, parts.issuer)
+  const configuration: Configuration = {
+    ...given,
+    adapter: parts.adapter,
+    loadExistingGrant: parts.loadExistingGrant,
+    fetch: parts.fetch,
+    enableHttpPostMethods: true,
+    cookies: {
+      ...given.cookies,
+      names: { ...given.cookies?.names, session: cookieNames.session },
+      long: { httpOnly: true, signed: true, ...given.cookies?.long, sameSite: 'none', secure: true },
+      short: { httpOnly: true, signed: true, sameSite: 'lax', secure: true, ...given.cookies?.short },
+    },
+    features: {
+      ...given.features,
+      rpInitiatedLogout: { ...rpInitiatedLogout, enabled: true },
+      backchannelLogout: { ...backchannelLogout, enabled: true },
+    },
+    discovery: { ...given.discovery, check_session_iframe: parts.issuer.replace(/\/$/, '') + parts.checkSessionPath },
+    extraClientMetadata: {
+      properties: [...(given.extraClientMetadata?.properties ?? []), LOGOUT_DETAILS],
+      validator: (ctx, key, value, metadata) => {
+        if (key === LOGOUT_DETAILS) checkLogoutDetails(ctx !== undefined, value, metadata)
+        else given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+      },
+    },
+  }
+  return { configuration, cookieNames }
+}
+
+function checkLogoutDetails(registersItself: boolean, value: unknown, metadata: ClientMetadata): void {
+  if (value === undefined) {
+    metadata[LOGOUT_DETAILS] = false
+  } else if (typeof value !== 'boolean') {
+    throw new errors.InvalidClientMetadata(`${LOGOUT_DETAILS} must be a boolean`)
+  } else if (value && registersItself) {
+    throw new errors.InvalidClientMetadata(`${LOGOUT_DETAILS} can only be granted by the operator: it names other apps`)
+  }
+}
+
+function namesFor(given: Configuration, issuer: string): CookieNames {
+  const suffix = createHash('sha256').update(issuer).digest('base64url').slice(0, 8)
+  const { domain, path = '/' } = given.cookies?.long ?? {}
+  const prefix = domain === undefined && path === '/' ? '__Host-' : '__Secure-'
+  return {
+    session: given.cookies?.names?.session ?? `${prefix}op_session.${suffix}`,
+    browserState: `__Host-op_state.${suffix}`,
+    lastLogout: `__Host-op_logout.${suffix}`,
+  }
+}
+
+function refuse(wrong: boolean, key: string, why: string): void {
+  if (wrong) throw new TypeError(`configuration.${key} ${why}`)
+}

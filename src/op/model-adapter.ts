@@ -1,0 +1,174 @@
+import { createHash } from 'node:crypto'
+import oidcProvider, { type Adapter, type AdapterPayload, errors } from 'oidc-provider'
+import { revokesOneByOne } from './provider-seam.ts'
+import type { LoggedInRp, OpIssuerStore, OpSession, StoredModel } from './store/contract.ts'
+
+/** How long OP sessions may live. */
+export interface SessionLifetime {
+  /** Seconds from the login to the end of the OP session, however busy it is. */
+  readonly absolute: number
+}
+
+/** Builds oidc-provider's storage adapter on the OP store: bearer values go in as SHA-256 and never come out again (T6). */
+export function modelAdapter(
+  store: OpIssuerStore,
+  now: () => number,
+  lifetime: SessionLifetime,
+): (kind: string) => Adapter {
+  return (kind) => (kind === 'Session' ? sessionAdapter(store, now, lifetime) : plainAdapter(store, kind))
+}
+
+/** What the store keeps instead of a bearer value. */
+export function handleOf(value: string): string {
+  return createHash('sha256').update(value).digest('base64url')
+}
+
+/* A session that was found by its uid has no cookie value to show, so it carries its stored handle behind this mark.
+   `find` never reads the mark: a handle stolen from a database dump opens nothing. */
+const MARK = '~'
+
+function sessionHandle(id: string): string {
+  return id.startsWith(MARK) ? id.slice(MARK.length) : handleOf(id)
+}
+
+function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: SessionLifetime): Adapter {
+  return {
+    ...unsupported,
+    async upsert(id, payload, expiresIn = 0) {
+      const { jti: _id, uid, accountId, authorizations = {}, exp: _exp, ...rest } = payload
+      if (!uid) throw new TypeError('oidc-provider saved a Session without uid')
+      const seconds = Math.floor(now() / 1000)
+      const outcome = await store.saveOpSession({
+        uid,
+        handle: sessionHandle(id),
+        ...(accountId === undefined ? {} : { accountId }),
+        payload: rest,
+        rps: Object.entries(authorizations).flatMap(toLoggedInRp),
+        expiresAt: Math.min(seconds + expiresIn, (payload.loginTs ?? seconds) + lifetime.absolute),
+        extend: !isBackgroundCheck(),
+      })
+      if (outcome === 'ended') {
+        throw new errors.LoginRequired('the OP session ended while this request was under way')
+      }
+    },
+    async find(id) {
+      const session = await store.getOpSession({ handle: handleOf(id) })
+      return session && toPayload(session, id)
+    },
+    async findByUid(uid) {
+      const session = await store.getOpSession({ uid })
+      return session && toPayload(session, MARK + session.handle)
+    },
+    // oidc-provider destroys an id only when it gives the session a new one; an end takes the road of end-session.ts
+    async destroy(id) {
+      await store.retireHandle(sessionHandle(id))
+    },
+  }
+}
+
+function toLoggedInRp([clientId, entry]: [
+  string,
+  NonNullable<AdapterPayload['authorizations']>[string],
+]): LoggedInRp[] {
+  if (!entry.sid) return []
+  const grant = entry.grantId === undefined ? {} : { grantId: entry.grantId }
+  return [{ clientId, sid: entry.sid, ...grant, persistsLogout: entry.persistsLogout === true }]
+}
+
+function toPayload(session: OpSession, jti: string): AdapterPayload {
+  const authorizations = session.rps.map(({ clientId, sid, grantId, persistsLogout }) => [
+    clientId,
+    { sid, ...(grantId === undefined ? {} : { grantId }), ...(persistsLogout ? { persistsLogout } : {}) },
+  ])
+  return {
+    ...session.payload,
+    jti,
+    uid: session.uid,
+    exp: session.expiresAt,
+    ...(session.accountId === undefined ? {} : { accountId: session.accountId }),
+    ...(authorizations.length > 0 ? { authorizations: Object.fromEntries(authorizations) } : {}),
+  }
+}
+
+/** prompt=none asks whether somebody is there; it must not keep the session alive by asking (T11). */
+function isBackgroundCheck(): boolean {
+  const prompt = oidcProvider.ctx?.oidc?.params?.prompt
+  return typeof prompt === 'string' && prompt.split(' ').includes('none')
+}
+
+function plainAdapter(store: OpIssuerStore, kind: string): Adapter {
+  return {
+    ...unsupported,
+    async upsert(id, payload) {
+      await store.putModel(toModel(kind, id, payload))
+    },
+    async find(id) {
+      const model = await store.getModel(kind, { handle: handleOf(id) })
+      return model && fromModel(model, id)
+    },
+    async findByUserCode(userCode) {
+      const model = await store.getModel(kind, { alias: handleOf(userCode) })
+      return model && fromModel(model, MARK + model.handle)
+    },
+    async consume(id) {
+      await store.consumeModel(kind, modelHandle(id))
+    },
+    async destroy(id) {
+      if (kind === 'Grant' && revokesOneByOne(currentRoute())) return
+      await store.deleteModel(kind, modelHandle(id))
+    },
+    async revokeByGrantId(grantId) {
+      if (revokesOneByOne(currentRoute())) return
+      await store.deleteModelsByGrant(kind, grantId)
+    },
+  }
+}
+
+const modelHandle: (id: string) => string = sessionHandle
+
+function currentRoute(): string | undefined {
+  return oidcProvider.ctx?.oidc?.route
+}
+
+/* An interaction carries its own id in `returnTo` and the OP cookie's value in `session.cookie`; neither may be stored. */
+const OWN_ID = ':own-id'
+
+function toModel(kind: string, id: string, payload: AdapterPayload): StoredModel {
+  const { jti: _id, exp, returnTo, session, ...rest } = payload
+  const { cookie: _cookie, ...visibleSession } = session ?? {}
+  return {
+    kind,
+    handle: modelHandle(id),
+    payload: {
+      ...rest,
+      ...(returnTo === undefined ? {} : { returnTo: returnTo.replaceAll(id, OWN_ID) }),
+      ...(session === undefined ? {} : { session: visibleSession }),
+    },
+    ...(exp === undefined ? {} : { expiresAt: exp }),
+    ...(kind === 'Grant' ? { grantId: id } : payload.grantId === undefined ? {} : { grantId: payload.grantId }),
+    ...(payload.userCode === undefined ? {} : { alias: handleOf(payload.userCode) }),
+  }
+}
+
+function fromModel(model: StoredModel, jti: string): AdapterPayload {
+  const { returnTo, ...payload } = model.payload
+  return {
+    ...payload,
+    jti,
+    ...(typeof returnTo === 'string' ? { returnTo: returnTo.replaceAll(OWN_ID, jti) } : {}),
+    ...(model.expiresAt === undefined ? {} : { exp: model.expiresAt }),
+  }
+}
+
+const refuse = async (): Promise<never> => {
+  throw new Error('oidc-provider called a storage method that this model does not have')
+}
+const unsupported: Adapter = {
+  upsert: refuse,
+  find: refuse,
+  findByUserCode: refuse,
+  findByUid: refuse,
+  consume: refuse,
+  destroy: refuse,
+  revokeByGrantId: refuse,
+}

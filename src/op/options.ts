@@ -1,0 +1,75 @@
+import type { Runtime } from '../runtime/runtime.ts'
+import { type BackchannelOptions, resolveBackchannelOptions } from './backchannel-options.ts'
+import type { OpLog } from './log.ts'
+import type { OpStore } from './store/contract.ts'
+
+/** What a Lockstep OP needs beside oidc-provider's own configuration. */
+export interface LockstepOptions {
+  /** Where OP sessions, tokens, keys and the outbox are kept. It replaces oidc-provider's `adapter`. */
+  store: OpStore
+  /** Which addresses RPs' URLs may lead to, beside public unicast ones. */
+  egress?: {
+    /** CIDRs (`10.0.0.0/8`) or host names (`intranet.example`) that are allowed as well. Default none. */
+    allow?: readonly string[]
+  }
+  /** How Logout Tokens are delivered. */
+  backchannel?: BackchannelOptions
+  /** Seconds from a login to the end of its OP session, however busy it is. Default 2,592,000 (30 days). */
+  sessionLifetime?: number
+  /** Receives one structured line per event that an operator should see. Default: one JSON line on standard error. */
+  log?: OpLog
+  /** Time, chance and network; replaced in tests and in the simulation. */
+  runtime?: Partial<Runtime>
+}
+
+/** The options with every default in its place. */
+export interface ResolvedLockstepOptions {
+  readonly store: OpStore
+  readonly allow: readonly string[]
+  readonly backchannel: Required<BackchannelOptions>
+  readonly sessionLifetime: number
+  readonly log: OpLog
+  readonly runtime: Partial<Runtime>
+}
+
+const KNOWN: ReadonlySet<string> = new Set([
+  'store',
+  'egress',
+  'backchannel',
+  'sessionLifetime',
+  'log',
+  'runtime',
+] satisfies (keyof LockstepOptions)[])
+
+/** Checks the options and fills in the defaults; a wrong one is a `TypeError` that names it. */
+export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockstepOptions {
+  const unknown = Object.keys(options ?? {}).find((name) => !KNOWN.has(name))
+  if (unknown !== undefined) throw new TypeError(`"${unknown}" is not an option of Lockstep's Provider`)
+  const {
+    store,
+    egress: { allow = [] } = {},
+    backchannel,
+    sessionLifetime = 2_592_000,
+    log = toStandardError,
+  } = options ?? {}
+  if (typeof store?.forIssuer !== 'function') {
+    throw new TypeError('store is missing: pass sqliteStore(file) from lockstep/op/sqlite, or a store of your own')
+  }
+  if (!Array.isArray(allow) || allow.some((entry) => typeof entry !== 'string')) {
+    throw new TypeError('egress.allow must be an array of CIDRs and host names')
+  }
+  if (!(sessionLifetime > 0)) throw new TypeError('sessionLifetime must be a positive number of seconds')
+  if (typeof log !== 'function') throw new TypeError('log must be a function')
+  return {
+    store,
+    allow,
+    backchannel: resolveBackchannelOptions(backchannel),
+    sessionLifetime,
+    log,
+    runtime: options.runtime ?? {},
+  }
+}
+
+const toStandardError: OpLog = (event) => {
+  process.stderr.write(`${JSON.stringify(event)}\n`)
+}

@@ -1,0 +1,108 @@
+import type { Context } from 'koa'
+import type { Client, KoaContextWithOIDC, Provider as OidcProvider, Session } from 'oidc-provider'
+import { LockstepError } from '../protocol/errors.ts'
+import { BACKCHANNEL_LOGOUT_EVENT, type LogoutDetails } from '../protocol/logout-token.ts'
+import type { ClaimedDelivery } from './store/contract.ts'
+
+/*
+ * Everything that leans on undocumented behaviour of oidc-provider stands in this file: each assumption is checked at
+ * start and held by a test in test/op/provider-seam.test.ts.
+ */
+
+declare module 'oidc-provider' {
+  interface Client {
+    /** Sends a Logout Token inside the user's request; replaced, since the outbox does that. */
+    backchannelLogout(sub: string, sid?: string): Promise<void>
+  }
+  interface IdToken {
+    /** `{ sub: null }` lets `sub` into a token that was granted no scope. */
+    mask: Record<string, null>
+  }
+  interface Session {
+    /** True once `destroy` ran: the session is then neither saved nor given a cookie. */
+    destroyed?: boolean
+  }
+}
+
+/** What Lockstep does where oidc-provider would do its own. */
+export interface SeamActions {
+  /** Ends the OP session for good: called where oidc-provider would only delete its row (a user switch). */
+  endSession(session: Session): Promise<void>
+}
+
+/** oidc-provider's own route that ends the old OP session when another account logs in (`resume.js`). */
+const USER_SWITCH_ROUTE = 'end_session_confirm'
+
+/** True while oidc-provider revokes grants one by one before it destroys a session; our transaction does it set-wise. */
+export function revokesOneByOne(route: string | undefined): boolean {
+  return route === USER_SWITCH_ROUTE
+}
+
+/** Puts Lockstep's road under oidc-provider's models. */
+export function attachSeam(provider: OidcProvider, actions: SeamActions): void {
+  assertSeam(provider)
+  const client: Client = provider.Client.prototype
+  // Every ID Token carries `sid`: an RP without logout URIs today may be told by other means tomorrow.
+  client.includeSid = () => true
+  // The transaction that ends the OP session plans the deliveries; nothing is sent inside the request.
+  client.backchannelLogout = async () => {}
+  const session: Session = provider.Session.prototype
+  session.destroy = async function destroy(this: Session) {
+    await actions.endSession(this)
+    this.destroyed = true
+    provider.emit('session.destroyed', this)
+  }
+}
+
+/** Fails at start, with a sentence, when this oidc-provider no longer has what the seam builds on. */
+export function assertSeam(provider: OidcProvider): void {
+  const assumptions: readonly (readonly [string, boolean])[] = [
+    ['Client.prototype.includeSid()', arity(provider.Client.prototype.includeSid) === 0],
+    ['Client.prototype.backchannelLogout(sub, sid)', arity(provider.Client.prototype.backchannelLogout) === 2],
+    ['Session.prototype.destroy()', arity(provider.Session.prototype.destroy) === 0],
+    ['Session.get(ctx)', arity(provider.Session.get) === 1],
+    ['IdToken.validate(jwt, client)', arity(provider.IdToken.validate) === 2],
+    ['registerResponseMode(name, handler)', arity(provider.registerResponseMode) === 2],
+  ]
+  const missing = assumptions.filter(([, holds]) => !holds).map(([name]) => name)
+  if (missing.length > 0) {
+    throw new LockstepError(
+      'provider_unsupported',
+      `This version of oidc-provider lacks ${missing.join(', ')}, which Lockstep builds on. ` +
+        'Install a version inside the range of the peer dependency "oidc-provider" in lockstep\'s package.json.',
+    )
+  }
+}
+
+function arity(method: unknown): number {
+  return typeof method === 'function' ? method.length : -1
+}
+
+/** Gives a request outside oidc-provider's routes the context its hooks (`findAccount`, `pairwiseIdentifier`) expect. */
+export function withOidcContext(provider: OidcProvider, ctx: Context): KoaContextWithOIDC {
+  // configurable, since the router defines `oidc` anew on the way through
+  Object.defineProperty(ctx, 'oidc', { value: new provider.OIDCContext(ctx), configurable: true })
+  return ctx as KoaContextWithOIDC
+}
+
+/**
+ * Mints a fresh Logout Token for one attempt: the client's own algorithm, encryption and (pairwise) `sub`, as oidc-provider
+ * has them for its ID Tokens; `toe` is the time of the logout and equal on every attempt (Back-Channel §2.4, RFC 8417).
+ */
+export async function mintLogoutToken(
+  provider: OidcProvider,
+  client: Client,
+  delivery: Pick<ClaimedDelivery, 'logout' | 'sid'>,
+  jti: string,
+  details: LogoutDetails | undefined,
+): Promise<string> {
+  const { logout, sid } = delivery
+  const token = new provider.IdToken({ sub: logout.accountId }, { client })
+  token.mask = { sub: null }
+  token.set('events', { [BACKCHANNEL_LOGOUT_EVENT]: {} })
+  token.set('jti', jti)
+  token.set('sid', sid)
+  token.set('toe', Math.floor(logout.endedAt / 1000))
+  if (details) token.set('lockstep_logout_details', details)
+  return token.issue({ use: 'logout' })
+}

@@ -1,0 +1,215 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Context, Next } from 'koa'
+import { type Configuration, type KoaContextWithOIDC, Provider as OidcProvider, type Session } from 'oidc-provider'
+import { base64url, computeSessionState } from '../protocol/session-state.ts'
+import { type Egress, egress } from '../runtime/egress.ts'
+import { type Runtime, world } from '../runtime/runtime.ts'
+import { rotateBrowserState, type SignedIn } from './browser-state.ts'
+import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
+import { type Ending, endSession } from './end-session.ts'
+import { modelAdapter } from './model-adapter.ts'
+import type { OpSessions } from './op-sessions.ts'
+import { type LockstepOptions, resolveLockstepOptions } from './options.ts'
+import { type Outbox, startOutbox } from './outbox.ts'
+import { attachSeam } from './provider-seam.ts'
+import { receiverOf } from './receiver.ts'
+import { loadSessionGrant, recordLogin } from './record-login.ts'
+import { sessionRoutes } from './session-routes.ts'
+import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
+
+/** What stays the same from the first start on. */
+interface Secrets {
+  readonly browserState: string
+  /** 256 bits. */
+  readonly sealing: Uint8Array
+}
+
+/**
+ * oidc-provider's `Provider` with session management and logout: `session_state`, the OP iframe, a Logout Endpoint to the
+ * letter, and Logout Tokens that are delivered whatever happens.
+ *
+ * Takes oidc-provider's two arguments and one more. Its `adapter` is replaced by the store.
+ *
+ * @example
+ * ```ts
+ * const store = sqliteStore('op.db')
+ * const { jwks, cookieKeys } = await openSecrets(store, issuer)
+ * const op = new Provider(issuer, { clients, jwks, cookies: { keys: cookieKeys } }, { store })
+ * app.use('/oidc', op.callback())
+ * ```
+ */
+export class Provider extends OidcProvider {
+  /** The live OP sessions: list them, end them. */
+  readonly opSessions: OpSessions
+  readonly #configuration: Configuration
+  readonly #store: OpIssuerStore
+  readonly #runtime: Runtime
+  readonly #egress: Egress
+  readonly #outbox: Outbox
+  readonly #cookieNames: CookieNames
+  #secrets: Promise<Secrets> | undefined
+
+  /**
+   * @throws TypeError naming the option or configuration key that is wrong.
+   * @throws LockstepError `provider_unsupported` when the installed oidc-provider is not one this version builds on.
+   */
+  constructor(issuer: string, configuration: Configuration, options: LockstepOptions) {
+    const resolved = resolveLockstepOptions(options)
+    const network = egress({ allow: resolved.allow })
+    const runtime: Runtime = { ...world, post: network.post, ...resolved.runtime }
+    const store = resolved.store.forIssuer(issuer, runtime)
+    const loadGrant = configuration.loadExistingGrant ?? loadSessionGrant
+    const { configuration: complete, cookieNames } = completeConfiguration(configuration, {
+      issuer,
+      adapter: modelAdapter(store, runtime.now, { absolute: resolved.sessionLifetime }),
+      fetch: network.fetch,
+      checkSessionPath: CHECK_SESSION_PATH,
+      loadExistingGrant: async (ctx) => {
+        const grant = await loadGrant(ctx)
+        return grant && recordLogin(store, ctx, grant, () => base64url(runtime.random(16)))
+      },
+    })
+    super(issuer, complete)
+
+    this.#configuration = complete
+    this.#store = store
+    this.#runtime = runtime
+    this.#egress = network
+    this.#cookieNames = cookieNames
+    attachSeam(this, {
+      endSession: async (session) => {
+        await this.#end(session.uid, { cause: 'user_switch' })
+      },
+    })
+    this.opSessions = this.#opSessions()
+    this.#outbox = startOutbox({
+      store,
+      runtime,
+      options: resolved.backchannel,
+      log: resolved.log,
+      ...receiverOf(this, runtime),
+    })
+    this.use((ctx, next) => this.#serve(ctx, next))
+  }
+
+  /** Resolves when the store has answered; requests wait for it by themselves. */
+  async ready(): Promise<void> {
+    await this.#loadSecrets()
+  }
+
+  /** Stops delivering: attempts under way finish or go back to the outbox within seconds. The store is the caller's. */
+  async close(): Promise<void> {
+    await this.#outbox.stop()
+    await this.#egress.close()
+  }
+
+  /** Adds `session_state` to what every response mode sends, successes and errors alike (Session §2). */
+  override registerResponseMode(...[name, handler]: Parameters<OidcProvider['registerResponseMode']>): void {
+    // runs inside super(): whatever it needs of this class is looked up at request time
+    super.registerResponseMode(name, async (ctx, redirectUri, payload) => {
+      const sessionState = await this.#sessionState(ctx, redirectUri)
+      const extended = sessionState === undefined ? payload : { ...payload, session_state: sessionState }
+      return handler.call(this, ctx, redirectUri, extended)
+    })
+  }
+
+  /** On a loopback http issuer (development) browsers take Secure cookies, but the cookie jar here would refuse to set them. */
+  override createContext<State, Custom>(req: IncomingMessage, res: ServerResponse): Context & State & Custom {
+    const ctx = super.createContext(req, res) as Context & State & Custom
+    if (this.issuer.startsWith('http:')) ctx.cookies.secure = true
+    return ctx
+  }
+
+  async #sessionState(ctx: KoaContextWithOIDC, redirectUri: string): Promise<string | undefined> {
+    const clientId = ctx.oidc.client?.clientId
+    const { origin } = new URL(redirectUri)
+    if (clientId === undefined || origin === 'null') return undefined
+    const value = await this.#rotateBrowserState(ctx, signedInOf(ctx.oidc.session))
+    const salt = base64url(this.#runtime.random(16))
+    return computeSessionState({ clientId, origin, browserState: value, salt }, sha256)
+  }
+
+  async #rotateBrowserState(ctx: Context, signedIn: SignedIn): Promise<string> {
+    const { browserState: secret } = await this.#loadSecrets()
+    const { random } = this.#runtime
+    return rotateBrowserState(ctx, signedIn, { cookieName: this.#cookieNames.browserState, secret, random })
+  }
+
+  async #serve(ctx: Context, next: Next): Promise<void> {
+    const { sealing } = await this.#loadSecrets()
+    const served = await sessionRoutes(ctx, {
+      provider: this,
+      store: this.#store,
+      runtime: this.#runtime,
+      sealingKey: sealing,
+      cookieNames: this.#cookieNames,
+      sessionCookie: this.#configuration.cookies?.long ?? {},
+      findAccount: this.#configuration.findAccount,
+      pairwiseIdentifier: this.#configuration.pairwiseIdentifier,
+      end: (uid, ending) => this.#end(uid, ending),
+      firstAttempts: (logoutId, ms) => this.#outbox.firstAttempts(logoutId, ms),
+      rotateBrowserState: (signedIn) => this.#rotateBrowserState(ctx, signedIn),
+    })
+    if (served) return
+    await next()
+    const session: Session | undefined = ctx.oidc?.session
+    if (session) await this.#rotateBrowserState(ctx, signedInOf(session))
+  }
+
+  async #end(uid: string, ending: Ending): Promise<EndedOpSession | undefined> {
+    return endSession(
+      {
+        store: this.#store,
+        findReceiver: (clientId) => this.Client.find(clientId),
+        wake: () => this.#outbox.wake(),
+      },
+      uid,
+      ending,
+    )
+  }
+
+  #opSessions(): OpSessions {
+    return {
+      list: async (by) => {
+        const sessions = await this.#store.listOpSessions(by)
+        return sessions.map(({ uid, createdAt, expiresAt, rps }) => ({
+          uid,
+          accountId: by.accountId,
+          createdAt,
+          expiresAt,
+          clients: rps.map(({ clientId, sid }) => ({ clientId, sid })),
+        }))
+      },
+      end: async (uid, { cause = 'admin', actor } = {}) => {
+        const ended = await this.#end(uid, actor === undefined ? { cause } : { cause, actor })
+        return ended?.logout.id
+      },
+    }
+  }
+
+  #loadSecrets(): Promise<Secrets> {
+    this.#secrets ??= this.#readSecrets().catch((error: unknown) => {
+      this.#secrets = undefined // the next request asks the store again
+      throw error
+    })
+    return this.#secrets
+  }
+
+  async #readSecrets(): Promise<Secrets> {
+    const fresh = async (): Promise<string> => base64url(this.#runtime.random(32))
+    const [browserState, sealing] = await Promise.all([
+      this.#store.secret('browser-state', fresh),
+      this.#store.secret('logout-request', fresh),
+    ])
+    return { browserState, sealing: Buffer.from(sealing, 'base64url') }
+  }
+}
+
+function signedInOf(session: Session | undefined): SignedIn {
+  if (!session?.accountId || session.destroyed) return undefined
+  return { uid: session.uid, accountId: session.accountId }
+}
+
+async function sha256(text: string): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text)))
+}

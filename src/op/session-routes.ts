@@ -1,0 +1,131 @@
+import type { Context } from 'koa'
+import type {
+  Configuration,
+  CookiesSetOptions,
+  KoaContextWithOIDC,
+  Provider as OidcProvider,
+  Session,
+} from 'oidc-provider'
+import type { Runtime } from '../runtime/runtime.ts'
+import type { SignedIn } from './browser-state.ts'
+import { checkOrigin, checkSessionIframe } from './check-session-iframe.ts'
+import { CHECK_SESSION_PATH, type CookieNames } from './configuration.ts'
+import { type Answer, fromKoa, type HttpRequest, toKoa } from './http.ts'
+import {
+  type LogoutEndpoint,
+  type LogoutEndpointParts,
+  type LogoutExchange,
+  logoutEndpoint,
+} from './logout-endpoint.ts'
+import { logoutErrorPage } from './logout-pages.ts'
+import { withOidcContext } from './provider-seam.ts'
+
+/** What the routes that Lockstep adds to an OP are built from, for one request. */
+export interface SessionRoutesParts
+  extends Pick<LogoutEndpointParts, 'store' | 'sealingKey' | 'end' | 'firstAttempts'> {
+  readonly provider: OidcProvider
+  readonly runtime: Pick<Runtime, 'now'>
+  readonly cookieNames: CookieNames
+  /** The attributes of the OP cookie, needed to clear it. */
+  readonly sessionCookie: CookiesSetOptions
+  readonly findAccount: Configuration['findAccount']
+  readonly pairwiseIdentifier: Configuration['pairwiseIdentifier']
+  readonly rotateBrowserState: (signedIn: SignedIn) => Promise<string>
+}
+
+/** Milliseconds for which a browser may see how its last logout went (T14). */
+const RECEIPT_LIFETIME = 600_000
+
+/** Methods and paths below `end_session_endpoint`, and what serves them; oidc-provider keeps `/confirm` for its user switch. */
+const LOGOUT_ROUTES: Readonly<Record<string, Readonly<Record<string, keyof LogoutEndpoint>>>> = {
+  '': { GET: 'endpoint', POST: 'endpoint' },
+  '/ask': { GET: 'ask', POST: 'answer' },
+  '/signed-out': { GET: 'signedOut' },
+}
+
+/** Serves the OP iframe and the Logout Endpoint; `false` when the request is for somebody else. */
+export async function sessionRoutes(ctx: Context, parts: SessionRoutesParts): Promise<boolean> {
+  if (ctx.path === CHECK_SESSION_PATH) {
+    toKoa(ctx, await opIframeRoute(fromKoa(ctx), parts))
+    return true
+  }
+  const endpoint = parts.provider.pathFor('end_session', { mountPath: '' })
+  const methods = ctx.path.startsWith(endpoint) ? LOGOUT_ROUTES[ctx.path.slice(endpoint.length)] : undefined
+  if (!methods) return false
+  const route = methods[ctx.method]
+  toKoa(ctx, route ? await logoutRoute(ctx, route, parts) : notAllowed(Object.keys(methods)))
+  return true
+}
+
+async function opIframeRoute(request: HttpRequest, { provider, cookieNames }: SessionRoutesParts): Promise<Answer> {
+  if (request.method === 'GET') {
+    const path = new URL(provider.issuer.replace(/\/$/, '') + CHECK_SESSION_PATH).pathname
+    return checkSessionIframe(request, { cookie: cookieNames.browserState, path })
+  }
+  return request.method === 'POST' ? checkOrigin(request, provider) : notAllowed(['GET', 'POST'])
+}
+
+async function logoutRoute(ctx: Context, route: keyof LogoutEndpoint, parts: SessionRoutesParts): Promise<Answer> {
+  const { provider } = parts
+  const oidc = withOidcContext(provider, ctx)
+  const endpoint = provider.pathFor('end_session')
+  const paths = { endpoint, ask: `${endpoint}/ask`, signedOut: `${endpoint}/signed-out` }
+  const accounts = accountsOf(oidc, parts)
+  try {
+    return await logoutEndpoint({ ...parts, ...accounts, paths })[route](await exchangeOf(ctx, parts))
+  } catch (error) {
+    provider.emit('server_error', oidc, error instanceof Error ? error : new Error(String(error)))
+    const what = 'Something failed on our side.'
+    return logoutErrorPage({ status: 500, what, code: 'server_error', logoutEndpoint: endpoint })
+  }
+}
+
+async function exchangeOf(ctx: Context, parts: SessionRoutesParts): Promise<LogoutExchange> {
+  const { provider, cookieNames } = parts
+  const session: Session = await provider.Session.get(ctx)
+  return {
+    request: fromKoa(ctx),
+    session,
+    lastLogout: ctx.cookies.get(cookieNames.lastLogout, { signed: false }),
+    async signedOut(logoutId) {
+      ctx.cookies.set(cookieNames.session, null, parts.sessionCookie)
+      await parts.rotateBrowserState(undefined)
+      if (logoutId === undefined) return
+      ctx.cookies.set(cookieNames.lastLogout, logoutId, {
+        httpOnly: true,
+        maxAge: RECEIPT_LIFETIME,
+        sameSite: 'strict',
+        secure: true,
+        signed: false,
+      })
+    },
+  }
+}
+
+function accountsOf(
+  ctx: KoaContextWithOIDC,
+  { findAccount, pairwiseIdentifier }: SessionRoutesParts,
+): Pick<LogoutEndpointParts, 'subFor' | 'accountName'> {
+  return {
+    async subFor(accountId, client) {
+      if (client.subjectType !== 'pairwise') return accountId
+      return pairwiseIdentifier?.(ctx, accountId, client)
+    },
+    async accountName(accountId) {
+      const account = await findAccount?.(ctx, accountId)
+      const claims = await account?.claims('userinfo', 'openid profile email', {}, [])
+      const name = [claims?.name, claims?.preferred_username, claims?.email].find(
+        (value) => typeof value === 'string' && value !== '',
+      )
+      return typeof name === 'string' ? name : accountId
+    },
+  }
+}
+
+function notAllowed(methods: readonly string[]): Answer {
+  return {
+    status: 405,
+    headers: { allow: methods.join(', '), 'cache-control': 'no-store' },
+    body: 'Method Not Allowed',
+  }
+}

@@ -1,0 +1,98 @@
+import type { OpIssuerStore, StoredModel } from './contract.ts'
+import type { SqliteContext } from './sqlite-context.ts'
+import type { SqliteTombstones } from './sqlite-tombstones.ts'
+
+interface ModelRow {
+  handle: string
+  payload: string
+  expires_at: number | null
+  grant_id: string | null
+  alias: string | null
+}
+
+type Models = Pick<
+  OpIssuerStore,
+  'secret' | 'putModel' | 'getModel' | 'consumeModel' | 'deleteModel' | 'deleteModelsByGrant'
+>
+
+/** oidc-provider's models and the issuer's secrets in SQLite. */
+export function sqliteModels(context: SqliteContext, tombstones: SqliteTombstones): Models {
+  const { db, issuer } = context
+  const columns = 'handle, payload, expires_at, grant_id, alias'
+  const alive = '(expires_at IS NULL OR expires_at > ?)'
+  const byHandle = db.prepare<[number, string, string, number], ModelRow>(
+    `SELECT ${columns} FROM model WHERE issuer = ? AND kind = ? AND handle = ? AND ${alive}`,
+  )
+  const byAlias = db.prepare<[number, string, string, number], ModelRow>(
+    `SELECT ${columns} FROM model WHERE issuer = ? AND kind = ? AND alias = ? AND ${alive} ORDER BY rowid DESC LIMIT 1`,
+  )
+  const put = db.prepare<[number, string, string, string, number | null, string | null, string | null]>(
+    `INSERT INTO model (issuer, kind, handle, payload, expires_at, grant_id, alias) VALUES (?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT (issuer, kind, handle) DO UPDATE SET
+       payload = excluded.payload, expires_at = excluded.expires_at, grant_id = excluded.grant_id, alias = excluded.alias`,
+  )
+  const consume = db.prepare<[number, number, string, string]>(
+    `UPDATE model SET payload = json_set(payload, '$.consumed', ?) WHERE issuer = ? AND kind = ? AND handle = ?`,
+  )
+  const remove = db.prepare<[number, string, string]>('DELETE FROM model WHERE issuer = ? AND kind = ? AND handle = ?')
+  const removeByGrant = db.prepare<[number, string, string]>(
+    'DELETE FROM model WHERE issuer = ? AND grant_id = ? AND kind = ?',
+  )
+  const readSecret = db.prepare<[number, string], { value: string }>(
+    'SELECT value FROM secret WHERE issuer = ? AND name = ?',
+  )
+  const keepFirstSecret = db.prepare<[number, string, string]>(
+    'INSERT INTO secret (issuer, name, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING',
+  )
+
+  return {
+    async secret(name, make) {
+      const kept = context.read(() => readSecret.get(issuer, name))
+      if (kept) return kept.value
+      const made = await make()
+      return context.write(() => {
+        keepFirstSecret.run(issuer, name, made)
+        return readSecret.get(issuer, name)?.value ?? made
+      })
+    },
+
+    async putModel({ kind, handle, payload, expiresAt, grantId, alias }) {
+      context.write(() => {
+        if (grantId !== undefined && tombstones.has('grant', grantId)) return
+        put.run(issuer, kind, handle, JSON.stringify(payload), expiresAt ?? null, grantId ?? null, alias ?? null)
+      })
+    },
+
+    async getModel(kind, by) {
+      const row = context.read(() =>
+        'handle' in by
+          ? byHandle.get(issuer, kind, by.handle, context.seconds())
+          : byAlias.get(issuer, kind, by.alias, context.seconds()),
+      )
+      return row && toModel(kind, row)
+    },
+
+    async consumeModel(kind, handle) {
+      context.write(() => consume.run(context.seconds(), issuer, kind, handle))
+    },
+
+    async deleteModel(kind, handle) {
+      context.write(() => remove.run(issuer, kind, handle))
+    },
+
+    async deleteModelsByGrant(kind, grantId) {
+      context.write(() => removeByGrant.run(issuer, grantId, kind))
+    },
+  }
+}
+
+function toModel(kind: string, row: ModelRow): StoredModel {
+  return {
+    kind,
+    handle: row.handle,
+    payload: JSON.parse(row.payload) as Record<string, unknown>,
+    ...(row.expires_at !== null && { expiresAt: row.expires_at }),
+    ...(row.grant_id !== null && { grantId: row.grant_id }),
+    ...(row.alias !== null && { alias: row.alias }),
+  }
+}

@@ -1,0 +1,204 @@
+import type { AttemptOutcome, ClaimedDelivery, Delivery, Logout, OpIssuerStore } from './contract.ts'
+import type { SqliteContext } from './sqlite-context.ts'
+
+interface LogoutRow {
+  logout_id: string
+  uid: string
+  account_id: string
+  cause: Logout['cause']
+  initiator: string | null
+  actor: string | null
+  ended_at: number
+}
+
+interface DeliveryRow extends LogoutRow {
+  seq: number
+  id: string
+  client_id: string
+  sid: string
+  state: Delivery['state']
+  attempts: number
+  created_at: number
+  due_at: number | null
+  final_at: number | null
+  fence: number
+  refusals: number
+  refused_since: number | null
+  last_outcome: string | null
+}
+
+interface SettledRow {
+  issuer: number
+  id: string
+  fence: number
+  state: Delivery['state']
+  counted: 0 | 1
+  dueAt: number | null
+  finalAt: number | null
+  refused: 0 | 1
+  now: number
+  outcome: string
+}
+
+type Outbox = Pick<OpIssuerStore, 'claimDue' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout'>
+
+/** The outbox in SQLite. */
+export function sqliteOutbox(context: SqliteContext): Outbox {
+  const { db, issuer } = context
+  const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.ended_at'
+  const deliveries = `SELECT d.*, ${logoutColumns} FROM delivery d JOIN logout l ON l.cursor = d.logout`
+
+  // Steps through the index from RP to RP: costs what the RPs are many, not what the rows are many, so that an RP which
+  // is owed a hundred thousand notices and takes none of them does not slow the claims for the others.
+  const heads = db.prepare<[number, number, number], { clientId: string; dueAt: number }>(
+    `WITH RECURSIVE owed (client_id) AS (
+       SELECT min(client_id) FROM delivery WHERE issuer = ? AND due_at IS NOT NULL
+       UNION ALL
+       SELECT (SELECT min(client_id) FROM delivery
+               WHERE issuer = ? AND due_at IS NOT NULL AND client_id > owed.client_id)
+       FROM owed WHERE owed.client_id IS NOT NULL
+     )
+     SELECT client_id AS clientId,
+       (SELECT min(due_at) FROM delivery d WHERE d.issuer = ? AND d.client_id = owed.client_id AND due_at IS NOT NULL) AS dueAt
+     FROM owed WHERE client_id IS NOT NULL`,
+  )
+  const dueOf = db.prepare<[number, string, number, number], DeliveryRow>(
+    `${deliveries} WHERE d.issuer = ? AND d.client_id = ? AND d.due_at <= ? ORDER BY d.due_at, d.seq LIMIT ?`,
+  )
+  const lease = db.prepare<[number, number]>(
+    `UPDATE delivery SET state = 'in-flight', fence = fence + 1, due_at = ? WHERE seq = ?`,
+  )
+  const settle = db.prepare<[SettledRow], { seq: number; attempts: number }>(
+    `UPDATE delivery SET
+       state = @state, due_at = @dueAt, final_at = @finalAt, last_outcome = @outcome,
+       attempts = attempts + @counted,
+       refusals = CASE WHEN @refused THEN refusals + 1 WHEN @counted THEN 0 ELSE refusals END,
+       refused_since = CASE WHEN @refused THEN coalesce(refused_since, @now) WHEN @counted THEN NULL ELSE refused_since END
+     WHERE issuer = @issuer AND id = @id AND fence = @fence AND state = 'in-flight'
+     RETURNING seq, attempts`,
+  )
+  const keepAttempt = db.prepare<[number, number, number, number, string]>(
+    'INSERT INTO attempt (delivery, number, started_at, finished_at, outcome) VALUES (?, ?, ?, ?, ?)',
+  )
+  const hasten = db.prepare<[{ issuer: number; client: string | null; now: number; step: number }]>(
+    `UPDATE delivery SET due_at = sooner.due_at
+     FROM (SELECT seq, @now + CAST((row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) - 1) * @step AS INTEGER) AS due_at
+           FROM delivery
+           WHERE issuer = @issuer AND due_at IS NOT NULL AND state = 'due' AND (@client IS NULL OR client_id = @client)
+          ) AS sooner
+     WHERE delivery.seq = sooner.seq AND sooner.due_at < delivery.due_at`,
+  )
+  const takeOver = db.prepare<[number, number]>(
+    `UPDATE delivery SET state = 'due', due_at = ? WHERE issuer = ? AND due_at IS NOT NULL AND state = 'in-flight'`,
+  )
+  const logoutById = db.prepare<[number, string], LogoutRow>(
+    `SELECT ${logoutColumns} FROM logout l WHERE l.issuer = ? AND l.id = ?`,
+  )
+  const byLogout = db.prepare<[number, string], DeliveryRow>(
+    `${deliveries} WHERE l.issuer = ? AND l.id = ? ORDER BY d.seq`,
+  )
+
+  return {
+    async claimDue({ limit, lease: duration, room = () => limit }) {
+      return context.write(() => {
+        const now = context.now()
+        const waiting = heads.all(issuer, issuer, issuer).filter(({ dueAt }) => dueAt <= now)
+        waiting.sort((a, b) => a.dueAt - b.dueAt)
+        const claimed: ClaimedDelivery[] = []
+        for (const { clientId } of waiting) {
+          if (claimed.length === limit) break
+          const take = Math.min(limit - claimed.length, room(clientId))
+          if (take <= 0) continue
+          for (const row of dueOf.all(issuer, clientId, now, take)) {
+            const until = now + duration
+            lease.run(until, row.seq)
+            claimed.push(toClaimed({ ...row, state: 'in-flight', fence: row.fence + 1, due_at: until }))
+          }
+        }
+        return claimed
+      })
+    },
+
+    async settle({ id, fence }, { startedAt, finishedAt, outcome }) {
+      return context.write(() => {
+        const due = outcome.state === 'due'
+        const counted = due && outcome.why === 'released' ? 0 : 1
+        const settled = settle.get({
+          issuer,
+          id,
+          fence,
+          state: outcome.state,
+          counted,
+          dueAt: due ? outcome.retryAt : null,
+          finalAt: due ? null : finishedAt,
+          refused: due && outcome.why === 'refusal' ? 1 : 0,
+          now: finishedAt,
+          outcome: JSON.stringify(outcome),
+        })
+        if (settled && counted) {
+          keepAttempt.run(settled.seq, settled.attempts, startedAt, finishedAt, JSON.stringify(outcome))
+        }
+        return settled !== undefined
+      })
+    },
+
+    async hasten(clientId, perSecond) {
+      const client = clientId === 'all' ? null : clientId
+      return context.write(() => hasten.run({ issuer, client, now: context.now(), step: 1000 / perSecond }).changes)
+    },
+
+    async nextDueAt(room = () => 1) {
+      const times = context
+        .read(() => heads.all(issuer, issuer, issuer))
+        .filter(({ clientId }) => room(clientId) > 0)
+        .map(({ dueAt }) => dueAt)
+      return times.length === 0 ? undefined : Math.min(...times)
+    },
+
+    async takeOver() {
+      return context.write(() => takeOver.run(context.now(), issuer).changes)
+    },
+
+    async getLogout(id) {
+      return context.read(() => {
+        const row = logoutById.get(issuer, id)
+        return row && { logout: toLogout(row), deliveries: byLogout.all(issuer, id).map(toDelivery) }
+      })
+    },
+  }
+}
+
+function toLogout(row: LogoutRow): Logout {
+  return {
+    id: row.logout_id,
+    uid: row.uid,
+    accountId: row.account_id,
+    cause: row.cause,
+    ...(row.initiator !== null && { initiator: row.initiator }),
+    ...(row.actor !== null && { actor: row.actor }),
+    endedAt: row.ended_at,
+  }
+}
+
+function toDelivery(row: DeliveryRow): Delivery {
+  return {
+    id: row.id,
+    logout: toLogout(row),
+    clientId: row.client_id,
+    sid: row.sid,
+    state: row.state,
+    attempts: row.attempts,
+    createdAt: row.created_at,
+    dueAt: row.due_at ?? row.final_at ?? row.created_at,
+    ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
+  }
+}
+
+function toClaimed(row: DeliveryRow): ClaimedDelivery {
+  return {
+    ...toDelivery(row),
+    fence: row.fence,
+    refusals: row.refusals,
+    ...(row.refused_since !== null && { refusedSince: row.refused_since }),
+  }
+}

@@ -1,0 +1,50 @@
+import { openSqlite } from '../../runtime/sqlite.ts'
+import type { OpStore } from './contract.ts'
+import { sqliteCleaning } from './sqlite-cleaning.ts'
+import { openContext } from './sqlite-context.ts'
+import { sqliteEnd } from './sqlite-end.ts'
+import { sqliteModels } from './sqlite-models.ts'
+import { sqliteOutbox } from './sqlite-outbox.ts'
+import { migrate } from './sqlite-schema.ts'
+import { sqliteSessions } from './sqlite-sessions.ts'
+import { sqliteTombstones } from './sqlite-tombstones.ts'
+
+/**
+ * Opens the embedded OP store: one SQLite file for one OP process.
+ *
+ * The file is created or brought up to date at once, so that a path that cannot be written fails where it is named. What
+ * a method has answered survives a crash of the process and a loss of power.
+ *
+ * @param file A path on a local disk, or `:memory:` in tests.
+ * @throws LockstepError `store_not_durable` when the file cannot be made durable.
+ *
+ * @example
+ * ```ts
+ * const op = new Provider(issuer, configuration, { store: sqliteStore('op.db') })
+ * ```
+ */
+export function sqliteStore(file: string): OpStore {
+  const db = openSqlite(file)
+  try {
+    migrate(db)
+  } catch (error) {
+    db.close()
+    throw error
+  }
+  return {
+    forIssuer(issuer, runtime) {
+      const context = openContext(db, issuer, runtime, sqliteCleaning())
+      const tombstones = sqliteTombstones(context)
+      const { row, rps, ...opSessions } = sqliteSessions(context, tombstones)
+      return {
+        ...sqliteModels(context, tombstones),
+        ...opSessions,
+        ...sqliteEnd(context, tombstones, { row, rps }),
+        ...sqliteOutbox(context),
+      }
+    },
+    async close() {
+      db.close()
+    },
+  }
+}

@@ -1,0 +1,30 @@
+import Database from 'better-sqlite3'
+import { LockstepError } from '../protocol/errors.ts'
+
+/** A better-sqlite3 database. */
+export type Sqlite = Database.Database
+
+/**
+ * Opens a SQLite file so that what was committed survives power loss, and reads the settings back.
+ *
+ * @param file A path, or `:memory:` in tests.
+ * @throws LockstepError `store_not_durable` when the file cannot be made durable.
+ */
+export function openSqlite(file: string): Sqlite {
+  const db = new Database(file)
+  db.pragma('journal_mode = WAL')
+  db.pragma('synchronous = FULL') // better-sqlite3 is compiled with NORMAL, which may lose the last commits
+  db.pragma('foreign_keys = ON')
+  db.pragma('busy_timeout = 5000')
+  const durable = db.pragma('synchronous', { simple: true }) === 2
+  const journal = db.pragma('journal_mode', { simple: true })
+  if (!durable || (file !== ':memory:' && journal !== 'wal')) {
+    db.close()
+    throw new LockstepError(
+      'store_not_durable',
+      `SQLite file ${file} runs with journal_mode=${String(journal)}; Lockstep needs WAL with synchronous=FULL. ` +
+        'Put it on a local disk that supports shared memory.',
+    )
+  }
+  return db
+}

@@ -1,0 +1,17 @@
+import { defineConfig, type ViteUserConfig } from 'vitest/config'
+
+const conditions = ['@lockstep/source']
+
+const config: ViteUserConfig = defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
+  test: {
+    include: ['test/**/*.test.ts', 'apps/**/*.test.ts', 'conformance/**/*.test.ts'],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 20_000,
+    hookTimeout: 30_000,
+  },
+})
+
+export default config
