@@ -12,10 +12,13 @@ const mayUse = {
   testing: ['testing', 'op', 'rp', 'browser', 'runtime', 'protocol'],
 }
 const outsiders = ['apps', 'e2e', 'bench', 'conformance', 'examples']
-const importOf = /^\s*(?:import|export)\b[^'"]*?from\s*['"]([^'"]+)['"]|^\s*import\s*['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/gm
+const importOf =
+  /^\s*(?:import|export)\b[^'"]*?from\s*['"]([^'"]+)['"]|^\s*import\s*['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/gm
 
 const found = []
-for (const file of globSync('{src,apps,e2e,bench,conformance,examples}/**/*.{ts,mts,mjs,js}', { exclude: ['**/node_modules/**', '**/dist/**'] })) {
+for (const file of globSync('{src,apps,e2e,bench,conformance,examples}/**/*.{ts,mts,mjs,js}', {
+  exclude: ['**/node_modules/**', '**/dist/**'],
+})) {
   const [top, side = ''] = file.split('/')
   for (const match of readFileSync(file, 'utf8').matchAll(importOf)) {
     const name = match[1] ?? match[2] ?? match[3] ?? ''
@@ -27,7 +30,8 @@ for (const file of globSync('{src,apps,e2e,bench,conformance,examples}/**/*.{ts,
     const isEntry = !file.slice('src/'.length).includes('/')
     if (isEntry) continue
     if (side === 'protocol' && name.startsWith('node:')) found.push(`${file}: imports ${name}; protocol runs anywhere`)
-    if (side === 'browser' && !name.startsWith('.')) found.push(`${file}: imports ${name}; the browser side has no dependencies`)
+    if (side === 'browser' && !name.startsWith('.'))
+      found.push(`${file}: imports ${name}; the browser side has no dependencies`)
     if (!target.startsWith('src/')) continue
     const targetSide = target.split('/')[1]
     if (!mayUse[side]?.includes(targetSide)) found.push(`${file}: ${side} imports ${targetSide} (${name})`)

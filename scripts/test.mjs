@@ -24,7 +24,15 @@ function check(name, command, ...args) {
 function suite(name, config) {
   console.log(`\n# ${name}`)
   const report = join(scratch, `${name}.json`.replaceAll(' ', '-'))
-  const ok = run('vitest', 'run', '--config', config, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`)
+  const ok = run(
+    'vitest',
+    'run',
+    '--config',
+    config,
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+  )
   if (!existsSync(report)) {
     total.failed += 1
     return
@@ -32,7 +40,8 @@ function suite(name, config) {
   const { numPassedTests, numFailedTests, numPendingTests, numTodoTests } = JSON.parse(readFileSync(report, 'utf8'))
   total.passed += numPassedTests
   total.failed += numFailedTests
-  if (numPendingTests + numTodoTests > 0) skipped.push(`${numPendingTests + numTodoTests} tests of "${name}" are marked as skipped`)
+  if (numPendingTests + numTodoTests > 0)
+    skipped.push(`${numPendingTests + numTodoTests} tests of "${name}" are marked as skipped`)
   if (!ok && numFailedTests === 0) total.failed += 1 // a file that did not load, or an error outside a test
 }
 
@@ -48,6 +57,7 @@ check('types', 'tsc', '-p', '.')
 check('format and lint', 'biome', 'check', '.')
 check('lint with types', 'oxlint', '--type-aware', '--deny-warnings')
 check('import directions', process.execPath, 'scripts/check-imports.mjs')
+check('docs', process.execPath, 'scripts/check-docs.mjs')
 check('package build', 'npm', 'run', '--silent', 'build')
 suite('unit and flows', 'vitest.config.ts')
 if (chromium()) suite('browsers', 'e2e/vitest.config.ts')

@@ -145,9 +145,15 @@ function toModel(kind: string, id: string, payload: AdapterPayload): StoredModel
       ...(session === undefined ? {} : { session: visibleSession }),
     },
     ...(exp === undefined ? {} : { expiresAt: exp }),
-    ...(kind === 'Grant' ? { grantId: id } : payload.grantId === undefined ? {} : { grantId: payload.grantId }),
+    ...grantOf(kind, id, payload),
     ...(payload.userCode === undefined ? {} : { alias: handleOf(payload.userCode) }),
   }
+}
+
+/** The grant a model falls with. An interaction only mentions one: in a user switch it outlives the old user's grant. */
+function grantOf(kind: string, id: string, { grantId }: AdapterPayload): Pick<StoredModel, 'grantId'> {
+  if (kind === 'Grant') return { grantId: id }
+  return grantId === undefined || kind === 'Interaction' ? {} : { grantId }
 }
 
 function fromModel(model: StoredModel, jti: string): AdapterPayload {

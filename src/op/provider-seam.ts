@@ -1,5 +1,5 @@
 import type { Context } from 'koa'
-import type { Client, KoaContextWithOIDC, Provider as OidcProvider, Session } from 'oidc-provider'
+import { type Client, type KoaContextWithOIDC, Provider as OidcProvider, type Session } from 'oidc-provider'
 import { LockstepError } from '../protocol/errors.ts'
 import { BACKCHANNEL_LOGOUT_EVENT, type LogoutDetails } from '../protocol/logout-token.ts'
 import type { ClaimedDelivery } from './store/contract.ts'
@@ -62,7 +62,7 @@ export function assertSeam(provider: OidcProvider): void {
     ['Session.prototype.destroy()', arity(provider.Session.prototype.destroy) === 0],
     ['Session.get(ctx)', arity(provider.Session.get) === 1],
     ['IdToken.validate(jwt, client)', arity(provider.IdToken.validate) === 2],
-    ['registerResponseMode(name, handler)', arity(provider.registerResponseMode) === 2],
+    ['registerResponseMode(name, handler)', arity(OidcProvider.prototype.registerResponseMode) === 2],
   ]
   const missing = assumptions.filter(([, holds]) => !holds).map(([name]) => name)
   if (missing.length > 0) {

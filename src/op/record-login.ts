@@ -1,4 +1,5 @@
-import type { Grant, KoaContextWithOIDC } from 'oidc-provider'
+import { errors, type Grant, type KoaContextWithOIDC } from 'oidc-provider'
+import { LockstepError } from '../protocol/errors.ts'
 import type { OpIssuerStore } from './store/contract.ts'
 
 type LoadGrant = (ctx: KoaContextWithOIDC) => Promise<Grant | undefined> | Grant | undefined
@@ -26,19 +27,33 @@ export async function recordLogin(
 
   const freshConsent = result?.consent?.grantId === grant.jti && session.grantIdFor(clientId) !== undefined
   const claim = { clientId, sid: known ?? newSid(), grantId: grant.jti }
-  const winner = await store.claimLogin(session.uid, claim, freshConsent)
+  const winner = await claimLogin(store, session.uid, claim, freshConsent)
   session.sidFor(clientId, winner.sid)
   if (winner.grantId === grant.jti) return grant
 
   const winning = await provider.Grant.find(winner.grantId)
   if (!winning) {
-    await store.claimLogin(session.uid, { ...claim, sid: winner.sid }, true)
+    await claimLogin(store, session.uid, { ...claim, sid: winner.sid }, true)
     return grant
   }
   mergeGrant(winning, grant)
   await winning.save()
   await grant.destroy()
   return winning
+}
+
+async function claimLogin(
+  store: OpIssuerStore,
+  ...claim: Parameters<OpIssuerStore['claimLogin']>
+): ReturnType<OpIssuerStore['claimLogin']> {
+  try {
+    return await store.claimLogin(...claim)
+  } catch (error) {
+    if (error instanceof LockstepError && error.code === 'op_session_ended') {
+      throw new errors.LoginRequired('the OP session ended while this request was under way')
+    }
+    throw error
+  }
 }
 
 function mergeGrant(into: Grant, from: Grant): void {

@@ -37,24 +37,30 @@ export interface SessionRoutesParts
 const RECEIPT_LIFETIME = 600_000
 
 /** Methods and paths below `end_session_endpoint`, and what serves them; oidc-provider keeps `/confirm` for its user switch. */
-const LOGOUT_ROUTES: Readonly<Record<string, Readonly<Record<string, keyof LogoutEndpoint>>>> = {
-  '': { GET: 'endpoint', POST: 'endpoint' },
-  '/ask': { GET: 'ask', POST: 'answer' },
-  '/signed-out': { GET: 'signedOut' },
-}
+const LOGOUT_ROUTES: ReadonlyMap<string, Readonly<Record<string, keyof LogoutEndpoint>>> = new Map([
+  ['', { GET: 'endpoint', POST: 'endpoint' }],
+  ['/ask', { GET: 'ask', POST: 'answer' }],
+  ['/signed-out', { GET: 'signedOut' }],
+])
 
 /** Serves the OP iframe and the Logout Endpoint; `false` when the request is for somebody else. */
 export async function sessionRoutes(ctx: Context, parts: SessionRoutesParts): Promise<boolean> {
-  if (ctx.path === CHECK_SESSION_PATH) {
+  const path = normalized(ctx.path)
+  if (path === CHECK_SESSION_PATH) {
     toKoa(ctx, await opIframeRoute(fromKoa(ctx), parts))
     return true
   }
-  const endpoint = parts.provider.pathFor('end_session', { mountPath: '' })
-  const methods = ctx.path.startsWith(endpoint) ? LOGOUT_ROUTES[ctx.path.slice(endpoint.length)] : undefined
+  const endpoint = normalized(parts.provider.pathFor('end_session', { mountPath: '' }))
+  const methods = path.startsWith(endpoint) ? LOGOUT_ROUTES.get(path.slice(endpoint.length)) : undefined
   if (!methods) return false
   const route = methods[ctx.method]
   toKoa(ctx, route ? await logoutRoute(ctx, route, parts) : notAllowed(Object.keys(methods)))
   return true
+}
+
+/** As oidc-provider's router sees a path: what slipped past us here would reach its own Logout Endpoint there. */
+function normalized(path: string): string {
+  return path.toLowerCase().replace(/(.)\/$/, '$1')
 }
 
 async function opIframeRoute(request: HttpRequest, { provider, cookieNames }: SessionRoutesParts): Promise<Answer> {

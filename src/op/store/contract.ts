@@ -194,6 +194,11 @@ export interface OpIssuerStore {
     room?: (clientId: string) => number
   }): Promise<readonly ClaimedDelivery[]>
   /**
+   * Leases the delivery of an RP that comes due first, although it is not due yet: to find out whether an RP that was down
+   * is back. `undefined` when the RP is owed nothing, or all of it is in flight.
+   */
+  claimEarly(clientId: string, lease: number): Promise<ClaimedDelivery | undefined>
+  /**
    * Writes an attempt and its outcome, if the fence still holds; `false` when another worker has the row now. A delivery
    * that is given back unattempted (`released`) is not counted as attempted.
    */

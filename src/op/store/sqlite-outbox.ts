@@ -40,7 +40,10 @@ interface SettledRow {
   outcome: string
 }
 
-type Outbox = Pick<OpIssuerStore, 'claimDue' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout'>
+type Outbox = Pick<
+  OpIssuerStore,
+  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout'
+>
 
 /** The outbox in SQLite. */
 export function sqliteOutbox(context: SqliteContext): Outbox {
@@ -64,6 +67,10 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
   )
   const dueOf = db.prepare<[number, string, number, number], DeliveryRow>(
     `${deliveries} WHERE d.issuer = ? AND d.client_id = ? AND d.due_at <= ? ORDER BY d.due_at, d.seq LIMIT ?`,
+  )
+  const firstOf = db.prepare<[number, string, number], DeliveryRow>(
+    `${deliveries} WHERE d.issuer = ? AND d.client_id = ? AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= ?)
+     ORDER BY d.due_at, d.seq LIMIT 1`,
   )
   const lease = db.prepare<[number, number]>(
     `UPDATE delivery SET state = 'in-flight', fence = fence + 1, due_at = ? WHERE seq = ?`,
@@ -98,6 +105,11 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     `${deliveries} WHERE l.issuer = ? AND l.id = ? ORDER BY d.seq`,
   )
 
+  const leaseUntil = (until: number, row: DeliveryRow): ClaimedDelivery => {
+    lease.run(until, row.seq)
+    return toClaimed({ ...row, state: 'in-flight', fence: row.fence + 1, due_at: until })
+  }
+
   return {
     async claimDue({ limit, lease: duration, room = () => limit }) {
       return context.write(() => {
@@ -109,13 +121,16 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
           if (claimed.length === limit) break
           const take = Math.min(limit - claimed.length, room(clientId))
           if (take <= 0) continue
-          for (const row of dueOf.all(issuer, clientId, now, take)) {
-            const until = now + duration
-            lease.run(until, row.seq)
-            claimed.push(toClaimed({ ...row, state: 'in-flight', fence: row.fence + 1, due_at: until }))
-          }
+          for (const row of dueOf.all(issuer, clientId, now, take)) claimed.push(leaseUntil(now + duration, row))
         }
         return claimed
+      })
+    },
+
+    async claimEarly(clientId, duration) {
+      return context.write(() => {
+        const row = firstOf.get(issuer, clientId, context.now())
+        return row && leaseUntil(context.now() + duration, row)
       })
     },
 

@@ -1,0 +1,118 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import express, { type ErrorRequestHandler, type Express, type RequestHandler, type Response } from 'express'
+import { createRelyingParty } from 'lockstep/rp'
+import { auth, requireLogin } from 'lockstep/rp/express'
+import { sqliteStore } from 'lockstep/rp/sqlite'
+import type { DemoOptions } from './arguments.ts'
+import { hostCheck } from './host-check.ts'
+import type { Log } from './log.ts'
+import type { Page } from './pages/layout.ts'
+import { appPage, problemPage, signedOutPage, welcomePage } from './pages/pages.ts'
+
+const PREFIX = '/auth'
+
+/** An app that runs on an RP of Lockstep's. */
+export interface DemoAppInstance {
+  readonly appUrl: string
+  readonly express: Express
+  close(): Promise<void>
+}
+
+/** Builds one demo app: login and logout are the library's, the rest is four pages. */
+export function buildDemoApp({ app, port, issuer, dataFolder }: DemoOptions, log: Log): DemoAppInstance {
+  const appUrl = `http://${app.id}.localhost:${port}`
+  mkdirSync(dataFolder, { recursive: true, mode: 0o700 })
+  const store = sqliteStore(join(dataFolder, `${app.id}.db`))
+  const rp = createRelyingParty({
+    issuer,
+    clientId: app.id,
+    clientSecret: `demo-secret-of-${app.id}`, // worthless anywhere else: the demo's OP starts on loopback only (T22)
+    appUrl,
+    prefix: PREFIX,
+    store,
+    mapSession: (claims) => ({ name: claims.name ?? claims.sub }),
+    log: ({ event, ...fields }) => log('warn', event, fields),
+  })
+
+  const server = express()
+  server.disable('x-powered-by')
+  server.use(hostCheck({ appUrl, backchannelPath: `${PREFIX}/backchannel-logout` }))
+  server.use(auth(rp))
+  server.use('/assets', express.static(fileURLToPath(new URL('./assets', import.meta.url)), { maxAge: 300_000 }))
+  server.use(pageHeaders(issuer))
+  server.get('/', (req, res, next) => {
+    if (req.rpSession) next()
+    else send(res, 200, welcomePage(app, { issuer, prefix: PREFIX, end: req.rpSessionEnd }))
+  })
+  server.get('/', requireLogin(rp), (req, res) => {
+    send(res, 200, appPage(app, { name: req.rpSession.data.name, prefix: PREFIX }))
+  })
+  server.get('/signed-out', (req, res) => {
+    if (req.rpSession) res.redirect(303, '/')
+    else send(res, 200, signedOutPage(app, { prefix: PREFIX, onlyHere: req.query.only !== undefined }))
+  })
+  server.use((_req, res) => {
+    const view = {
+      title: 'There is nothing here',
+      happened: 'This address does not lead to a page.',
+      todo: 'Nothing was lost.',
+    }
+    send(res, 404, problemPage(app, { ...view, link: { href: '/', text: `Back to ${app.name}` } }))
+  })
+  server.use(failure(app, log))
+
+  return {
+    appUrl,
+    express: server,
+    async close() {
+      await rp.close()
+      await store.close()
+    },
+  }
+}
+
+/** Only what this app itself serves, and the OP's iframe. */
+function pageHeaders(issuer: string): RequestHandler {
+  const policy = [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    `frame-src 'self' ${new URL(issuer).origin}`,
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+  ].join('; ')
+  return (_req, res, next) => {
+    res.set({
+      'content-security-policy': policy,
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'same-origin',
+      'cache-control': 'no-store',
+    })
+    next()
+  }
+}
+
+function failure(app: DemoOptions['app'], log: Log): ErrorRequestHandler {
+  return (error: unknown, _req, res, next) => {
+    log('error', 'page_failed', { message: error instanceof Error ? error.message : String(error) })
+    if (res.headersSent) {
+      next(error)
+      return
+    }
+    const view = { title: 'Something failed on our side', happened: 'This page could not be made; nothing was lost.' }
+    send(
+      res,
+      500,
+      problemPage(app, { ...view, todo: 'Try again in a moment.', link: { href: '/', text: 'Try again' } }),
+    )
+  }
+}
+
+function send(res: Response, status: number, page: Page): void {
+  res.status(status).type('html').send(String(page))
+}

@@ -1,0 +1,34 @@
+import { configFromArguments, USAGE } from './arguments.ts'
+import { ConfigError } from './config-error.ts'
+import { log } from './log.ts'
+import { startServer } from './serve.ts'
+
+/** The OP as a program: exit code 2 with one line when it cannot start as it is told, 0 after SIGINT or SIGTERM. */
+async function main(args: readonly string[]): Promise<void> {
+  const config = configFromArguments(args)
+  if (config === 'help') {
+    console.log(USAGE)
+    return
+  }
+  const server = await startServer(config, log)
+  let stopping = false
+  const stop = async (): Promise<void> => {
+    if (stopping) return
+    stopping = true
+    log('info', 'stopping')
+    await server.close()
+    process.exit(0)
+  }
+  process.on('SIGINT', stop)
+  process.on('SIGTERM', stop)
+  process.on('disconnect', stop) // the launcher is gone: its children must not keep the ports
+  log('info', 'listening', { url: config.issuer, host: config.listen.host, port: config.listen.port, pid: process.pid })
+}
+
+try {
+  await main(process.argv.slice(2))
+} catch (error) {
+  if (!(error instanceof ConfigError)) throw error
+  process.stderr.write(`${error.message}\n`)
+  process.exitCode = 2
+}

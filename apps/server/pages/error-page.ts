@@ -1,0 +1,23 @@
+import { html } from 'hono/html'
+import type { Page } from './layout.ts'
+
+/** An error in words: what happened, whether anything was lost, one thing to do, and a code to quote. */
+export interface ErrorView {
+  readonly title: string
+  readonly happened: string
+  readonly lost: string
+  readonly todo: string
+  /** Where the one thing to do is, when it is a link. */
+  readonly link?: { readonly href: string; readonly text: string }
+  readonly code: string
+}
+
+export function errorPage({ title, happened, lost, todo, link, code }: ErrorView): Page {
+  return html`<h1>${title}</h1>
+<section class="card">
+<p>${happened} ${lost}</p>
+<p>${todo}</p>
+${link ? html`<a class="button" href="${link.href}">${link.text}</a>` : ''}
+<p class="quiet">If you ask for help, quote <code>${code}</code>.</p>
+</section>`
+}

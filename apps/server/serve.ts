@@ -1,0 +1,136 @@
+import { mkdirSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import { dirname } from 'node:path'
+import { type OpLogEvent, type OpSecrets, openSecrets, Provider } from 'lockstep/op'
+import { sqliteStore } from 'lockstep/op/sqlite'
+import { type Accounts, accountsOf } from './accounts.ts'
+import { checkClients } from './check-clients.ts'
+import type { ServerConfig } from './config.ts'
+import { ConfigError } from './config-error.ts'
+import { type Log, placeOf } from './log.ts'
+import { requireLoopback } from './loopback.ts'
+import type { Site } from './pages.ts'
+import { providerConfiguration } from './provider-configuration.ts'
+import { answerNotFound, answerTooLarge, errorRenderer } from './provider-errors.ts'
+import { requestListener } from './request-listener.ts'
+
+/** An OP that runs. */
+export interface RunningServer {
+  readonly op: Provider
+  /** Stops listening and delivering; what is under way may finish for a few seconds. */
+  close(): Promise<void>
+}
+
+/** Milliseconds that open connections have left when the server stops. */
+const GRACE = 3000
+
+/**
+ * Starts an OP from its configuration.
+ *
+ * @throws ConfigError when the configuration cannot be run, or its port is taken.
+ */
+export async function startServer(config: ServerConfig, log: Log): Promise<RunningServer> {
+  requireLoopback(config)
+  const store = openStore(config)
+  try {
+    const secrets = await openSecrets(store, config.issuer)
+    const site: Site = {
+      issuer: config.issuer,
+      base: new URL(config.issuer).pathname.replace(/\/$/, ''),
+      demo: config.demo,
+    }
+    const accounts = accountsOf(config.accounts)
+    const op = buildProvider(config, { store, secrets, accounts, site, log })
+    try {
+      await checkClients(op, config)
+      await op.ready()
+      const listener = requestListener({ op, config, site, accounts, csrfKey: secrets.cookieKeys[0] ?? '', log })
+      const server = await listen(createServer(listener), config)
+      return { op, close: () => stop(server, op, store) }
+    } catch (error) {
+      await op.close()
+      throw error
+    }
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+function openStore(config: ServerConfig): ReturnType<typeof sqliteStore> {
+  const { sqlite } = config.store
+  try {
+    if (sqlite !== ':memory:') mkdirSync(dirname(sqlite), { recursive: true, mode: 0o700 })
+    return sqliteStore(sqlite)
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause)
+    throw new ConfigError(
+      `${config.source}: "store.sqlite" cannot be opened at ${sqlite}: ${why}. Write the path of a file this program may write.`,
+      { cause },
+    )
+  }
+}
+
+interface ProviderParts {
+  readonly store: ReturnType<typeof sqliteStore>
+  readonly secrets: OpSecrets
+  readonly accounts: Accounts
+  readonly site: Site
+  readonly log: Log
+}
+
+function buildProvider(config: ServerConfig, { store, secrets, accounts, site, log }: ProviderParts): Provider {
+  const clients = config.clients.map((client) => ({ ...client }))
+  const renderError = errorRenderer(site, log)
+  try {
+    const op = new Provider(
+      config.issuer,
+      providerConfiguration({ clients, accounts, secrets, base: site.base, renderError }),
+      {
+        store,
+        egress: { allow: config.egress.allow },
+        log: ({ event, ...fields }) => log(levelOf(event), event, fields),
+      },
+    )
+    op.proxy = config.issuer.startsWith('https:')
+    op.on('server_error', (_ctx, error: Error) =>
+      log('error', 'server_error', { message: error.message, at: placeOf(error) }),
+    )
+    answerTooLarge(op)
+    answerNotFound(op, site)
+    return op
+  } catch (cause) {
+    if (cause instanceof TypeError) throw new ConfigError(`${config.source}: ${cause.message}`, { cause })
+    throw cause
+  }
+}
+
+function levelOf(event: OpLogEvent['event']): 'info' | 'warn' | 'error' {
+  if (event === 'delivery_delivered' || event === 'rp_back') return 'info'
+  return event === 'delivery_failing' || event === 'rp_down' ? 'warn' : 'error'
+}
+
+function listen(server: Server, { source, listen: { host, port } }: ServerConfig): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const why: Readonly<Record<string, string>> = {
+        EADDRINUSE: `Port ${port} on ${host} is in use. Stop what listens there, or choose another port with --port.`,
+        EACCES: `Port ${port} on ${host} may not be used by this user. Choose one above 1023 with --port.`,
+        EADDRNOTAVAIL: `${source}: "listen.host" is ${host}, which is no address of this machine. Write one that is.`,
+        ENOTFOUND: `${source}: "listen.host" is ${host}, which is no address of this machine. Write one that is.`,
+      }
+      const message = why[cause.code ?? '']
+      reject(message === undefined ? cause : new ConfigError(message, { cause }))
+    })
+    server.listen(port, host, () => resolve(server))
+  })
+}
+
+async function stop(server: Server, op: Provider, store: { close(): Promise<void> }): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  server.closeIdleConnections()
+  const cut = setTimeout(() => server.closeAllConnections(), GRACE)
+  await Promise.all([op.close(), closed])
+  clearTimeout(cut)
+  await store.close()
+}

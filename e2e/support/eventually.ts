@@ -1,0 +1,10 @@
+import { setTimeout as wait } from 'node:timers/promises'
+
+/** Asks again and again until there is an answer, for at most half a minute. */
+export async function eventually<T>(ask: () => T | undefined | Promise<T | undefined>, what: string): Promise<T> {
+  for (const until = Date.now() + 30_000; Date.now() < until; await wait(20)) {
+    const answer = await ask()
+    if (answer !== undefined) return answer
+  }
+  throw new Error(`Waited in vain for ${what}`)
+}

@@ -1,0 +1,34 @@
+/** Options of {@link startSessionMonitor}. URLs may be relative to the page. */
+export interface SessionMonitorOptions {
+  /** Where the app's backend says how the RP session is. Default `/auth/session`. */
+  readonly session?: string
+  /** Where it says so by server-sent events, whenever it changes. Default `/auth/session/events`. */
+  readonly events?: string
+  /** The page that asks the OP with prompt=none, in a hidden iframe. Default `/auth/silent-check`. */
+  readonly silentCheck?: string
+  /** Seconds between two questions to `session`, beside the events. Default 300: it only catches what they missed. */
+  readonly checkInterval?: number
+}
+
+/** The options with their defaults, URLs made absolute. */
+export type ResolvedSessionMonitorOptions = Required<SessionMonitorOptions>
+
+/** Checks the options and fills in the defaults. */
+export function resolveSessionMonitorOptions(
+  {
+    session = '/auth/session',
+    events = '/auth/session/events',
+    silentCheck = '/auth/silent-check',
+    checkInterval = 300,
+  }: SessionMonitorOptions,
+  baseUrl: string,
+): ResolvedSessionMonitorOptions {
+  if (!(checkInterval > 0)) throw new TypeError('checkInterval must be positive seconds')
+  const absolute = (url: string) => new URL(url, baseUrl).href
+  return {
+    session: absolute(session),
+    events: absolute(events),
+    silentCheck: absolute(silentCheck),
+    checkInterval,
+  }
+}

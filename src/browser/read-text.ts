@@ -1,0 +1,39 @@
+import type { BrowserWorld } from './world.ts'
+
+/**
+ * Yields the body of a GET piece by piece until it ends, breaks, is silent for `patience` milliseconds, or the signal
+ * aborts. What cannot be read is left out, so a reader sees nothing or too little; no error says more than that.
+ */
+export async function* readText(
+  world: BrowserWorld,
+  url: string,
+  patience: number,
+  signal: AbortSignal,
+): AsyncGenerator<string, void> {
+  const over = new AbortController()
+  let callOff = () => {}
+  const wait = () => {
+    callOff()
+    callOff = world.after(patience, () => over.abort())
+  }
+  try {
+    wait()
+    const { body } = await world.fetch(url, {
+      cache: 'no-store',
+      redirect: 'error', // a proxy that wants a login says nothing about the RP session
+      signal: AbortSignal.any([signal, over.signal]),
+    })
+    const reader = body?.pipeThrough(new TextDecoderStream()).getReader()
+    for (;;) {
+      const { value } = (await reader?.read()) ?? {}
+      if (value === undefined || signal.aborted) return
+      wait()
+      yield value
+    }
+  } catch {
+    // offline, refused, timed out or stopped: all of them are silence
+  } finally {
+    callOff()
+    over.abort()
+  }
+}

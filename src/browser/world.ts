@@ -1,0 +1,68 @@
+/**
+ * The tab's one door to the world: time, chance, the network and the page. The files beside this one use nothing else,
+ * so that tests run them under a fake clock and a fake page.
+ */
+export interface BrowserWorld {
+  /** Epoch milliseconds. */
+  now(): number
+  /** From 0 to 1. */
+  random(): number
+  /** Runs `task` once, `ms` milliseconds later; returns how to call it off. */
+  after(ms: number, task: () => void): () => void
+  fetch(url: string, init: RequestInit): Promise<Response>
+  /** What relative URLs are relative to. */
+  readonly baseUrl: string
+  readonly window: EventTarget
+  readonly document: EventTarget & { readonly visibilityState: DocumentVisibilityState }
+  /** Puts a hidden iframe into the page. */
+  openFrame(url: string): Frame
+  /** What lets the tabs of one browser act as one; absent where the browser lacks a part of it. */
+  readonly tabs: BrowserTabs | undefined
+}
+
+/** A hidden iframe. */
+export interface Frame extends EventTarget {
+  readonly contentWindow: { postMessage(message: string, targetOrigin: string): void } | null
+  remove(): void
+}
+
+/** Web Locks and BroadcastChannel. */
+export interface BrowserTabs {
+  readonly locks: Pick<LockManager, 'request'>
+  openChannel(name: string): Channel
+}
+
+/** A BroadcastChannel. */
+export interface Channel extends EventTarget {
+  postMessage(message: unknown): void
+  close(): void
+}
+
+/** The world of this page. */
+export function browserWorld(): BrowserWorld {
+  return {
+    now: () => Date.now(),
+    random: () => Math.random(),
+    after(ms, task) {
+      const timer = setTimeout(task, ms)
+      return () => clearTimeout(timer)
+    },
+    fetch: (url, init) => fetch(url, init),
+    baseUrl: document.baseURI,
+    window,
+    document,
+    openFrame,
+    tabs:
+      // Only where the page is a secure context; BroadcastChannel is older and everywhere.
+      'locks' in navigator ? { locks: navigator.locks, openChannel: (name) => new BroadcastChannel(name) } : undefined,
+  }
+}
+
+function openFrame(url: string): Frame {
+  const frame = document.createElement('iframe')
+  frame.id = `lockstep:${url}` // Session §3.2 wants the OP iframe to have one
+  frame.hidden = true
+  frame.src = url
+  document.body.append(frame)
+  return frame
+}

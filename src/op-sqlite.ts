@@ -1,0 +1,1 @@
+export { sqliteStore } from './op/store/sqlite.ts'

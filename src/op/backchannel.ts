@@ -1,0 +1,92 @@
+import { whyPostFailed } from '../runtime/post-failure.ts'
+import type { Runtime } from '../runtime/runtime.ts'
+import type { BackchannelOptions } from './backchannel-options.ts'
+import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './judge-answer.ts'
+import type { AttemptOutcome, ClaimedDelivery } from './store/contract.ts'
+
+/** Where an RP listens for Logout Tokens. */
+export interface BackchannelReceiver {
+  readonly url: string
+}
+
+/** What an attempt works with. */
+export interface DeliveryParts {
+  readonly runtime: Runtime
+  readonly options: Required<BackchannelOptions>
+  /** The RP as it is registered now; `undefined` when it is gone or has no `backchannel_logout_uri` any more. */
+  findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
+  /** Signs a Logout Token of this delivery for one attempt: each has its own `jti`, `iat` and `exp`. */
+  mint(delivery: ClaimedDelivery): Promise<string>
+}
+
+/** How an attempt ended, with the error behind it where there was one. */
+export interface Attempt {
+  readonly outcome: AttemptOutcome
+  /** Epoch milliseconds until which the RP asked to be left alone. */
+  readonly notBefore?: number
+  readonly cause?: unknown
+}
+
+/**
+ * Makes one attempt at telling one RP that a session ended: mints a Logout Token, sends it, judges the answer.
+ *
+ * The token is fresh for each attempt, since it lives two minutes and an RP that checks for replay refuses a `jti` it has
+ * seen. A reused connection that turns out to be closed gets one second try at once.
+ *
+ * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#BCRequest | Back-Channel Logout 1.0 §2.5}
+ *
+ * @param signal Gives the delivery back unfinished; it may have reached the RP all the same.
+ */
+export async function deliverLogoutToken(
+  delivery: ClaimedDelivery,
+  { runtime, options, findReceiver, mint }: DeliveryParts,
+  signal: AbortSignal,
+): Promise<Attempt> {
+  const context = (): AttemptContext => contextOf(delivery, runtime, options)
+  for (let isSecondTry = false; ; isSecondTry = true) {
+    let url: string
+    let token: string
+    try {
+      const receiver = await findReceiver(delivery.clientId)
+      if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
+      url = receiver.url
+      token = await mint(delivery)
+    } catch (cause) {
+      return { outcome: judgeFailure('internal', context()), cause }
+    }
+
+    try {
+      const answer = await runtime.post({
+        url,
+        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' },
+        body: new URLSearchParams({ logout_token: token }).toString(),
+        timeout: options.timeout * 1000,
+        signal,
+      })
+      const wait = waitAskedFor(answer, runtime.now())
+      return { outcome: judgeAnswer(answer, context()), ...(wait !== undefined && { notBefore: runtime.now() + wait }) }
+    } catch (cause) {
+      if (signal.aborted) return { outcome: { state: 'due', retryAt: runtime.now(), why: 'released' } }
+      const why = whyPostFailed(cause)
+      if (why === 'stale' && !isSecondTry) continue
+      return { outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
+    }
+  }
+}
+
+function contextOf(
+  { createdAt, attempts, refusals, refusedSince }: ClaimedDelivery,
+  runtime: Runtime,
+  { horizon }: Required<BackchannelOptions>,
+): AttemptContext {
+  const [high = 0, low = 0] = runtime.random(2)
+  return {
+    now: runtime.now(),
+    createdAt,
+    attempts,
+    refusals,
+    ...(refusedSince !== undefined && { refusedSince }),
+    horizon: horizon * 1000,
+    chance: (high * 256 + low) / 65_536,
+  }
+}

@@ -1,0 +1,38 @@
+import type { AttemptOutcome } from './store/contract.ts'
+
+/** Which delivery a log line is about: names that mean nothing outside the OP, never a `sub`, a `sid` or a token. */
+interface AboutDelivery {
+  readonly deliveryId: string
+  readonly logoutId: string
+  readonly clientId: string
+  /** Attempts finished, this one included. */
+  readonly attempts: number
+}
+
+/** What an operator should see, one line each. */
+export type OpLogEvent =
+  /** An RP has been told. */
+  | (AboutDelivery & { readonly event: 'delivery_delivered' } & Omit<
+        Extract<AttemptOutcome, { state: 'delivered' }>,
+        'state'
+      >)
+  /** The first attempt failed; the next is at `retryAt` (epoch milliseconds). */
+  | (AboutDelivery & { readonly event: 'delivery_failing' } & Omit<Extract<AttemptOutcome, { state: 'due' }>, 'state'>)
+  /** An RP refused its Logout Tokens for good. */
+  | (AboutDelivery & { readonly event: 'delivery_refused' } & Omit<
+        Extract<AttemptOutcome, { state: 'refused' }>,
+        'state'
+      >)
+  /** An RP was never told: it was down for longer than the horizon, or it is not registered (for this) any more. */
+  | (AboutDelivery & { readonly event: 'delivery_dead' } & Omit<Extract<AttemptOutcome, { state: 'dead' }>, 'state'>)
+  /** The egress policy refuses an RP's URL; said once per client. */
+  | { readonly event: 'egress_refused'; readonly clientId: string; readonly message: string }
+  /** An RP does not answer; it is asked now and then whether it is back. */
+  | { readonly event: 'rp_down'; readonly clientId: string }
+  /** An RP answers again; what it is owed follows. */
+  | { readonly event: 'rp_back'; readonly clientId: string }
+  /** Something of our own failed; it is tried again. */
+  | { readonly event: 'op_failed'; readonly task: string; readonly clientId?: string; readonly message: string }
+
+/** Receives what an operator should see. */
+export type OpLog = (event: OpLogEvent) => void

@@ -1,0 +1,210 @@
+import type { Runtime } from '../runtime/runtime.ts'
+import { alarm, pause } from './alarm.ts'
+import { type Attempt, type BackchannelReceiver, deliverLogoutToken } from './backchannel.ts'
+import type { BackchannelOptions } from './backchannel-options.ts'
+import { createBreakers, type Trouble } from './breaker.ts'
+import type { OpLog } from './log.ts'
+import { attemptReporter, messageOf } from './report-attempt.ts'
+import type { AttemptOutcome, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
+
+/** What the outbox's worker works with. */
+export interface OutboxParts {
+  readonly store: OpIssuerStore
+  readonly runtime: Runtime
+  readonly options: Required<BackchannelOptions>
+  readonly log: OpLog
+  /** The RP as it is registered now; `undefined` when it is gone or has no `backchannel_logout_uri` any more. */
+  findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
+  /** Signs a fresh Logout Token for one attempt. */
+  mint(delivery: ClaimedDelivery): Promise<string>
+}
+
+/** The worker that tells RPs. */
+export interface Outbox {
+  /** Looks for due deliveries now: call it after a commit that planned some. */
+  wake(): void
+  /** Resolves when each RP of a logout has been tried once (those known to be down aside), or after `ms` milliseconds. */
+  firstAttempts(logoutId: string, ms: number): Promise<void>
+  /** Takes no more deliveries, waits a bounded time for attempts under way, and gives the rest back. */
+  stop(): Promise<void>
+}
+
+/** Milliseconds after which the store is asked again although nothing was to be due: clocks jump. */
+const longestSleep = 60_000
+/** Milliseconds until the store is asked again after it failed. */
+const afterFailure = 1_000
+
+/**
+ * Starts delivering what the outbox owes.
+ *
+ * One loop leases due deliveries and starts an attempt for each, as many as there is room for; each attempt settles under
+ * its own fence. What a crash left in flight is taken over, and all that is owed comes due at once, ramped: an OP that was
+ * away may owe users who are still waiting. A delivery whose outcome cannot be written stays leased and is attempted again
+ * when its lease runs out: at least once, never lost.
+ */
+export function startOutbox(parts: OutboxParts): Outbox {
+  const { store, runtime, options, log } = parts
+  const breakers = createBreakers()
+  const report = attemptReporter(log)
+  const inFlight = new Set<Promise<void>>()
+  const perRp = new Map<string, number>()
+  const attempted = new Set<(deliveryId: string) => void>()
+  const bell = alarm(runtime)
+  const giveUp = new AbortController()
+  // two tries of `timeout` at most, and time to sign, to settle and to be late
+  const lease = 2 * options.timeout * 1000 + 20_000
+  let stopping = false
+
+  const room = (clientId: string): number =>
+    breakers.isOpen(clientId) ? 0 : options.concurrencyPerRp - (perRp.get(clientId) ?? 0)
+
+  async function work(): Promise<void> {
+    let started = false
+    while (!stopping) {
+      try {
+        if (!started) await startUp()
+        started = true
+        await probe()
+        await claim()
+        await bell.sleepUntil(Math.min(await nextTurn(), runtime.now() + longestSleep))
+      } catch (error) {
+        log({ event: 'op_failed', task: 'outbox', message: messageOf(error) })
+        await bell.sleepUntil(runtime.now() + afterFailure)
+      }
+    }
+  }
+
+  async function startUp(): Promise<void> {
+    await store.takeOver()
+    await store.hasten('all', options.rampPerSecond)
+  }
+
+  /** Tries the RPs that are down with one delivery each. */
+  async function probe(): Promise<void> {
+    for (const clientId of breakers.takeProbes(runtime.now())) {
+      const delivery = await store.claimEarly(clientId, lease)
+      if (delivery) start(delivery)
+      else if (!perRp.has(clientId)) breakers.forget(clientId)
+    }
+  }
+
+  async function claim(): Promise<void> {
+    const limit = options.concurrency - inFlight.size
+    if (limit <= 0 || stopping) return
+    for (const delivery of await store.claimDue({ limit, lease, room })) start(delivery)
+  }
+
+  /** When there may be something to do; an attempt that ends rings the bell by itself. */
+  async function nextTurn(): Promise<number> {
+    const due = inFlight.size < options.concurrency ? await store.nextDueAt(room) : undefined
+    return Math.min(due ?? Number.POSITIVE_INFINITY, breakers.nextProbeAt() ?? Number.POSITIVE_INFINITY)
+  }
+
+  function start(delivery: ClaimedDelivery): void {
+    const { id, clientId } = delivery
+    perRp.set(clientId, (perRp.get(clientId) ?? 0) + 1)
+    const done = attempt(delivery).finally(() => {
+      inFlight.delete(done)
+      const left = (perRp.get(clientId) ?? 1) - 1
+      if (left > 0) perRp.set(clientId, left)
+      else perRp.delete(clientId)
+      for (const tell of attempted) tell(id)
+      bell.ring()
+    })
+    inFlight.add(done)
+  }
+
+  async function attempt(delivery: ClaimedDelivery): Promise<void> {
+    const { clientId } = delivery
+    const startedAt = runtime.now()
+    const made = await deliverLogoutToken(delivery, parts, giveUp.signal)
+    const isBack = learn(delivery, made)
+    await guard('settle', clientId, async () => {
+      const settled = await store.settle(delivery, { startedAt, finishedAt: runtime.now(), outcome: made.outcome })
+      if (settled) report(delivery, made)
+    })
+    if (isBack) await guard('hasten', clientId, () => store.hasten(clientId, options.rampPerSecond))
+  }
+
+  /** A store that fails must not stop the loop: the lease runs out, and the delivery comes again. */
+  async function guard(task: string, clientId: string, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      log({ event: 'op_failed', task, clientId, message: messageOf(error) })
+    }
+  }
+
+  /** Learns from an attempt about the RP as a whole; true when the RP turns out to be back. */
+  function learn({ id: deliveryId, clientId }: ClaimedDelivery, { outcome, notBefore }: Attempt): boolean {
+    const health = healthOf(outcome)
+    if (health === 'unknown') return false
+    if (health === 'well') {
+      const isBack = breakers.answered(clientId)
+      if (isBack) log({ event: 'rp_back', clientId })
+      return isBack
+    }
+    const failure = { deliveryId, trouble: health, ...(notBefore !== undefined && { notBefore }) }
+    if (breakers.failed(clientId, failure, runtime.now())) log({ event: 'rp_down', clientId })
+    return false
+  }
+
+  const working = work()
+  return {
+    wake: () => bell.ring(),
+
+    async firstAttempts(logoutId, ms) {
+      const until = new AbortController()
+      const seen = new Set<string>()
+      let waiting: Set<string> | undefined
+      const tell = (deliveryId: string): void => {
+        seen.add(deliveryId)
+        waiting?.delete(deliveryId)
+        if (waiting?.size === 0) until.abort()
+      }
+      attempted.add(tell)
+      try {
+        const found = await store.getLogout(logoutId)
+        const first = found?.deliveries.filter(
+          ({ id, attempts, clientId }) => attempts === 0 && !seen.has(id) && !breakers.isOpen(clientId),
+        )
+        waiting = new Set(first?.map(({ id }) => id))
+        if (waiting.size > 0) await pause(runtime, ms, until.signal)
+      } finally {
+        attempted.delete(tell)
+      }
+    },
+
+    async stop() {
+      stopping = true
+      bell.ring()
+      await working
+      const all = Promise.all(inFlight)
+      const early = new AbortController()
+      await Promise.race([all.finally(() => early.abort()), pause(runtime, options.stopTimeout * 1000, early.signal)])
+      giveUp.abort()
+      await all
+    },
+  }
+}
+
+/** Statuses by which an RP, or the gateway before it, says that it cannot take any request now. */
+const overloaded: ReadonlySet<number | undefined> = new Set([429, 502, 503, 504])
+
+/** What an outcome says about the RP: a refusal is an answer; what never reached the RP says nothing. */
+function healthOf(outcome: AttemptOutcome): Trouble | 'well' | 'unknown' {
+  if (outcome.state === 'delivered' || outcome.state === 'refused') return 'well'
+  if (outcome.state === 'dead') return outcome.why === 'horizon' ? 'silent' : 'unknown'
+  switch (outcome.why) {
+    case 'refusal':
+      return 'well'
+    case 'network':
+      return 'silent'
+    case 'timeout':
+      return 'overloaded'
+    case 'status':
+      return overloaded.has(outcome.status) ? 'overloaded' : 'error'
+    default:
+      return 'unknown'
+  }
+}

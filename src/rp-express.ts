@@ -1,0 +1,1 @@
+export { auth, type LoginGuard, requireLogin, type SignedIn } from './rp/adapters/express.ts'

@@ -1,0 +1,20 @@
+export type { RpAnswer, RpRequest } from './rp/http.ts'
+export { BodyTooLarge } from './rp/http.ts'
+export type { RpLog, RpLogEvent } from './rp/log.ts'
+export type { LoginClaims, RelyingPartyOptions } from './rp/options.ts'
+export { createRelyingParty, type RelyingParty } from './rp/relying-party.ts'
+export type { CurrentRpSession, RpSession } from './rp/rp-session.ts'
+export type {
+  EndByResult,
+  FoundRpSession,
+  LogoutNotice,
+  LogoutTarget,
+  OwedRevocation,
+  RpIdentity,
+  RpSessionPatch,
+  RpSessionStore,
+  RpStore,
+  Sealed,
+  StoredRefreshToken,
+  StoredRpSession,
+} from './rp/store/contract.ts'

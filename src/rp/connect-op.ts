@@ -1,0 +1,76 @@
+import { createRemoteJWKSet, type JWTVerifyGetKey } from 'jose'
+import * as oidc from 'openid-client'
+import { LockstepError } from '../protocol/errors.ts'
+import { messageOf } from './log.ts'
+import type { ResolvedRpOptions } from './options.ts'
+
+/** The OP as this RP knows it: found at first use, and asked again at the next use when it could not be reached. */
+export interface OpConnection {
+  /** @throws LockstepError `op_unreachable` naming the URL; logged once until the OP is back. */
+  configuration(): Promise<oidc.Configuration>
+  /** What is known already; never asks the OP, never throws. */
+  known(): oidc.Configuration | undefined
+  /** Finds the key of a JWT among the OP's; refetched for an unknown `kid` at most once per 30 s. */
+  keys(): Promise<JWTVerifyGetKey>
+}
+
+/** Seconds the OP has for one answer: a user waits for it. */
+const TIMEOUT = 5
+
+export function connectOp<Data>(options: ResolvedRpOptions<Data>): OpConnection {
+  const url = `${options.issuer.replace(/\/$/, '')}/.well-known/openid-configuration`
+  let finding: Promise<oidc.Configuration> | undefined
+  let known: oidc.Configuration | undefined
+  let keys: JWTVerifyGetKey | undefined
+  let reported = false
+
+  async function discover(): Promise<oidc.Configuration> {
+    try {
+      const configuration = await oidc.discovery(
+        new URL(options.issuer),
+        options.clientId,
+        {
+          ...(options.clientSecret === undefined ? {} : { client_secret: options.clientSecret }),
+          id_token_signed_response_alg: options.alg,
+        },
+        clientAuthentication(options),
+        { timeout: TIMEOUT, ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}) },
+      )
+      if (reported) options.log({ event: 'op_reachable', url })
+      reported = false
+      known = configuration
+      return configuration
+    } catch (cause) {
+      finding = undefined
+      if (!reported) options.log({ event: 'op_unreachable', url, message: messageOf(cause) })
+      reported = true
+      throw new LockstepError('op_unreachable', `The OpenID Provider could not be reached at ${url}`, { cause })
+    }
+  }
+
+  function configuration(): Promise<oidc.Configuration> {
+    finding ??= discover()
+    return finding
+  }
+
+  return {
+    configuration,
+    known: () => known,
+    async keys() {
+      const { jwks_uri } = (await configuration()).serverMetadata()
+      if (jwks_uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)
+      keys ??= createRemoteJWKSet(new URL(jwks_uri), { cooldownDuration: 30_000, timeoutDuration: TIMEOUT * 1000 })
+      return keys
+    },
+  }
+}
+
+function clientAuthentication<Data>({
+  clientSecret,
+  tokenEndpointAuthMethod,
+}: ResolvedRpOptions<Data>): oidc.ClientAuth {
+  if (clientSecret === undefined) return oidc.None()
+  return tokenEndpointAuthMethod === 'client_secret_post'
+    ? oidc.ClientSecretPost(clientSecret)
+    : oidc.ClientSecretBasic(clientSecret)
+}

@@ -1,0 +1,21 @@
+import type { OpConnection } from './connect-op.ts'
+import type { ResolvedRpOptions } from './options.ts'
+import type { TokenRevoker } from './revoke-tokens.ts'
+import type { Sealer } from './seal.ts'
+import type { StreamRegistry } from './session-events.ts'
+import type { RpSessionStore } from './store/contract.ts'
+
+/** What every route of one relying party works with. */
+export interface RpContext<Data> {
+  readonly options: ResolvedRpOptions<Data>
+  readonly store: RpSessionStore
+  readonly op: OpConnection
+  readonly sealer: Sealer
+  readonly revoker: TokenRevoker
+  readonly streams: StreamRegistry
+}
+
+/** Epoch seconds. */
+export function seconds<Data>({ options }: Pick<RpContext<Data>, 'options'>): number {
+  return Math.floor(options.runtime.now() / 1000)
+}

@@ -1,0 +1,39 @@
+import { type SetCookie, stringifySetCookie } from 'cookie'
+import type { RpRequest } from './http.ts'
+import type { ResolvedRpOptions } from './options.ts'
+
+type CookieOptions = Pick<ResolvedRpOptions<never>, 'cookieName' | 'secureCookies'>
+
+/**
+ * Reads all cookies of a request. A name that comes twice is left out: somebody else's host or port planted one of the
+ * two, and nobody can say which (T21).
+ */
+export function readCookies(request: Pick<RpRequest, 'header'>): ReadonlyMap<string, string> {
+  const cookies = new Map<string, string>()
+  const planted = new Set<string>()
+  for (const pair of (request.header('cookie') ?? '').split(';')) {
+    const equals = pair.indexOf('=')
+    if (equals < 0) continue
+    const name = pair.slice(0, equals).trim()
+    if (cookies.has(name)) planted.add(name)
+    cookies.set(name, pair.slice(equals + 1).trim())
+  }
+  for (const name of planted) cookies.delete(name)
+  return cookies
+}
+
+/** The value of the session cookie, if it looks like one of ours. */
+export function readSessionCookie(request: Pick<RpRequest, 'header'>, options: CookieOptions): string | undefined {
+  const value = readCookies(request).get(options.cookieName)
+  return value !== undefined && /^[\w-]{43}$/.test(value) ? value : undefined
+}
+
+/** A `Set-Cookie` of ours: HttpOnly, Lax (the OP's redirects must bring it along), for the whole host. */
+export function setCookie(name: string, value: string, maxAge: number, { secureCookies }: CookieOptions): string {
+  const cookie: SetCookie = { name, value, path: '/', httpOnly: true, sameSite: 'lax', maxAge }
+  return stringifySetCookie(secureCookies ? { ...cookie, secure: true } : cookie)
+}
+
+export function clearCookie(name: string, options: CookieOptions): string {
+  return setCookie(name, '', 0, options)
+}

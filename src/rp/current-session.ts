@@ -1,0 +1,44 @@
+import { type RpContext, seconds } from './context.ts'
+import { clearCookie, readSessionCookie } from './cookies.ts'
+import { isDocument, type RpRequest } from './http.ts'
+import { type CurrentRpSession, showRpSession } from './rp-session.ts'
+import { namesOf } from './session-id.ts'
+import type { StoredRpSession } from './store/contract.ts'
+
+/** The RP session of an app's request, and the cookies its answer must set. */
+export interface CurrentRequest<Data> {
+  readonly current: CurrentRpSession<Data>
+  readonly cookies: readonly string[]
+}
+
+/** The idle lifetime is pushed on in steps of a twentieth, so that few requests write. */
+const STEPS = 20
+
+/**
+ * Finds who is signed in at the browser that made an app's request, and counts the request as use.
+ *
+ * A dead cookie is cleared only with a whole page: until then the open tabs can still hear how their RP session ended.
+ */
+export async function currentSession<Data>(
+  context: RpContext<Data>,
+  request: Pick<RpRequest, 'header'>,
+): Promise<CurrentRequest<Data>> {
+  const id = readSessionCookie(request, context.options)
+  if (id === undefined) return { current: { state: 'none' }, cookies: [] }
+  const { handle } = namesOf(id)
+  let found = await context.store.get(handle)
+  if (found?.state === 'alive' && !(await use(context, found.session))) found = await context.store.get(handle)
+  if (found?.state === 'alive') {
+    return { current: { state: 'alive', session: showRpSession<Data>(found.session) }, cookies: [] }
+  }
+  const cookies = isDocument(request) ? [clearCookie(context.options.cookieName, context.options)] : []
+  return { current: found ? { state: 'ended', end: found.end } : { state: 'none' }, cookies }
+}
+
+/** Extends the idle lifetime; `false` when a logout was faster. */
+async function use<Data>(context: RpContext<Data>, session: StoredRpSession): Promise<boolean> {
+  const { idle } = context.options.lifetime
+  const idleExpiresAt = seconds(context) + idle
+  if (idleExpiresAt - session.idleExpiresAt < Math.max(1, idle / STEPS)) return true
+  return context.store.updateIfExists(session.handle, { idleExpiresAt })
+}

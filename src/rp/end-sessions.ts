@@ -1,0 +1,48 @@
+import type { SessionEnd } from '../protocol/session-document.ts'
+import type { RpContext } from './context.ts'
+import { messageOf } from './log.ts'
+import { showRpSession } from './rp-session.ts'
+import type { EndByResult, LogoutNotice, LogoutTarget, StoredRpSession } from './store/contract.ts'
+
+/**
+ * Ends every RP session a Logout Token names.
+ *
+ * With a `sid`, only that RP session ends. With only a `sub`, all of that End-User's RP sessions end. An RP session
+ * that is already gone counts as ended, so the OP may safely tell us again. What follows from it (revoking refresh
+ * tokens, the app's own hook) never delays or changes the answer; what is owed to the OP was recorded in the same step.
+ *
+ * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#BCActions | Back-Channel Logout 1.0 §2.7}
+ */
+export async function endRpSessions<Data>(
+  context: RpContext<Data>,
+  target: LogoutTarget,
+  notice: LogoutNotice,
+): Promise<EndByResult> {
+  const result = await context.store.endBy(target, notice)
+  if (result.outcome === 'ended') afterEnd(context, result.sessions, notice.end)
+  return result
+}
+
+/** Ends one RP session; `undefined` when it was not alive. */
+export async function endRpSession<Data>(
+  context: RpContext<Data>,
+  handle: string,
+  end: SessionEnd,
+): Promise<StoredRpSession | undefined> {
+  const session = await context.store.delete(handle, end)
+  if (session) afterEnd(context, [session], end)
+  return session
+}
+
+function afterEnd<Data>(context: RpContext<Data>, sessions: readonly StoredRpSession[], end: SessionEnd): void {
+  if (sessions.some((session) => session.refreshToken !== undefined)) context.revoker.wake()
+  for (const session of sessions) void runHook(context, session, end)
+}
+
+async function runHook<Data>({ options }: RpContext<Data>, session: StoredRpSession, end: SessionEnd): Promise<void> {
+  try {
+    await options.onSessionEnded(showRpSession<Data>(session), end)
+  } catch (error) {
+    options.log({ event: 'hook_failed', hook: 'onSessionEnded', message: messageOf(error) })
+  }
+}

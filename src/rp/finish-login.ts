@@ -1,0 +1,110 @@
+import * as oidc from 'openid-client'
+import { LockstepError } from '../protocol/errors.ts'
+import { type RpContext, seconds } from './context.ts'
+import { readSessionCookie, setCookie } from './cookies.ts'
+import { type RpAnswer, type RpRequest, redirect } from './http.ts'
+import { messageOf, sanitize } from './log.ts'
+import { type LoginTransaction, takeTransaction } from './login-transaction.ts'
+import { loginFailedPage } from './pages.ts'
+import { type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
+import { namesOf, newSessionId } from './session-id.ts'
+import { answerSilentCheck } from './silent-check.ts'
+import { goToOp } from './start-login.ts'
+import type { StoredRpSession } from './store/contract.ts'
+
+/**
+ * Receives an Authentication Response and opens the RP session under a new id.
+ *
+ * A login that a logout has overtaken is discarded and asked for once more (T3): the OP then says whether the End-User
+ * is still signed in.
+ */
+export async function finishLogin<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  const query = new URL(request.url, context.options.origin).searchParams
+  const state = query.get('state') ?? ''
+  const { transaction, cookies } = await takeTransaction(context, request, state)
+  if (transaction?.kind === 'silent' || (!transaction && state.startsWith('silent.'))) {
+    return answerSilentCheck(context, transaction, query, cookies)
+  }
+  if (transaction === undefined) return withoutTransaction(context, request, cookies)
+  let redeemed: Redeemed
+  try {
+    redeemed = await redeemCode(context, transaction, query)
+  } catch (error) {
+    return loginFailed(context, error, transaction, cookies)
+  }
+  const names = newSessionId(context.options.runtime)
+  const session = await openedBy(context, redeemed, names)
+  const before = readSessionCookie(request, context.options)
+  const outcome = await context.store.create(session, {
+    requestedAt: transaction.requestedAt,
+    ...(before === undefined ? {} : { replaces: namesOf(before).handle }),
+  })
+  if (outcome === 'outdated') {
+    if (!transaction.again) return goToOp(context, request, transaction.returnTo, true, {}, cookies)
+    return loginFailedPage(context.options, 409, 'You were signed out while you were signing in.', 'outdated', cookies)
+  }
+  const cookie = setCookie(context.options.cookieName, names.id, context.options.lifetime.absolute, context.options)
+  return redirect(transaction.returnTo, [...cookies, cookie])
+}
+
+async function openedBy<Data>(
+  context: RpContext<Data>,
+  redeemed: Redeemed,
+  names: { readonly handle: string; readonly publicId: string },
+): Promise<StoredRpSession> {
+  const { options, sealer } = context
+  const { claims, idToken, accessToken, refreshToken, offline, sessionState } = redeemed
+  const value = options.wantsClaims ? await options.mapSession(await withUserInfo(context, redeemed)) : undefined
+  const now = seconds(context)
+  return {
+    handle: names.handle,
+    publicId: names.publicId,
+    sub: claims.sub,
+    ...(typeof claims.sid === 'string' && claims.sid !== '' ? { sid: claims.sid } : {}),
+    firstIat: claims.iat,
+    createdAt: now,
+    idleExpiresAt: now + options.lifetime.idle,
+    expiresAt: now + options.lifetime.absolute,
+    data: JSON.stringify({ value }),
+    ...(sessionState === undefined ? {} : { sessionState }),
+    tokens: await sealer.seal('tokens', { idToken, accessToken }),
+    ...(refreshToken === undefined
+      ? {}
+      : { refreshToken: { sealed: await sealer.seal('refresh-token', refreshToken), offline } }),
+  }
+}
+
+/** A used, expired or foreign response. Whoever is signed in already (the back button) goes on; nothing is retried. */
+async function withoutTransaction<Data>(
+  { options, store }: RpContext<Data>,
+  request: RpRequest,
+  cookies: readonly string[],
+): Promise<RpAnswer> {
+  const id = readSessionCookie(request, options)
+  const found = id === undefined ? undefined : await store.get(namesOf(id).handle)
+  if (found?.state === 'alive') return redirect(options.origin + options.home, cookies)
+  return loginFailedPage(
+    options,
+    400,
+    'This sign-in was not finished in time or was begun elsewhere.',
+    'expired',
+    cookies,
+  )
+}
+
+function loginFailed<Data>(
+  { options }: RpContext<Data>,
+  error: unknown,
+  transaction: LoginTransaction,
+  cookies: readonly string[],
+): RpAnswer {
+  if (error instanceof oidc.AuthorizationResponseError) {
+    const code = sanitize(error.error)
+    options.log({ event: 'login_failed', code, message: sanitize(error.error_description ?? '') })
+    return loginFailedPage(options, 403, 'The sign-in was not completed.', code, cookies, transaction.returnTo)
+  }
+  if (!(error instanceof LockstepError)) throw error
+  options.log({ event: 'login_failed', code: error.code, message: messageOf(error) })
+  const status = error.code === 'op_unreachable' ? 503 : 502
+  return loginFailedPage(options, status, `${error.message}.`, error.code, cookies, transaction.returnTo)
+}

@@ -1,0 +1,103 @@
+import type { Html } from '../runtime/html.ts'
+
+/** A request as an adapter hands it over; nothing of a framework in it. */
+export interface RpRequest {
+  readonly method: string
+  /** Path and query as the User Agent sent them. */
+  readonly url: string
+  /** Value of a header, by lower-case name; several lines are joined as HTTP says. */
+  header(name: string): string | undefined
+  /** The whole body as text. Rejects with {@link BodyTooLarge} after `limit` bytes. */
+  text(limit: number): Promise<string>
+  /** Aborts when the other side is gone. */
+  readonly signal: AbortSignal
+}
+
+/** An answer as an adapter writes it. A body that is iterated is written piece by piece until it ends. */
+export interface RpAnswer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly cookies: readonly string[]
+  readonly body: string | Uint8Array | AsyncIterable<string>
+}
+
+/** The body went over the route's limit; the edge answers 413. */
+export class BodyTooLarge extends Error {
+  constructor(limit: number) {
+    super(`the body is larger than ${limit} bytes`)
+    this.name = 'BodyTooLarge'
+  }
+}
+
+/** Bodies of forms are short; a Logout Token with a long `sub` and many keys' worth of claims stays far below this. */
+export const BODY_LIMIT: number = 64 * 1024
+
+/** Builds an answer that no cache keeps and no other site may read or frame. */
+export function answer(
+  status: number,
+  body: RpAnswer['body'],
+  headers: Readonly<Record<string, string>> = {},
+  cookies: readonly string[] = [],
+): RpAnswer {
+  return {
+    status,
+    headers: { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', ...headers },
+    cookies,
+    body,
+  }
+}
+
+/** A JSON answer. */
+export function json(status: number, value: unknown, headers: Readonly<Record<string, string>> = {}): RpAnswer {
+  return answer(status, JSON.stringify(value), {
+    'content-type': 'application/json',
+    'cross-origin-resource-policy': 'same-origin',
+    ...headers,
+  })
+}
+
+/** A JSON error as OAuth spells it. */
+export function refusal(
+  status: number,
+  error: string,
+  error_description: string,
+  headers: Readonly<Record<string, string>> = {},
+): RpAnswer {
+  return json(status, { error, error_description }, headers)
+}
+
+/** See Other: the next request is a GET, whatever this one was (RFC 9700 §4.12). */
+export function redirect(location: string, cookies: readonly string[] = []): RpAnswer {
+  return answer(303, '', { location, 'referrer-policy': 'no-referrer' }, cookies)
+}
+
+/** A page whose only inline pieces are named by their hashes. */
+export function page(status: number, content: Html, csp: string, cookies: readonly string[] = []): RpAnswer {
+  return answer(
+    status,
+    `<!doctype html>\n${content.html}\n`,
+    { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': csp, 'referrer-policy': 'no-referrer' },
+    cookies,
+  )
+}
+
+/**
+ * Says whether a state-changing request was made by a page of this very app (T5's rule, on the RP's side).
+ *
+ * Browsers without Fetch Metadata are judged by `Origin`; a request with neither is refused.
+ */
+export function isSameOrigin(request: RpRequest, origin: string): boolean {
+  const site = request.header('sec-fetch-site')
+  return site === undefined ? request.header('origin') === origin : site === 'same-origin'
+}
+
+/** Says whether another site made the browser ask (T17). Requests typed by the user or made by old browsers pass. */
+export function isForeign(request: RpRequest): boolean {
+  const site = request.header('sec-fetch-site')
+  return site !== undefined && site !== 'same-origin' && site !== 'none'
+}
+
+/** Says whether a browser asks for a whole page: the only time at which a dead cookie is cleared. */
+export function isDocument(request: Pick<RpRequest, 'header'>): boolean {
+  return request.header('sec-fetch-dest') === 'document'
+}

@@ -1,0 +1,106 @@
+import { base64url } from '../protocol/session-state.ts'
+import type { RpContext } from './context.ts'
+import { clearCookie, readCookies, readSessionCookie, setCookie } from './cookies.ts'
+import { endRpSession } from './end-sessions.ts'
+import { BODY_LIMIT, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
+import { confirmLogoutPage, goodbyePage, loggedOutPage } from './pages.ts'
+import { safeReturnTo } from './return-to.ts'
+import { namesOf } from './session-id.ts'
+import { openTokens } from './tokens.ts'
+
+/** Seconds the OP may take to ask its questions and send the browser back. */
+const LIFETIME = 600
+
+/** What must survive the way over the OP. */
+interface PostLogout {
+  readonly state: string
+  readonly returnTo: string | undefined
+}
+
+/** Shows what a logout would do. */
+export async function askBeforeLogout<Data>({ options }: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  const wanted = new URL(request.url, options.origin).searchParams.get('return_to')
+  return confirmLogoutPage(options, wanted ?? '')
+}
+
+/**
+ * Signs the End-User out: here first, since the notices that follow are not sure to arrive, then at the OP and with it
+ * everywhere (RP-Initiated §2). `from=this-app` leaves the OP session alone.
+ *
+ * Only a page of this very app may ask.
+ */
+export async function logOut<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  const { options } = context
+  if (!isSameOrigin(request, options.origin)) {
+    return refusal(403, 'invalid_request', 'signing out is asked for by a form of this app')
+  }
+  const form = new URLSearchParams(await request.text(BODY_LIMIT))
+  const from = form.get('from') ?? 'everywhere'
+  if (from !== 'everywhere' && from !== 'this-app') {
+    return refusal(400, 'invalid_request', 'from must be everywhere or this-app')
+  }
+  const wanted = form.get('return_to')
+  const returnTo = wanted === null || wanted === '' ? undefined : safeReturnTo(wanted, options)
+  const cookies = [clearCookie(options.cookieName, options)]
+  const id = readSessionCookie(request, options)
+  const now = options.runtime.now()
+  const cause = from === 'everywhere' ? 'rp_initiated' : 'this_app'
+  const end = { cause, at: Math.floor(now / 1000), at_ms: now } as const
+  const ended = id === undefined ? undefined : await endRpSession(context, namesOf(id).handle, end)
+  if (ended === undefined || from === 'this-app') return loggedOutHere(context, returnTo, cookies)
+  return leaveForOp(context, (await openTokens(context, ended))?.idToken, returnTo, cookies)
+}
+
+function loggedOutHere<Data>(
+  { options }: RpContext<Data>,
+  returnTo: string | undefined,
+  cookies: readonly string[],
+): RpAnswer {
+  return redirect(returnTo ?? `${options.origin}${options.base}/logged-out`, cookies)
+}
+
+async function leaveForOp<Data>(
+  context: RpContext<Data>,
+  idToken: string | undefined,
+  returnTo: string | undefined,
+  cookies: readonly string[],
+): Promise<RpAnswer> {
+  const { options, op, sealer } = context
+  const endpoint = await op.configuration().then(
+    (configuration) => configuration.serverMetadata().end_session_endpoint,
+    () => undefined, // already logged, once, where it was found out
+  )
+  if (endpoint === undefined) {
+    const note = 'The sign-in service could not be told, so you may still be signed in there and in other apps.'
+    return loggedOutPage(options, note, cookies, 503)
+  }
+  const pending: PostLogout = { state: base64url(options.runtime.random(16)), returnTo }
+  const cookie = setCookie(cookieOf(options.cookieName), await sealer.seal('logout', pending), LIFETIME, options)
+  const fields = {
+    ...(idToken === undefined ? {} : { id_token_hint: idToken }),
+    client_id: options.clientId,
+    post_logout_redirect_uri: `${options.origin}${options.base}/logged-out`,
+    state: pending.state,
+  }
+  return goodbyePage(endpoint, fields, [...cookies, cookie])
+}
+
+/**
+ * Receives the browser back from the OP. A `state` that is not the one we sent leads to the neutral page: what was
+ * stored for the way back is then not used (RFC 9700 §4.11).
+ */
+export async function arriveLoggedOut<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  const { options, sealer } = context
+  const name = cookieOf(options.cookieName)
+  const sealed = readCookies(request).get(name)
+  if (sealed === undefined) return loggedOutPage(options, undefined, [])
+  const pending = (await sealer.open('logout', sealed)) as PostLogout | undefined
+  const state = new URL(request.url, options.origin).searchParams.get('state')
+  const cookies = [clearCookie(name, options)]
+  if (pending?.state !== state || pending.returnTo === undefined) return loggedOutPage(options, undefined, cookies)
+  return redirect(pending.returnTo, cookies)
+}
+
+function cookieOf(cookieName: string): string {
+  return `${cookieName}-logout`
+}

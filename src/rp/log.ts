@@ -1,0 +1,34 @@
+import type { LogoutTokenCheck } from '../protocol/logout-token.ts'
+
+/** What an RP tells its operator. Never holds a `sub`, a `sid`, a cookie, a token or a secret. */
+export type RpLogEvent =
+  | { readonly event: 'op_unreachable'; readonly url: string; readonly message: string }
+  | { readonly event: 'op_reachable'; readonly url: string }
+  | { readonly event: 'login_failed'; readonly code: string; readonly message: string }
+  | { readonly event: 'logout_received'; readonly ended: number; readonly by: 'sid' | 'sub' }
+  | { readonly event: 'logout_token_refused'; readonly check: LogoutTokenCheck; readonly message: string }
+  | { readonly event: 'logout_not_recorded'; readonly message: string }
+  | { readonly event: 'hook_failed'; readonly hook: 'onSessionEnded'; readonly message: string }
+  | { readonly event: 'revocation_failed'; readonly attempts: number; readonly message: string }
+  | { readonly event: 'revocation_given_up'; readonly attempts: number; readonly message: string }
+  | { readonly event: 'tokens_unreadable'; readonly message: string }
+  | { readonly event: 'internal_error'; readonly route: string; readonly message: string }
+
+export type RpLog = (event: RpLogEvent) => void
+
+/** Writes one JSON line per event to standard error. */
+export const logToStderr: RpLog = (event) => {
+  console.error(JSON.stringify({ side: 'rp', ...event }))
+}
+
+/** What an unknown error says about itself; control characters and overlong text never reach a log (T24). */
+export function messageOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error)
+  const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : ''
+  return sanitize(text + cause)
+}
+
+/** At most 200 characters of somebody else's text, without control characters (T24). */
+export function sanitize(text: string): string {
+  return text.replace(/\p{C}/gu, ' ').slice(0, 200)
+}

@@ -1,0 +1,107 @@
+import * as oidc from 'openid-client'
+import { base64url } from '../protocol/session-state.ts'
+import { type RpContext, seconds } from './context.ts'
+import { clearCookie, readCookies, setCookie } from './cookies.ts'
+import type { RpRequest } from './http.ts'
+
+/** What must be remembered between an authorization request and its response. It lives sealed in the browser (T29). */
+export interface LoginTransaction {
+  /** `silent` is a silent check (prompt=none in an iframe), everything else a login. */
+  readonly kind: 'login' | 'silent'
+  readonly state: string
+  readonly nonce: string
+  readonly verifier: string
+  /** Epoch milliseconds by the store's clock, before the authorization request was sent (T3). */
+  readonly requestedAt: number
+  /** Epoch seconds. */
+  readonly expiresAt: number
+  /** Absolute URL within the app. */
+  readonly returnTo: string
+  /** True when this login repeats one that a logout had overtaken; it is not repeated a second time. */
+  readonly again: boolean
+  /** Handle of the RP session a silent check asks about. */
+  readonly handle?: string
+}
+
+/** Seconds a user may take at the OP. */
+const LIFETIME = 600
+/** More logins than this at once are no user's; the oldest is forgotten. */
+const MOST = 5
+
+/** A state that says what it belongs to even when its cookie is lost, so that an iframe is never shown a whole page. */
+const SILENT = 'silent.'
+
+export function isSilentState(state: string | undefined): boolean {
+  return state?.startsWith(SILENT) === true
+}
+
+/** Begins a transaction; the cookies carry it to the callback. */
+export async function beginTransaction<Data>(
+  context: RpContext<Data>,
+  request: RpRequest,
+  about: Pick<LoginTransaction, 'kind' | 'returnTo' | 'again' | 'handle'>,
+): Promise<{ transaction: LoginTransaction; cookies: readonly string[] }> {
+  const { options, sealer, store } = context
+  const random = (bytes: number) => base64url(options.runtime.random(bytes))
+  const transaction: LoginTransaction = {
+    ...about,
+    state: (about.kind === 'silent' ? SILENT : '') + random(16),
+    nonce: random(16),
+    verifier: random(32),
+    requestedAt: await store.now(),
+    expiresAt: seconds(context) + LIFETIME,
+  }
+  const value = `${seconds(context)}.${await sealer.seal('login', transaction)}`
+  const cookies = tooOld(request, options.cookieName).map((name) => clearCookie(name, options))
+  cookies.push(setCookie(cookieOf(options.cookieName, transaction.state), value, LIFETIME, options))
+  return { transaction, cookies }
+}
+
+/** Ends the transaction a `state` belongs to. It can be taken once: its cookie goes with the answer. */
+export async function takeTransaction<Data>(
+  context: RpContext<Data>,
+  request: RpRequest,
+  state: string,
+): Promise<{ transaction: LoginTransaction | undefined; cookies: readonly string[] }> {
+  const { options, sealer } = context
+  const name = cookieOf(options.cookieName, state)
+  const value = readCookies(request).get(name)
+  if (value === undefined) return { transaction: undefined, cookies: [] }
+  const cookies = [clearCookie(name, options)]
+  const transaction = (await sealer.open('login', value.slice(value.indexOf('.') + 1))) as LoginTransaction | undefined
+  const isOurs = transaction?.state === state && transaction.expiresAt > seconds(context)
+  return { transaction: isOurs ? transaction : undefined, cookies }
+}
+
+/** The authorization request of a transaction: code flow with PKCE, `state` and `nonce`. */
+export async function authorizationUrl<Data>(
+  { options, op }: RpContext<Data>,
+  transaction: LoginTransaction,
+  params: Readonly<Record<string, string>>,
+): Promise<string> {
+  const url = oidc.buildAuthorizationUrl(await op.configuration(), {
+    ...options.authorizationParams,
+    ...params,
+    response_type: 'code',
+    redirect_uri: `${options.origin}${options.base}/callback`,
+    scope: options.scope,
+    state: transaction.state,
+    nonce: transaction.nonce,
+    code_challenge: await oidc.calculatePKCECodeChallenge(transaction.verifier),
+    code_challenge_method: 'S256',
+  })
+  return url.href
+}
+
+function cookieOf(cookieName: string, state: string): string {
+  return `${cookieName}-login-${state.slice(-8)}`
+}
+
+/** Names of the cookies that must go so that, with a new one, there are at most {@link MOST}. */
+function tooOld(request: RpRequest, cookieName: string): string[] {
+  return [...readCookies(request)]
+    .filter(([name]) => name.startsWith(`${cookieName}-login-`))
+    .sort(([, a], [, b]) => Number.parseInt(b, 10) - Number.parseInt(a, 10))
+    .slice(MOST - 1)
+    .map(([name]) => name)
+}

@@ -1,0 +1,226 @@
+import { createHash } from 'node:crypto'
+import type { SessionEnd } from '../protocol/session-document.ts'
+import { type Runtime, world } from '../runtime/runtime.ts'
+import { logToStderr, type RpLog } from './log.ts'
+import type { RpSession } from './rp-session.ts'
+import type { RpStore } from './store/contract.ts'
+
+/** Claims of the ID Token and, where the OP has a UserInfo Endpoint, of UserInfo. What the OP says, not verified further. */
+export interface LoginClaims {
+  readonly iss: string
+  readonly sub: string
+  readonly sid?: string
+  readonly name?: string
+  readonly given_name?: string
+  readonly family_name?: string
+  readonly preferred_username?: string
+  readonly email?: string
+  readonly email_verified?: boolean
+  readonly picture?: string
+  readonly locale?: string
+  readonly [claim: string]: unknown
+}
+
+/** Options of {@link createRelyingParty}. Durations are seconds. */
+export interface RelyingPartyOptions<Data = unknown> {
+  /** The OP's issuer, exactly as it spells it. */
+  issuer: string
+  clientId: string
+  /** Leave out for a public client. */
+  clientSecret?: string
+  /** How the client secret is sent to the OP. Default `client_secret_basic`, as in registration. */
+  tokenEndpointAuthMethod?: 'client_secret_basic' | 'client_secret_post'
+  /** Where the app lives for its users; every URL the OP gets derives from it. */
+  appUrl: string
+  /** Path under `appUrl` of all routes. Default `/auth`. */
+  prefix?: string
+  store: RpStore
+  /** Makes what `req.rpSession.data` holds out of the claims; must survive JSON. Default: nothing is kept. */
+  mapSession?: (claims: LoginClaims) => Data | Promise<Data>
+  /** Default `openid profile`. */
+  scope?: string
+  /** Other parameters of the authorization request, such as `resource` or `acr_values`. Default none. */
+  authorizationParams?: Readonly<Record<string, string>>
+  /** Distinguishes this app's cookies where hosts share them. Default: derived from issuer and client. */
+  cookieSuffix?: string
+  /** `idle` ends an unused RP session (default 86,400: a day), `absolute` ends any (default 604,800: a week). */
+  sessionLifetime?: { idle?: number; absolute?: number }
+  /**
+   * At least 32 characters, outside the store: tokens at rest and login cookies are encrypted with it. Of several the
+   * first encrypts and all decrypt. Default: the client secret.
+   */
+  secret?: string | readonly string[]
+  /** The `id_token_signed_response_alg` this client is registered with; nothing else is accepted. Default `RS256`. */
+  idTokenSignedResponseAlg?: string
+  /** Allows `http:` beyond this machine. Cookies then lose `Secure` and `__Host-`. Default false. */
+  dangerouslyAllowHttp?: boolean
+  /** Runs after an RP session ended and that was committed. Its failure is logged and changes nothing. */
+  onSessionEnded?: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
+  /** Default: one JSON line per event to standard error. */
+  log?: RpLog
+  /** The clock and the randomness; tests freeze them. Default: the real ones. */
+  runtime?: Omit<Runtime, 'post'>
+}
+
+/** What the rest of the RP works with: checked, and nothing is optional any more but what may really be absent. */
+export interface ResolvedRpOptions<Data> {
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientSecret: string | undefined
+  readonly tokenEndpointAuthMethod: 'client_secret_basic' | 'client_secret_post'
+  /** Origin of the app. */
+  readonly origin: string
+  /** Path of the app's start page. */
+  readonly home: string
+  /** Path all routes begin with, without a slash at its end. */
+  readonly base: string
+  readonly store: RpStore
+  readonly mapSession: (claims: LoginClaims) => Data | Promise<Data>
+  readonly wantsClaims: boolean
+  readonly scope: string
+  readonly authorizationParams: Readonly<Record<string, string>>
+  readonly cookieName: string
+  /** False only for `dangerouslyAllowHttp` beyond this machine. */
+  readonly secureCookies: boolean
+  readonly lifetime: { readonly idle: number; readonly absolute: number }
+  readonly secrets: readonly string[]
+  readonly alg: string
+  readonly allowHttp: boolean
+  readonly onSessionEnded: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
+  readonly log: RpLog
+  readonly runtime: Omit<Runtime, 'post'>
+}
+
+const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519']
+const known = new Set([
+  'issuer',
+  'clientId',
+  'clientSecret',
+  'tokenEndpointAuthMethod',
+  'appUrl',
+  'prefix',
+  'store',
+  'mapSession',
+  'scope',
+  'authorizationParams',
+  'cookieSuffix',
+  'sessionLifetime',
+  'secret',
+  'idTokenSignedResponseAlg',
+  'dangerouslyAllowHttp',
+  'onSessionEnded',
+  'log',
+  'runtime',
+])
+
+/** Checks the options and fills in the defaults. @throws TypeError naming the option. */
+export function resolveRpOptions<Data>(options: RelyingPartyOptions<Data>): ResolvedRpOptions<Data> {
+  const unknown = Object.keys(options).find((key) => !known.has(key))
+  if (unknown !== undefined) throw new TypeError(`${unknown} is not an option of createRelyingParty`)
+  const { clientId, clientSecret, dangerouslyAllowHttp: allowHttp = false, store } = options
+  const issuer = checkUrl('issuer', options.issuer, allowHttp)
+  const app = checkUrl('appUrl', options.appUrl, allowHttp)
+  if (app.search !== '') throw new TypeError('appUrl must not have a query')
+  if (typeof clientId !== 'string' || clientId === '') throw new TypeError('clientId must be a non-empty string')
+  if (clientSecret === '') throw new TypeError('clientSecret must not be empty; leave it out for a public client')
+  if (typeof store?.forClient !== 'function') {
+    throw new TypeError("store must be an RP store, such as sqliteStore('app.db') from lockstep/rp/sqlite")
+  }
+  const prefix = options.prefix ?? '/auth'
+  if (!/^(\/[\w.~-]+)+$/.test(prefix))
+    throw new TypeError('prefix must be a path such as /auth, with no slash at its end')
+  const scope = options.scope ?? 'openid profile'
+  if (!scope.split(' ').includes('openid')) throw new TypeError('scope must contain openid')
+  const alg = options.idTokenSignedResponseAlg ?? 'RS256'
+  if (!algorithms.includes(alg)) {
+    throw new TypeError(`idTokenSignedResponseAlg must be one of ${algorithms.join(', ')}`)
+  }
+  const secureCookies = app.protocol === 'https:' || isLoopback(app.hostname)
+  return {
+    issuer: options.issuer,
+    clientId,
+    clientSecret,
+    tokenEndpointAuthMethod: checkAuthMethod(options.tokenEndpointAuthMethod ?? 'client_secret_basic'),
+    origin: app.origin,
+    home: app.pathname,
+    base: app.pathname.replace(/\/$/, '') + prefix,
+    store,
+    mapSession: options.mapSession ?? keepNothing,
+    wantsClaims: options.mapSession !== undefined,
+    scope,
+    authorizationParams: options.authorizationParams ?? {},
+    cookieName: `${secureCookies ? '__Host-' : ''}lockstep-${checkSuffix(options.cookieSuffix ?? suffixOf(issuer, clientId))}`,
+    secureCookies,
+    lifetime: checkLifetime(options.sessionLifetime),
+    secrets: checkSecrets(options.secret, clientSecret),
+    alg,
+    allowHttp: issuer.protocol === 'http:',
+    onSessionEnded: options.onSessionEnded ?? (() => undefined),
+    log: options.log ?? logToStderr,
+    runtime: options.runtime ?? world,
+  }
+}
+
+// Data is `unknown` when mapSession is absent, and `undefined` fits that; TypeScript cannot see the two go together.
+function keepNothing<Data>(): Data {
+  return undefined as Data
+}
+
+function checkUrl(option: 'issuer' | 'appUrl', value: unknown, allowHttp: boolean): URL {
+  if (typeof value !== 'string' || !URL.canParse(value)) throw new TypeError(`${option} must be an absolute URL`)
+  const url = new URL(value)
+  if (url.username !== '' || url.password !== '' || url.hash !== '') {
+    throw new TypeError(`${option} must not have credentials or a fragment`)
+  }
+  if (url.protocol === 'http:' && !allowHttp && !isLoopback(url.hostname)) {
+    throw new TypeError(`${option} must be https; http is only for this machine (or set dangerouslyAllowHttp)`)
+  }
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw new TypeError(`${option} must be an https URL`)
+  return url
+}
+
+function isLoopback(hostname: string): boolean {
+  return /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
+}
+
+/** Ports share cookies, so that two apps on one host need different names (T21). */
+function suffixOf(issuer: URL, clientId: string): string {
+  return createHash('sha256')
+    .update(JSON.stringify([issuer.href, clientId]))
+    .digest('base64url')
+    .slice(0, 8)
+}
+
+function checkSuffix(suffix: string): string {
+  if (!/^[\w-]{1,40}$/.test(suffix)) throw new TypeError('cookieSuffix must be 1 to 40 letters, digits, "-" or "_"')
+  return suffix
+}
+
+// A day lets somebody come back tomorrow morning; a week bounds what a stolen cookie is worth.
+function checkLifetime({ idle = 86_400, absolute = 604_800 }: { idle?: number; absolute?: number } = {}) {
+  if (!(idle > 0)) throw new TypeError('sessionLifetime.idle must be a positive number of seconds')
+  if (!(absolute >= idle)) throw new TypeError('sessionLifetime.absolute must be at least sessionLifetime.idle')
+  return { idle, absolute }
+}
+
+function checkAuthMethod(method: 'client_secret_basic' | 'client_secret_post') {
+  if (method !== 'client_secret_basic' && method !== 'client_secret_post') {
+    throw new TypeError('tokenEndpointAuthMethod must be client_secret_basic or client_secret_post')
+  }
+  return method
+}
+
+function checkSecrets(
+  secret: string | readonly string[] | undefined,
+  clientSecret: string | undefined,
+): readonly string[] {
+  if (secret === undefined) {
+    if (clientSecret === undefined) throw new TypeError('secret is needed for a client without clientSecret')
+    return [clientSecret]
+  }
+  const secrets = typeof secret === 'string' ? [secret] : secret
+  if (secrets.length === 0 || secrets.some((one) => typeof one !== 'string' || one.length < 32)) {
+    throw new TypeError('secret must be a string of at least 32 characters, or a list of such')
+  }
+  return secrets
+}

@@ -1,0 +1,62 @@
+import { connectOp } from './connect-op.ts'
+import type { RpContext } from './context.ts'
+import { type CurrentRequest, currentSession } from './current-session.ts'
+import type { RpAnswer, RpRequest } from './http.ts'
+import { type RelyingPartyOptions, resolveRpOptions } from './options.ts'
+import { startTokenRevoker } from './revoke-tokens.ts'
+import { respond } from './routes.ts'
+import { createSealer } from './seal.ts'
+import { createStreamRegistry } from './session-events.ts'
+
+/** One app's side of login and logout. Adapters such as `lockstep/rp/express` put it into a framework. */
+export interface RelyingParty<Data = unknown> {
+  /** Answers a request to one of our own routes; `undefined` for every other path. */
+  respond(request: RpRequest): Promise<RpAnswer | undefined>
+  /** Finds who is signed in at the browser that made an app's request, and counts it as use of the RP session. */
+  current(request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>>
+  /** Path and query at which a login begins that comes back to `returnTo` (a path in this app). */
+  loginPath(returnTo?: string): string
+  /** Ends open streams and stops background work, so that a server can close. The store stays the caller's. */
+  close(): Promise<void>
+}
+
+/**
+ * Makes an app a Relying Party: login, callback, RP sessions, logout endpoints and live events.
+ *
+ * It returns at once; the first use discovers the OP, so that an OP that is down does not stop the app from starting.
+ *
+ * @example
+ * ```ts
+ * import { createRelyingParty } from 'lockstep/rp'
+ * import { auth, requireLogin } from 'lockstep/rp/express'
+ * import { sqliteStore } from 'lockstep/rp/sqlite'
+ *
+ * const rp = createRelyingParty({
+ *   issuer, clientId, clientSecret, appUrl, store: sqliteStore('app.db'),
+ *   mapSession: (claims) => ({ name: claims.name }),
+ * })
+ * app.use(auth(rp))
+ * app.get('/', requireLogin(rp), (req, res) => res.send(req.rpSession.data.name))
+ * ```
+ *
+ * @throws TypeError naming the option that is wrong
+ */
+export function createRelyingParty<Data = undefined>(options: RelyingPartyOptions<Data>): RelyingParty<Data> {
+  const resolved = resolveRpOptions(options)
+  const store = resolved.store.forClient(resolved, resolved.runtime)
+  const op = connectOp(resolved)
+  const sealer = createSealer(resolved.secrets)
+  const revoker = startTokenRevoker({ store, op, sealer, options: resolved })
+  const streams = createStreamRegistry()
+  const context: RpContext<Data> = { options: resolved, store, op, sealer, revoker, streams }
+  return {
+    respond: (request) => respond(context, request),
+    current: (request) => currentSession(context, request),
+    loginPath: (returnTo) =>
+      `${resolved.base}/login${returnTo === undefined ? '' : `?${new URLSearchParams({ return_to: returnTo })}`}`,
+    async close() {
+      streams.closeAll()
+      await revoker.stop()
+    },
+  }
+}

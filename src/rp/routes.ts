@@ -1,0 +1,68 @@
+import { LockstepError } from '../protocol/errors.ts'
+import type { RpContext } from './context.ts'
+import { finishLogin } from './finish-login.ts'
+import { BodyTooLarge, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { messageOf } from './log.ts'
+import { arriveLoggedOut, askBeforeLogout, logOut } from './log-out.ts'
+import { loginFailedPage } from './pages.ts'
+import { receiveLogoutToken } from './receive-backchannel.ts'
+import { showSession } from './session-document.ts'
+import { streamSession } from './session-events.ts'
+import { serveSessionMonitor } from './session-monitor-file.ts'
+import { startSilentCheck } from './silent-check.ts'
+import { startLogin } from './start-login.ts'
+
+type Route = <Data>(context: RpContext<Data>, request: RpRequest) => Promise<RpAnswer>
+
+const routes = new Map<string, ReadonlyMap<string, Route>>([
+  ['login', new Map<string, Route>([['GET', startLogin]])],
+  ['callback', new Map<string, Route>([['GET', finishLogin]])],
+  [
+    'logout',
+    new Map<string, Route>([
+      ['GET', askBeforeLogout],
+      ['POST', logOut],
+    ]),
+  ],
+  ['logged-out', new Map<string, Route>([['GET', arriveLoggedOut]])],
+  ['backchannel-logout', new Map<string, Route>([['POST', receiveLogoutToken]])],
+  ['session', new Map<string, Route>([['GET', showSession]])],
+  ['session/events', new Map<string, Route>([['GET', streamSession]])],
+  ['session-monitor.js', new Map<string, Route>([['GET', (_context, request) => serveSessionMonitor(request)]])],
+  ['silent-check', new Map<string, Route>([['GET', startSilentCheck]])],
+])
+
+/** Answers whatever lies under the prefix; `undefined` for every other path, which is the app's. */
+export async function respond<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer | undefined> {
+  const { base } = context.options
+  const path = request.url.split(/[?#]/, 1)[0] as string
+  if (path !== base && !path.startsWith(`${base}/`)) return undefined
+  const name = path.slice(base.length + 1)
+  const methods = routes.get(name)
+  if (methods === undefined) return refusal(404, 'not_found', 'there is nothing here')
+  const route = methods.get(request.method)
+  if (route === undefined) {
+    const allow = [...methods.keys()].join(', ')
+    return refusal(405, 'method_not_allowed', `only ${allow}`, { allow })
+  }
+  try {
+    return await route(context, request)
+  } catch (error) {
+    return failed(context, name, error)
+  }
+}
+
+/** What went wrong, in a form that tells the outside nothing it should not know. */
+function failed<Data>({ options }: RpContext<Data>, route: string, error: unknown): RpAnswer {
+  if (error instanceof BodyTooLarge) return refusal(413, 'invalid_request', error.message, { connection: 'close' })
+  const isPage = ['login', 'callback', 'logout', 'logged-out'].includes(route)
+  if (error instanceof LockstepError && error.code === 'op_unreachable') {
+    return loginFailedPage(options, 503, `${error.message}.`, error.code)
+  }
+  if (error instanceof LockstepError && error.code === 'logout_request_invalid') {
+    return refusal(400, 'invalid_request', error.message)
+  }
+  options.log({ event: 'internal_error', route, message: messageOf(error) })
+  const what = 'Something went wrong here; it was logged.'
+  return isPage ? loginFailedPage(options, 500, what, 'internal_error') : refusal(500, 'server_error', what)
+}

@@ -1,0 +1,43 @@
+import type { SessionDocument } from '../protocol/session-document.ts'
+import type { RpContext } from './context.ts'
+import { readSessionCookie } from './cookies.ts'
+import { isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { expiryOf } from './rp-session.ts'
+import { namesOf } from './session-id.ts'
+
+/**
+ * Says how the RP session of the asking browser is: 200 when alive, 401 when ended or when there is none. It never
+ * extends the idle lifetime (T11), and other sites get 403 (T17).
+ */
+export async function showSession<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may ask')
+  const id = readSessionCookie(request, context.options)
+  const document: SessionDocument =
+    id === undefined ? { state: 'none' } : await readDocument(context, namesOf(id).handle)
+  return json(document.state === 'alive' ? 200 : 401, document)
+}
+
+/** Reads the store and says what a tab may know. */
+export async function readDocument<Data>(context: RpContext<Data>, handle: string): Promise<SessionDocument> {
+  const found = await context.store.get(handle)
+  if (found === undefined) return { state: 'none' }
+  if (found.state === 'ended') return { state: 'ended', session: found.publicId, ended: found.end }
+  const { session } = found
+  const iframe = await checkSessionIframe(context)
+  return {
+    state: 'alive',
+    session: session.publicId,
+    sub: session.sub,
+    client_id: context.options.clientId,
+    expires_at: expiryOf(session),
+    ...(session.sessionState === undefined ? {} : { session_state: session.sessionState }),
+    ...(iframe === undefined ? {} : { check_session_iframe: iframe }),
+  }
+}
+
+/** An OP that cannot be reached has no iframe to offer either; that it is away was logged where it was found out. */
+async function checkSessionIframe<Data>({ op }: RpContext<Data>): Promise<string | undefined> {
+  const configuration = await op.known()
+  const url = configuration?.serverMetadata().check_session_iframe
+  return typeof url === 'string' ? url : undefined
+}

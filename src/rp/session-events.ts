@@ -1,0 +1,103 @@
+import { SESSION_EVENT, type SessionDocument } from '../protocol/session-document.ts'
+import type { RpContext } from './context.ts'
+import { readSessionCookie } from './cookies.ts'
+import { answer, isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { messageOf } from './log.ts'
+import { createNudge } from './nudge.ts'
+import { readDocument } from './session-document.ts'
+import { namesOf } from './session-id.ts'
+
+/** Milliseconds between comments that keep proxies from closing a quiet stream. */
+const HEARTBEAT = 15_000
+/** Heartbeats after which the store is read without a hint: a hint may get lost (T18). */
+const BEATS_PER_READ = 2
+/** One RP session's tabs share one stream; this many allows for browsers without Web Locks (T17). */
+const MOST = 8
+
+/** The streams that are open in this process, by RP session. */
+export interface StreamRegistry {
+  /** Registers a stream; the oldest of too many is closed. */
+  open(handle: string): { readonly signal: AbortSignal; close(): void }
+  closeAll(): void
+}
+
+export function createStreamRegistry(): StreamRegistry {
+  const streams = new Map<string, Set<AbortController>>()
+  let closed = false
+  return {
+    open(handle) {
+      const controller = new AbortController()
+      if (closed) controller.abort()
+      const siblings = streams.get(handle) ?? new Set()
+      streams.set(handle, siblings.add(controller))
+      if (siblings.size > MOST) {
+        const [oldest] = siblings
+        oldest?.abort()
+        if (oldest) siblings.delete(oldest)
+      }
+      const close = () => {
+        siblings.delete(controller)
+        if (siblings.size === 0 && streams.get(handle) === siblings) streams.delete(handle)
+      }
+      return { signal: controller.signal, close }
+    },
+    closeAll() {
+      closed = true
+      for (const siblings of streams.values()) for (const controller of siblings) controller.abort()
+    },
+  }
+}
+
+/**
+ * Streams what `GET /session` would say, at once and whenever it changes, and ends when the RP session has ended.
+ *
+ * A browser whose RP session has ended hears so at once; one without any gets 401, so that no stream is kept for it.
+ */
+export async function streamSession<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may listen')
+  const id = readSessionCookie(request, context.options)
+  const handle = id === undefined ? undefined : namesOf(id).handle
+  const now = handle === undefined ? undefined : await context.store.get(handle)
+  if (handle === undefined || now === undefined) return json(401, { state: 'none' } satisfies SessionDocument)
+  return answer(200, events(context, handle, request.signal), {
+    'content-type': 'text/event-stream',
+    'cross-origin-resource-policy': 'same-origin',
+    'x-accel-buffering': 'no',
+  })
+}
+
+async function* events<Data>(context: RpContext<Data>, handle: string, gone: AbortSignal): AsyncGenerator<string> {
+  const { store, streams, options } = context
+  const place = streams.open(handle)
+  const over = AbortSignal.any([gone, place.signal])
+  const nudge = createNudge(options.runtime)
+  // Subscribed before the first read: what happens in between is a hint already, never a gap (T17).
+  const unsubscribe = await store.subscribe(handle, nudge.nudge)
+  try {
+    let told = ''
+    while (!over.aborted) {
+      const document = await readDocument(context, handle)
+      if (document.state === 'none') return // replaced by a new login of this browser: its next stream is the new one's
+      const text = JSON.stringify(document)
+      if (text !== told) yield `event: ${SESSION_EVENT}\ndata: ${text}\n\n`
+      if (document.state === 'ended') return
+      told = text
+      yield* quietly(document.expires_at * 1000 - options.runtime.now())
+    }
+  } catch (error) {
+    // The tab comes back by itself and then hears the truth; until then it says that it does not know.
+    options.log({ event: 'internal_error', route: 'session/events', message: messageOf(error) })
+  } finally {
+    unsubscribe()
+    place.close()
+  }
+
+  /** Waits for a hint, the RP session's expiry or the time to read again, with heartbeats. */
+  async function* quietly(untilExpiry: number): AsyncGenerator<string> {
+    for (let beat = 0, left = untilExpiry; beat < BEATS_PER_READ && left > 0; beat++, left -= HEARTBEAT) {
+      const cut = await nudge.sleep(Math.min(HEARTBEAT, left), over)
+      if (cut || over.aborted || left <= HEARTBEAT) return
+      yield ': \n\n'
+    }
+  }
+}

@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto'
+import * as oidc from 'openid-client'
+import { LockstepError } from '../protocol/errors.ts'
+import { raw } from '../runtime/html.ts'
+import { type RpContext, seconds } from './context.ts'
+import { readSessionCookie } from './cookies.ts'
+import { endRpSession } from './end-sessions.ts'
+import { isForeign, page, type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
+import { messageOf, sanitize } from './log.ts'
+import { authorizationUrl, beginTransaction, type LoginTransaction } from './login-transaction.ts'
+import { redeemCode } from './redeem-code.ts'
+import { namesOf } from './session-id.ts'
+import { openTokens } from './tokens.ts'
+
+/** What a silent check found; `unknown` never ends anything. */
+type SilentResult =
+  | { readonly result: 'same'; readonly session_state?: string }
+  | { readonly result: 'ended' | 'switched' | 'unknown' }
+
+/**
+ * Asks the OP, in a hidden iframe of our own page, whether the End-User is still the same (Session §3.1): prompt=none
+ * with the ID Token as hint. It never extends the idle lifetime (T11).
+ */
+export async function startSilentCheck<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  const { options, store } = context
+  const dest = request.header('sec-fetch-dest')
+  if (isForeign(request) || (dest !== undefined && dest !== 'iframe')) {
+    return refusal(403, 'invalid_request', 'a silent check runs in an iframe of this app')
+  }
+  const id = readSessionCookie(request, options)
+  const handle = id === undefined ? undefined : namesOf(id).handle
+  const found = handle === undefined ? undefined : await store.get(handle)
+  if (handle === undefined || found === undefined) return tellParent(context, { result: 'unknown' })
+  if (found.state === 'ended') return tellParent(context, { result: 'ended' })
+  const tokens = await openTokens(context, found.session)
+  if (tokens === undefined) return tellParent(context, { result: 'unknown' })
+  try {
+    const about = { kind: 'silent', returnTo: options.origin + options.home, again: false, handle } as const
+    const begun = await beginTransaction(context, request, about)
+    const params = { prompt: 'none', id_token_hint: tokens.idToken }
+    return redirect(await authorizationUrl(context, begun.transaction, params), begun.cookies)
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error
+    return tellParent(context, { result: 'unknown' })
+  }
+}
+
+/** Judges the response to a silent check and tells the page that framed it. */
+export async function answerSilentCheck<Data>(
+  context: RpContext<Data>,
+  transaction: LoginTransaction | undefined,
+  query: URLSearchParams,
+  cookies: readonly string[],
+): Promise<RpAnswer> {
+  const result =
+    transaction?.handle === undefined ? unknown : await judge(context, transaction, transaction.handle, query)
+  return tellParent(context, result, cookies)
+}
+
+const unknown: SilentResult = { result: 'unknown' }
+
+async function judge<Data>(
+  context: RpContext<Data>,
+  transaction: LoginTransaction,
+  handle: string,
+  query: URLSearchParams,
+): Promise<SilentResult> {
+  const found = await context.store.get(handle)
+  if (found === undefined) return unknown
+  if (found.state === 'ended') return { result: 'ended' }
+  const at = seconds(context)
+  try {
+    const { claims, sessionState } = await redeemCode(context, transaction, query)
+    if (claims.sub !== found.session.sub) {
+      await endRpSession(context, handle, { cause: 'user_switched', at })
+      return { result: 'switched' }
+    }
+    if (sessionState === undefined) return { result: 'same' }
+    const alive = await context.store.updateIfExists(handle, { sessionState })
+    return alive ? { result: 'same', session_state: sessionState } : { result: 'ended' }
+  } catch (error) {
+    if (error instanceof oidc.AuthorizationResponseError) {
+      if (error.error !== 'login_required') {
+        // Only this answer says that nobody is signed in; consent or interaction being needed does not.
+        context.options.log({ event: 'login_failed', code: sanitize(error.error), message: 'silent check' })
+        return unknown
+      }
+      await endRpSession(context, handle, { cause: 'silent_check', at })
+      return { result: 'ended' }
+    }
+    if (!(error instanceof LockstepError)) throw error
+    context.options.log({ event: 'login_failed', code: error.code, message: `silent check: ${messageOf(error)}` })
+    return unknown
+  }
+}
+
+/** A page that is nothing but one message to the page of ours that framed it. */
+function tellParent<Data>(
+  { options }: RpContext<Data>,
+  result: SilentResult,
+  cookies: readonly string[] = [],
+): RpAnswer {
+  const literal = (value: unknown) => JSON.stringify(value).replaceAll('<', '\\u003c')
+  const script = `parent.postMessage(${literal({ lockstep: 'silent-check', ...result })}, ${literal(options.origin)})`
+  const hash = createHash('sha256').update(script).digest('base64')
+  const csp = `default-src 'none'; script-src 'sha256-${hash}'; frame-ancestors 'self'`
+  return page(200, raw(`<title>Silent check</title><script>${script}</script>`), csp, cookies)
+}

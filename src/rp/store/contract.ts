@@ -1,0 +1,153 @@
+import type { SessionEnd } from '../../protocol/session-document.ts'
+import type { Runtime } from '../../runtime/runtime.ts'
+
+/** A text that only the RP can read: JWE, made by jose. Stores never see what is inside (T6). */
+export type Sealed = string
+
+/** An RP session as a store keeps it. Times are epoch seconds. */
+export interface StoredRpSession {
+  /** SHA-256 of the cookie's value, never the value (T6). */
+  readonly handle: string
+  /** Name under which pages know this RP session; worthless as a credential. */
+  readonly publicId: string
+  readonly sub: string
+  readonly sid?: string
+  /** `iat` of the first ID Token of this RP session; a refreshed one does not change it (T3). */
+  readonly firstIat: number
+  readonly createdAt: number
+  /** When it ends unless somebody uses it. */
+  readonly idleExpiresAt: number
+  /** When it ends whatever happens. */
+  readonly expiresAt: number
+  /** What `mapSession` made, as JSON. */
+  readonly data: string
+  readonly sessionState?: string
+  /** ID Token and access token. */
+  readonly tokens: Sealed
+  readonly refreshToken?: StoredRefreshToken
+}
+
+/** Kept apart from the other tokens, since a logout owes its revocation to the OP (Back-Channel §2.7). */
+export interface StoredRefreshToken {
+  readonly sealed: Sealed
+  /** True when `offline_access` was granted: an ordinary logout leaves it alone. */
+  readonly offline: boolean
+}
+
+/** What may change in an RP session that is alive. */
+export interface RpSessionPatch {
+  /** Only ever moves forward. */
+  readonly idleExpiresAt?: number
+  readonly sessionState?: string
+}
+
+/** What a store knows under a handle. */
+export type FoundRpSession =
+  | { readonly state: 'alive'; readonly session: StoredRpSession }
+  | { readonly state: 'ended'; readonly publicId: string; readonly end: SessionEnd }
+
+/** Whom a logout names; the issuer is the store's own. With a `sid`, `sub` is only compared. */
+export type LogoutTarget = { readonly sid: string; readonly sub?: string } | { readonly sub: string }
+
+/** A Logout Token that was found valid, as far as a store needs it. Times are epoch seconds. */
+export interface LogoutNotice {
+  readonly jti: string
+  /** Until when the `jti` is remembered: the end of the time in which the token would be accepted. */
+  readonly jtiExpiresAt: number
+  /** The token's `toe`, else its `iat`. The store cuts it at its own now (T3). */
+  readonly watermark: number
+  /** Until when the watermark is kept: a whole absolute RP session lifetime. */
+  readonly watermarkExpiresAt: number
+  readonly end: SessionEnd
+  /** True when the OP also wants refresh tokens with `offline_access` gone. */
+  readonly revokeOffline: boolean
+}
+
+/**
+ * `replay`: the `jti` was seen before. `sub_mismatch`: RP sessions have that `sid`, all of another `sub`. In both cases
+ * nothing was written.
+ */
+export type EndByResult =
+  | { readonly outcome: 'ended'; readonly sessions: readonly StoredRpSession[] }
+  | { readonly outcome: 'replay' }
+  | { readonly outcome: 'sub_mismatch' }
+
+/** A refresh token whose revocation is owed to the OP. */
+export interface OwedRevocation {
+  readonly id: string
+  readonly token: Sealed
+  /** How many attempts were begun, this one included. */
+  readonly attempts: number
+  /** Epoch milliseconds. */
+  readonly owedSince: number
+}
+
+/**
+ * RP sessions of one client at one issuer.
+ *
+ * One promise above all: **a write never brings back what a logout removed.** So there is no upsert; `create` refuses
+ * what a logout has overtaken, and `updateIfExists` returns `false` for what is gone. Each method happens whole or not
+ * at all.
+ */
+export interface RpSessionStore {
+  /** Epoch milliseconds by the clock that judges logins against logouts: one clock for all nodes (T3). */
+  now(): Promise<number>
+
+  /**
+   * Adds an RP session, unless a logout of its `sid` or its `sub` arrived at or after `requestedAt` (epoch milliseconds
+   * by {@link now}, taken before the authorization request was sent): then nothing is written and it is `outdated`.
+   *
+   * `replaces` is the handle this browser had before; it dies in the same step. Its tabs hear `user_switched` if it
+   * belonged to another `sub`, and its refresh token is owed to the OP unless both have the same `sid`.
+   */
+  create(
+    session: StoredRpSession,
+    login: { readonly requestedAt: number; readonly replaces?: string },
+  ): Promise<'created' | 'outdated'>
+
+  /** An expired RP session is found as ended (`expired`) until its absolute expiry; so is one that a logout ended. */
+  get(handle: string): Promise<FoundRpSession | undefined>
+
+  /** Changes a live RP session; `false` when it is not alive, and then nothing is written. */
+  updateIfExists(handle: string, patch: RpSessionPatch): Promise<boolean>
+
+  /** Ends one RP session and records what is owed; `undefined` when it was not alive. */
+  delete(handle: string, end: SessionEnd): Promise<StoredRpSession | undefined>
+
+  /**
+   * Ends every RP session a Logout Token names, in one atomic step: claims the `jti`, writes the watermark, ends the
+   * members of the index, records what is owed, tells subscribers. If it throws, nothing was claimed and the OP's next
+   * attempt works.
+   *
+   * By `sid` all members end. By `sub` those end whose first ID Token's `iat` is not after the watermark.
+   */
+  endBy(target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult>
+
+  /** Live RP sessions of an End-User, newest first. */
+  listBySub(sub: string): Promise<readonly StoredRpSession[]>
+
+  /**
+   * Calls `onHint` when this RP session may have changed. A hint carries nothing: whoever gets one reads the store
+   * again (T18), and reads it now and then without one. Returns how to stop.
+   */
+  subscribe(handle: string, onHint: () => void): Promise<() => void>
+
+  /** Takes up to `limit` owed revocations that are due, for `lease` milliseconds. */
+  claimOwed(options: { readonly limit: number; readonly lease: number }): Promise<readonly OwedRevocation[]>
+  /** Forgets an owed revocation, or puts it off until `retryAt` (epoch milliseconds). */
+  settleOwed(id: string, outcome: 'done' | { readonly retryAt: number }): Promise<void>
+  /** Epoch milliseconds at which the next owed revocation is due. */
+  nextOwedAt(): Promise<number | undefined>
+}
+
+/** Whose RP sessions; everything a store keeps starts with it, so that clients and issuers never meet (T20). */
+export interface RpIdentity {
+  readonly issuer: string
+  readonly clientId: string
+}
+
+/** Where an app keeps its RP sessions; `lockstep/rp/memory` and `lockstep/rp/sqlite` have one. */
+export interface RpStore {
+  forClient(identity: RpIdentity, runtime: Pick<Runtime, 'now'>): RpSessionStore
+  close(): Promise<void>
+}

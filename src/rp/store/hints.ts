@@ -1,0 +1,23 @@
+/** Tells subscribers within this process that an RP session may have changed, and nothing more (T18). */
+export interface Hints {
+  publish(handle: string): void
+  subscribe(handle: string, onHint: () => void): () => void
+}
+
+export function createHints(): Hints {
+  const listeners = new Map<string, Set<() => void>>()
+  return {
+    publish(handle) {
+      for (const listener of listeners.get(handle) ?? []) listener()
+    },
+    subscribe(handle, onHint) {
+      const listener = () => onHint()
+      const group = listeners.get(handle) ?? new Set()
+      listeners.set(handle, group.add(listener))
+      return () => {
+        group.delete(listener)
+        if (group.size === 0 && listeners.get(handle) === group) listeners.delete(handle)
+      }
+    },
+  }
+}

@@ -1,0 +1,224 @@
+import type { SessionEnd } from '../../protocol/session-document.ts'
+import type { Runtime } from '../../runtime/runtime.ts'
+import type {
+  EndByResult,
+  FoundRpSession,
+  LogoutNotice,
+  LogoutTarget,
+  OwedRevocation,
+  RpIdentity,
+  RpSessionStore,
+  RpStore,
+  Sealed,
+  StoredRpSession,
+} from './contract.ts'
+import { createHints } from './hints.ts'
+import { afterExpiry, endsBySub, isLive, isOwed, isOwedAfterReplacement } from './rules.ts'
+
+/** RP sessions in this process's memory: for development and tests. A restart signs everybody out. */
+export function memoryStore(): RpStore {
+  const clients = new Map<string, RpSessionStore>()
+  return {
+    forClient(identity, runtime) {
+      const key = keyOf(identity)
+      const store = clients.get(key) ?? createMemoryStore(runtime)
+      clients.set(key, store)
+      return store
+    },
+    async close() {
+      clients.clear()
+    },
+  }
+}
+
+/** Length-prefixed, so that no two identities share a key (T20). */
+function keyOf({ issuer, clientId }: RpIdentity): string {
+  return `${issuer.length}:${issuer}${clientId}`
+}
+
+interface Watermark {
+  readonly arrivedAt: number
+  readonly expiresAt: number
+}
+
+interface Owed {
+  readonly token: Sealed
+  readonly owedSince: number
+  readonly attempts: number
+  readonly dueAt: number
+}
+
+/** How many dead entries each write looks for; a constant bounds what one request pays for others. */
+const SWEEP = 20
+
+// Every method does its work without an await in between, which is what makes it atomic here.
+function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
+  const sessions = new Map<string, StoredRpSession>()
+  const ended = new Map<string, { publicId: string; end: SessionEnd; expiresAt: number }>()
+  // Typed by being two maps: a sid that equals somebody's sub meets nobody.
+  const bySid = new Map<string, Set<string>>()
+  const bySub = new Map<string, Set<string>>()
+  const loggedOutSids = new Map<string, Watermark>()
+  const loggedOutSubs = new Map<string, Watermark>()
+  const jtis = new Map<string, { expiresAt: number }>()
+  const owed = new Map<string, Owed>()
+  const hints = createHints()
+  let lastOwed = 0
+  const now = () => runtime.now() / 1000
+
+  function owe(token: Sealed): void {
+    const at = runtime.now()
+    owed.set(String(++lastOwed), { token, owedSince: at, attempts: 0, dueAt: at })
+  }
+
+  function remove(session: StoredRpSession): void {
+    sessions.delete(session.handle)
+    if (session.sid !== undefined) drop(bySid, session.sid, session.handle)
+    drop(bySub, session.sub, session.handle)
+  }
+
+  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+    remove(session)
+    ended.set(session.handle, { publicId: session.publicId, end: how, expiresAt: session.expiresAt })
+    if (isOwed(session, revokeOffline)) owe(session.refreshToken.sealed)
+  }
+
+  function live(handles: Iterable<string> | undefined): StoredRpSession[] {
+    return [...(handles ?? [])]
+      .map((handle) => sessions.get(handle))
+      .filter((session) => session !== undefined)
+      .filter((session) => isLive(session, now()))
+  }
+
+  function sweep(): void {
+    for (const map of [ended, jtis, loggedOutSids, loggedOutSubs]) sweepMap(map, now())
+    let left = SWEEP
+    for (const session of sessions.values()) {
+      if (left-- === 0) break
+      if (session.expiresAt <= now()) remove(session)
+    }
+  }
+
+  return {
+    now: async () => runtime.now(),
+
+    async create(session, { requestedAt, replaces }) {
+      const marks = [
+        session.sid === undefined ? undefined : loggedOutSids.get(session.sid),
+        loggedOutSubs.get(session.sub),
+      ]
+      if (marks.some((mark) => mark !== undefined && mark.expiresAt > now() && mark.arrivedAt >= requestedAt)) {
+        return 'outdated'
+      }
+      sweep()
+      const before = replaces === undefined ? undefined : sessions.get(replaces)
+      if (before && isLive(before, now())) {
+        if (before.sub !== session.sub) end(before, { cause: 'user_switched', at: session.createdAt }, false)
+        else {
+          remove(before)
+          if (isOwedAfterReplacement(before, session)) owe(before.refreshToken.sealed)
+        }
+      }
+      sessions.set(session.handle, structuredClone(session))
+      if (session.sid !== undefined) add(bySid, session.sid, session.handle)
+      add(bySub, session.sub, session.handle)
+      if (before) hints.publish(before.handle)
+      return 'created'
+    },
+
+    async get(handle): Promise<FoundRpSession | undefined> {
+      const session = sessions.get(handle)
+      if (session) return isLive(session, now()) ? { state: 'alive', session } : afterExpiry(session, now())
+      const past = ended.get(handle)
+      if (past === undefined || past.expiresAt <= now()) return undefined
+      return { state: 'ended', publicId: past.publicId, end: past.end }
+    },
+
+    async updateIfExists(handle, { idleExpiresAt = 0, sessionState }) {
+      const session = sessions.get(handle)
+      if (!session || !isLive(session, now())) return false
+      sessions.set(handle, {
+        ...session,
+        idleExpiresAt: Math.max(session.idleExpiresAt, idleExpiresAt),
+        ...(sessionState === undefined ? {} : { sessionState }),
+      })
+      if (sessionState !== undefined) hints.publish(handle)
+      return true
+    },
+
+    async delete(handle, how) {
+      const [session] = live([handle])
+      if (session) {
+        end(session, how, false)
+        hints.publish(handle)
+      }
+      return session
+    },
+
+    async endBy(target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult> {
+      const seen = jtis.get(notice.jti)
+      if (seen && seen.expiresAt > now()) return { outcome: 'replay' }
+      const isBySid = 'sid' in target
+      const named = live(isBySid ? bySid.get(target.sid) : bySub.get(target.sub))
+      const watermark = Math.min(notice.watermark, now())
+      const members = named.filter((session) =>
+        isBySid ? target.sub === undefined || session.sub === target.sub : endsBySub(session, watermark),
+      )
+      if (isBySid && named.length > 0 && members.length === 0) return { outcome: 'sub_mismatch' }
+      sweep()
+      jtis.set(notice.jti, { expiresAt: notice.jtiExpiresAt })
+      const mark = { arrivedAt: runtime.now(), expiresAt: notice.watermarkExpiresAt }
+      if (isBySid) loggedOutSids.set(target.sid, mark)
+      else loggedOutSubs.set(target.sub, mark)
+      for (const session of members) end(session, notice.end, notice.revokeOffline)
+      for (const session of members) hints.publish(session.handle)
+      return { outcome: 'ended', sessions: members }
+    },
+
+    listBySub: async (sub) => live(bySub.get(sub)).sort((a, b) => b.createdAt - a.createdAt),
+
+    subscribe: async (handle, onHint) => hints.subscribe(handle, onHint),
+
+    async claimOwed({ limit, lease }) {
+      const claimed: OwedRevocation[] = []
+      for (const [id, row] of owed) {
+        if (claimed.length === limit) break
+        if (row.dueAt > runtime.now()) continue
+        const taken = { ...row, attempts: row.attempts + 1, dueAt: runtime.now() + lease }
+        owed.set(id, taken)
+        claimed.push({ id, token: taken.token, attempts: taken.attempts, owedSince: taken.owedSince })
+      }
+      return claimed
+    },
+
+    async settleOwed(id, outcome) {
+      const row = owed.get(id)
+      if (row === undefined || outcome === 'done') owed.delete(id)
+      else owed.set(id, { ...row, dueAt: outcome.retryAt })
+    },
+
+    async nextOwedAt() {
+      const times = [...owed.values()].map((row) => row.dueAt)
+      return times.length === 0 ? undefined : Math.min(...times)
+    },
+  }
+}
+
+function add(index: Map<string, Set<string>>, key: string, handle: string): void {
+  const members = index.get(key) ?? new Set()
+  index.set(key, members.add(handle))
+}
+
+function drop(index: Map<string, Set<string>>, key: string, handle: string): void {
+  const members = index.get(key)
+  members?.delete(handle)
+  if (members?.size === 0) index.delete(key)
+}
+
+function sweepMap(map: Map<string, { readonly expiresAt: number }>, now: number): void {
+  let left = SWEEP
+  for (const [key, { expiresAt }] of map) {
+    if (left-- === 0) return
+    if (expiresAt <= now) map.delete(key)
+  }
+}

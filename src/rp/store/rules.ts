@@ -1,0 +1,33 @@
+import type { FoundRpSession, StoredRefreshToken, StoredRpSession } from './contract.ts'
+
+/** What every store decides alike. Times are epoch seconds. */
+
+export function isLive(session: Pick<StoredRpSession, 'idleExpiresAt' | 'expiresAt'>, now: number): boolean {
+  return session.idleExpiresAt > now && session.expiresAt > now
+}
+
+/** What is found of an RP session that ended by itself: how, until the cookie is dead too. */
+export function afterExpiry(session: StoredRpSession, now: number): FoundRpSession | undefined {
+  if (session.expiresAt <= now) return undefined
+  return { state: 'ended', publicId: session.publicId, end: { cause: 'expired', at: session.idleExpiresAt } }
+}
+
+/** By `sub` a logout ends what it knew of: a login whose first ID Token is younger than the logout goes on (T3). */
+export function endsBySub(session: Pick<StoredRpSession, 'firstIat'>, watermark: number): boolean {
+  return session.firstIat <= watermark
+}
+
+type WithRefreshToken = StoredRpSession & { readonly refreshToken: StoredRefreshToken }
+
+/** Says whether an ended RP session leaves a refresh token to revoke (Back-Channel §2.7). */
+export function isOwed(session: StoredRpSession, revokeOffline: boolean): session is WithRefreshToken {
+  return session.refreshToken !== undefined && (revokeOffline || !session.refreshToken.offline)
+}
+
+/**
+ * Says the same of an RP session that a new login of the same End-User replaced. One with the same `sid` shares its
+ * grant with the new one at the OP: revoking it there would take the new one's tokens away.
+ */
+export function isOwedAfterReplacement(before: StoredRpSession, after: StoredRpSession): before is WithRefreshToken {
+  return before.sid !== after.sid && isOwed(before, false)
+}

@@ -1,0 +1,51 @@
+import { LockstepError } from '../../protocol/errors.ts'
+import type { Sqlite } from '../../runtime/sqlite.ts'
+
+// Each row starts with the client it belongs to: (issuer, client_id), as one small number (T20).
+const migrations: readonly string[] = [
+  `CREATE TABLE rp_client (id INTEGER PRIMARY KEY, issuer TEXT NOT NULL, client_id TEXT NOT NULL, UNIQUE (issuer, client_id));
+
+  CREATE TABLE rp_session (
+    client INTEGER NOT NULL REFERENCES rp_client, handle TEXT NOT NULL, public_id TEXT NOT NULL,
+    sub TEXT NOT NULL, sid TEXT, first_iat REAL NOT NULL,
+    created_at INTEGER NOT NULL, idle_expires_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
+    data TEXT NOT NULL, session_state TEXT, tokens TEXT NOT NULL, refresh_token TEXT, refresh_offline INTEGER,
+    PRIMARY KEY (client, handle)) WITHOUT ROWID;
+  CREATE INDEX rp_session_sid ON rp_session (client, sid) WHERE sid IS NOT NULL;
+  CREATE INDEX rp_session_sub ON rp_session (client, sub);
+  CREATE INDEX rp_session_expiry ON rp_session (expires_at);
+
+  CREATE TABLE rp_ended (
+    client INTEGER NOT NULL REFERENCES rp_client, handle TEXT NOT NULL, public_id TEXT NOT NULL,
+    ended TEXT NOT NULL, expires_at INTEGER NOT NULL, PRIMARY KEY (client, handle)) WITHOUT ROWID;
+  CREATE INDEX rp_ended_expiry ON rp_ended (expires_at);
+
+  CREATE TABLE rp_logged_out (
+    client INTEGER NOT NULL REFERENCES rp_client, kind TEXT NOT NULL CHECK (kind IN ('sid', 'sub')), value TEXT NOT NULL,
+    arrived_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, PRIMARY KEY (client, kind, value)) WITHOUT ROWID;
+  CREATE INDEX rp_logged_out_expiry ON rp_logged_out (expires_at);
+
+  CREATE TABLE rp_jti (
+    client INTEGER NOT NULL REFERENCES rp_client, jti TEXT NOT NULL, expires_at REAL NOT NULL,
+    PRIMARY KEY (client, jti)) WITHOUT ROWID;
+  CREATE INDEX rp_jti_expiry ON rp_jti (expires_at);
+
+  CREATE TABLE rp_owed (
+    id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES rp_client, token TEXT NOT NULL,
+    owed_since INTEGER NOT NULL, attempts INTEGER NOT NULL, due_at INTEGER NOT NULL);
+  CREATE INDEX rp_owed_due ON rp_owed (client, due_at);`,
+]
+
+/** Brings a file to the newest schema; several processes may try at once. */
+export function migrate(db: Sqlite): void {
+  const run = db.transaction(() => {
+    db.exec('CREATE TABLE IF NOT EXISTS rp_schema (version INTEGER NOT NULL)')
+    const version = (db.prepare('SELECT max(version) FROM rp_schema').pluck().get() as number | null) ?? 0
+    if (version > migrations.length) {
+      throw new LockstepError('store_failed', 'this RP store was written by a newer version of lockstep')
+    }
+    for (const sql of migrations.slice(version)) db.exec(sql)
+    if (version < migrations.length) db.prepare('INSERT INTO rp_schema VALUES (?)').run(migrations.length)
+  })
+  run.immediate()
+}

@@ -1,0 +1,117 @@
+import type { Statement } from 'better-sqlite3'
+import type { Sqlite } from '../../runtime/sqlite.ts'
+import type { StoredRpSession } from './contract.ts'
+
+/** A row of `rp_session`. */
+export interface SessionRow {
+  readonly handle: string
+  readonly public_id: string
+  readonly sub: string
+  readonly sid: string | null
+  readonly first_iat: number
+  readonly created_at: number
+  readonly idle_expires_at: number
+  readonly expires_at: number
+  readonly data: string
+  readonly session_state: string | null
+  readonly tokens: string
+  readonly refresh_token: string | null
+  readonly refresh_offline: number | null
+}
+
+interface OwedRow {
+  readonly id: number
+  readonly token: string
+  readonly attempts: number
+  readonly owed_since: number
+}
+
+/** Every statement of the RP's SQLite store, prepared once. The first parameter is the client, unless it says otherwise. */
+export interface Statements {
+  readonly insert: Statement<unknown[]>
+  readonly get: Statement<[number, string], SessionRow>
+  readonly getEnd: Statement<[number, string, number], { public_id: string; ended: string }>
+  /** idle expiry, session_state, client, handle, now, now */
+  readonly update: Statement<[number, string | null, number, string, number, number]>
+  readonly remove: Statement<[number, string]>
+  readonly keepEnd: Statement<[number, string, string, string, number]>
+  readonly bySid: Statement<[number, string], SessionRow>
+  readonly bySub: Statement<[number, string], SessionRow>
+  readonly seenJti: Statement<[number, string, number]>
+  readonly claimJti: Statement<[number, string, number]>
+  readonly mark: Statement<[number, string, string, number, number]>
+  readonly wasLoggedOut: Statement<[number, string | null, string, number, number]>
+  readonly owe: Statement<[number, string, number, number]>
+  /** lease end, client, now, limit */
+  readonly claimOwed: Statement<[number, number, number, number], OwedRow>
+  readonly forgetOwed: Statement<[number, number]>
+  /** due, client, id */
+  readonly putOffOwed: Statement<[number, number, number]>
+  readonly nextOwed: Statement<[number], { due_at: number | null }>
+  /** now */
+  readonly sweep: readonly Statement<[number]>[]
+}
+
+export function prepareStatements(db: Sqlite): Statements {
+  const sweep = (table: string, key: string) =>
+    db.prepare<[number]>(
+      `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} WHERE expires_at <= ? ORDER BY expires_at LIMIT 20)`,
+    )
+  return {
+    insert: db.prepare('INSERT INTO rp_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'),
+    get: db.prepare('SELECT * FROM rp_session WHERE client = ? AND handle = ?'),
+    getEnd: db.prepare('SELECT public_id, ended FROM rp_ended WHERE client = ? AND handle = ? AND expires_at > ?'),
+    update: db.prepare(
+      `UPDATE rp_session SET idle_expires_at = max(idle_expires_at, ?), session_state = coalesce(?, session_state)
+       WHERE client = ? AND handle = ? AND idle_expires_at > ? AND expires_at > ?`,
+    ),
+    remove: db.prepare('DELETE FROM rp_session WHERE client = ? AND handle = ?'),
+    keepEnd: db.prepare('INSERT OR REPLACE INTO rp_ended VALUES (?, ?, ?, ?, ?)'),
+    bySid: db.prepare('SELECT * FROM rp_session WHERE client = ? AND sid = ?'),
+    bySub: db.prepare('SELECT * FROM rp_session WHERE client = ? AND sub = ? ORDER BY created_at DESC'),
+    seenJti: db.prepare('SELECT 1 FROM rp_jti WHERE client = ? AND jti = ? AND expires_at > ?'),
+    claimJti: db.prepare('INSERT OR REPLACE INTO rp_jti VALUES (?, ?, ?)'),
+    mark: db.prepare(
+      `INSERT INTO rp_logged_out VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+       arrived_at = max(arrived_at, excluded.arrived_at), expires_at = max(expires_at, excluded.expires_at)`,
+    ),
+    wasLoggedOut: db.prepare(
+      `SELECT 1 FROM rp_logged_out WHERE client = ? AND ((kind = 'sid' AND value = ?) OR (kind = 'sub' AND value = ?))
+       AND arrived_at >= ? AND expires_at > ?`,
+    ),
+    owe: db.prepare('INSERT INTO rp_owed (client, token, owed_since, attempts, due_at) VALUES (?, ?, ?, 0, ?)'),
+    claimOwed: db.prepare(
+      `UPDATE rp_owed SET due_at = ?, attempts = attempts + 1
+       WHERE id IN (SELECT id FROM rp_owed WHERE client = ? AND due_at <= ? ORDER BY due_at LIMIT ?)
+       RETURNING id, token, attempts, owed_since`,
+    ),
+    forgetOwed: db.prepare('DELETE FROM rp_owed WHERE client = ? AND id = ?'),
+    putOffOwed: db.prepare('UPDATE rp_owed SET due_at = ? WHERE client = ? AND id = ?'),
+    nextOwed: db.prepare('SELECT min(due_at) AS due_at FROM rp_owed WHERE client = ?'),
+    sweep: [
+      sweep('rp_session', 'client, handle'),
+      sweep('rp_ended', 'client, handle'),
+      sweep('rp_logged_out', 'client, kind, value'),
+      sweep('rp_jti', 'client, jti'),
+    ],
+  }
+}
+
+export function toSession(row: SessionRow): StoredRpSession {
+  return {
+    handle: row.handle,
+    publicId: row.public_id,
+    sub: row.sub,
+    ...(row.sid === null ? {} : { sid: row.sid }),
+    firstIat: row.first_iat,
+    createdAt: row.created_at,
+    idleExpiresAt: row.idle_expires_at,
+    expiresAt: row.expires_at,
+    data: row.data,
+    ...(row.session_state === null ? {} : { sessionState: row.session_state }),
+    tokens: row.tokens,
+    ...(row.refresh_token === null
+      ? {}
+      : { refreshToken: { sealed: row.refresh_token, offline: row.refresh_offline === 1 } }),
+  }
+}

@@ -1,0 +1,317 @@
+import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
+import type { LoggedInRp, PlannedDelivery } from '../op/store/contract.ts'
+import { issuer, type Law, loggedIn, opSession } from './op-store-bench.ts'
+
+/** What an OP store promises about OP sessions: above all, a write never brings back what a logout removed. */
+export function opSessionContract(law: Law, durable: boolean): void {
+  law('gives an OP session back by handle and by uid', async ({ op, runtime }) => {
+    const write = opSession(runtime, { rps: [loggedIn('notes'), loggedIn('mail', { persistsLogout: true })] })
+    equal(await op.saveOpSession(write), 'saved')
+    const found = await op.getOpSession({ handle: 'handle-1' })
+    equal(found?.uid, 'uid-1')
+    equal(found?.accountId, 'alice')
+    deepEqual(found?.payload, { loginTs: 1 })
+    equal(found?.expiresAt, write.expiresAt)
+    deepEqual(byClient(found?.rps), byClient(write.rps))
+    deepEqual(await op.getOpSession({ uid: 'uid-1' }), found)
+  })
+
+  law('merges twenty logins of one browser that all began with the same OP session', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime))
+    const names = Array.from({ length: 20 }, (_, i) => `rp-${i}`)
+    await Promise.all(names.map((name) => op.saveOpSession(opSession(runtime, { rps: [loggedIn(name)] }))))
+    const found = await op.getOpSession({ uid: 'uid-1' })
+    deepEqual(byClient(found?.rps), byClient(names.map((name) => loggedIn(name))))
+  })
+
+  law('lets the first sid and grant of an RP win, whoever saves later', async ({ op, runtime }) => {
+    const claims = await Promise.all(
+      ['a', 'b', 'c'].map((tab) =>
+        op.claimLogin('uid-1', { clientId: 'notes', sid: tab, grantId: `grant-${tab}` }, false),
+      ),
+    )
+    const first = claims[0]
+    ok(first)
+    for (const claim of claims) deepEqual(claim, first)
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes', { sid: 'z', grantId: 'grant-z' })] }))
+    deepEqual((await op.getOpSession({ uid: 'uid-1' }))?.rps, [{ clientId: 'notes', ...first, persistsLogout: false }])
+  })
+
+  law('replaces only the grant after a fresh consent', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes', { persistsLogout: true })] }))
+    const claim = await op.claimLogin('uid-1', { clientId: 'notes', sid: 'new', grantId: 'grant-2' }, true)
+    deepEqual(claim, { sid: 'sid-notes', grantId: 'grant-2' })
+    // A slower request of before the consent must not bring the old grant back, nor what was true of it.
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes', { persistsLogout: true })] }))
+    deepEqual((await op.getOpSession({ uid: 'uid-1' }))?.rps, [loggedIn('notes', { grantId: 'grant-2' })])
+  })
+
+  law('remembers that a grant survives logout once any request said so', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes', { persistsLogout: true })] }))
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes')] }))
+    equal((await op.getOpSession({ uid: 'uid-1' }))?.rps[0]?.persistsLogout, true)
+  })
+
+  law('keeps a login that an anonymous request of before it saves over', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime, { payload: { login: 'alice' } }))
+    const { accountId: _, ...anonymous } = opSession(runtime, { payload: { login: null }, rps: [loggedIn('notes')] })
+    equal(await op.saveOpSession(anonymous), 'saved')
+    const found = await op.getOpSession({ uid: 'uid-1' })
+    equal(found?.accountId, 'alice')
+    deepEqual(found?.payload, { login: 'alice' })
+    equal(found?.rps.length, 1)
+  })
+
+  law('never mixes two accounts in one OP session', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime))
+    equal(await op.saveOpSession(opSession(runtime, { accountId: 'bob', rps: [loggedIn('mail')] })), 'ended')
+    const found = await op.getOpSession({ uid: 'uid-1' })
+    equal(found?.accountId, 'alice')
+    deepEqual(found?.rps, [])
+  })
+
+  law('does not move the expiry for a background check [T11]', async ({ op, runtime }) => {
+    const write = opSession(runtime)
+    await op.saveOpSession(write)
+    runtime.pass(600_000)
+    await op.saveOpSession({ ...write, expiresAt: write.expiresAt + 600, extend: false })
+    equal((await op.getOpSession({ uid: 'uid-1' }))?.expiresAt, write.expiresAt)
+    await op.saveOpSession({ ...write, expiresAt: write.expiresAt + 600, extend: true })
+    equal((await op.getOpSession({ uid: 'uid-1' }))?.expiresAt, write.expiresAt + 600)
+  })
+
+  law('gives a new OP session its expiry even from a background check', async ({ op, runtime }) => {
+    const write = opSession(runtime, { extend: false })
+    await op.saveOpSession(write)
+    equal((await op.getOpSession({ uid: 'uid-1' }))?.expiresAt, write.expiresAt)
+  })
+
+  law('neither returns, saves nor logs in under an OP session that has expired', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime))
+    runtime.pass(3_600_000)
+    equal(await op.getOpSession({ uid: 'uid-1' }), undefined)
+    equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
+    deepEqual(await op.listOpSessions({ accountId: 'alice' }), [])
+    equal(await op.saveOpSession(opSession(runtime)), 'ended')
+    await rejects(op.claimLogin('uid-1', { clientId: 'notes', sid: 's', grantId: 'g' }, false), {
+      code: 'op_session_ended',
+    })
+  })
+
+  law(
+    'makes a retired handle worthless for ever, in whatever order the requests arrive [T6]',
+    async ({ op, runtime }) => {
+      await op.saveOpSession(opSession(runtime, { handle: 'old' }))
+      await op.saveOpSession(opSession(runtime, { handle: 'new' }))
+      await op.saveOpSession(opSession(runtime, { handle: 'old', rps: [loggedIn('notes')] }))
+      await op.retireHandle('old')
+      equal(await op.getOpSession({ handle: 'old' }), undefined)
+      equal(await op.saveOpSession(opSession(runtime, { handle: 'old', rps: [loggedIn('mail')] })), 'saved')
+      equal(await op.getOpSession({ handle: 'old' }), undefined)
+      const found = await op.getOpSession({ handle: 'new' })
+      equal(found?.handle, 'new')
+      equal(found?.rps.length, 2)
+      await op.retireHandle('never seen')
+    },
+  )
+
+  law('lists the live OP sessions of one account, newest first', async ({ op, runtime }) => {
+    for (const uid of ['first', 'second', 'third']) {
+      await op.saveOpSession(opSession(runtime, { uid, handle: uid, rps: [loggedIn(uid)] }))
+      runtime.pass(1_000)
+    }
+    await op.saveOpSession(opSession(runtime, { uid: 'hers', handle: 'hers', accountId: 'carol' }))
+    await op.endOpSession('second', { cause: 'admin' }, () => [])
+    const listed = await op.listOpSessions({ accountId: 'alice' })
+    deepEqual(
+      listed.map(({ uid }) => uid),
+      ['third', 'first'],
+    )
+    deepEqual(listed[0]?.rps, [loggedIn('third')])
+  })
+
+  law('ends an OP session: the fact, its notices, nothing left to find', async ({ op, runtime }) => {
+    const rps = [loggedIn('notes'), loggedIn('mail'), loggedIn('no-back-channel')]
+    await op.saveOpSession(opSession(runtime, { rps }))
+    const seen: LoggedInRp[] = []
+    const ended = await op.endOpSession(
+      'uid-1',
+      { cause: 'rp_initiated', initiator: 'notes', actor: 'root' },
+      (told) => {
+        seen.push(...told)
+        return told
+          .filter(({ clientId }) => clientId !== 'no-back-channel')
+          .map(({ clientId, sid }) => ({ clientId, sid }))
+      },
+    )
+    deepEqual(byClient(seen), byClient(rps))
+    deepEqual(byClient(ended?.rps), byClient(rps))
+    ok(ended)
+    const { id, ...fact } = ended.logout
+    ok(id.length >= 16)
+    deepEqual(fact, {
+      uid: 'uid-1',
+      accountId: 'alice',
+      cause: 'rp_initiated',
+      initiator: 'notes',
+      actor: 'root',
+      endedAt: runtime.now(),
+    })
+    deepEqual(ended.deliveries.map(({ clientId, sid, state }) => [clientId, sid, state]).sort(), [
+      ['mail', 'sid-mail', 'due'],
+      ['notes', 'sid-notes', 'due'],
+    ])
+    deepEqual(await op.getLogout(id), { logout: ended.logout, deliveries: ended.deliveries })
+    equal(await op.getOpSession({ uid: 'uid-1' }), undefined)
+    equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
+    deepEqual(await op.listOpSessions({ accountId: 'alice' }), [])
+  })
+
+  law('ends an OP session once, however many ask', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes')] }))
+    const plan = (told: readonly LoggedInRp[]): PlannedDelivery[] =>
+      told.map(({ clientId, sid }) => ({ clientId, sid }))
+    const answers = await Promise.all(
+      Array.from({ length: 5 }, () => op.endOpSession('uid-1', { cause: 'op_logout' }, plan)),
+    )
+    equal(answers.filter((answer) => answer !== undefined).length, 1)
+    equal(await op.endOpSession('uid-1', { cause: 'op_logout' }, plan), undefined)
+    equal(await op.endOpSession('unknown', { cause: 'op_logout' }, plan), undefined)
+    equal((await op.claimDue({ limit: 10, lease: 1000 })).length, 1)
+  })
+
+  law('takes no write for an OP session that was ended, until long after its expiry', async ({ op, runtime }) => {
+    const write = opSession(runtime, { rps: [loggedIn('notes')] })
+    await op.saveOpSession(write)
+    await op.endOpSession('uid-1', { cause: 'admin' }, () => [])
+    for (const pause of [0, 3_599_000]) {
+      runtime.pass(pause)
+      equal(await op.saveOpSession(write), 'ended')
+      equal(await op.saveOpSession({ ...write, handle: 'handle-2', expiresAt: write.expiresAt + 9_000 }), 'ended')
+      await rejects(op.claimLogin('uid-1', { clientId: 'mail', sid: 's', grantId: 'g' }, false), {
+        code: 'op_session_ended',
+      })
+      equal(await op.getOpSession({ uid: 'uid-1' }), undefined)
+      equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
+      equal(await op.getOpSession({ handle: 'handle-2' }), undefined)
+    }
+    // Nor does a new OP session that is given the old cookie's value become reachable by it.
+    await op.saveOpSession(opSession(runtime, { uid: 'uid-2' }))
+    equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
+  })
+
+  law(
+    'revokes the grants of the OP session with their tokens, but not what survives logout [BC §2.7]',
+    async ({ op, runtime }) => {
+      const offline = loggedIn('mail', { persistsLogout: true })
+      await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes'), offline] }))
+      await op.saveOpSession(
+        opSession(runtime, { uid: 'uid-2', handle: 'h2', rps: [loggedIn('notes', { grantId: 'elsewhere' })] }),
+      )
+      const kinds = [
+        'Grant',
+        'AccessToken',
+        'AuthorizationCode',
+        'RefreshToken',
+        'DeviceCode',
+        'BackchannelAuthenticationRequest',
+      ]
+      const store = async (grantId: string): Promise<void> => {
+        for (const kind of kinds) await op.putModel({ kind, handle: `${kind} of ${grantId}`, payload: {}, grantId })
+      }
+      const left = async (grantId: string): Promise<number> => {
+        const found = await Promise.all(kinds.map((kind) => op.getModel(kind, { handle: `${kind} of ${grantId}` })))
+        return found.filter((model) => model !== undefined).length
+      }
+      for (const grantId of ['grant-notes', 'grant-mail', 'elsewhere']) await store(grantId)
+      await op.endOpSession('uid-1', { cause: 'op_logout' }, () => [])
+      equal(await left('grant-notes'), 0)
+      equal(await left('grant-mail'), kinds.length)
+      equal(await left('elsewhere'), kinds.length)
+      await store('grant-notes') // a token request that was still under way
+      equal(await left('grant-notes'), 0)
+    },
+  )
+
+  law('only removes an OP session in which nobody is signed in', async ({ op, runtime }) => {
+    const { accountId: _, ...anonymous } = opSession(runtime)
+    await op.saveOpSession(anonymous)
+    let planned = false
+    const ended = await op.endOpSession('uid-1', { cause: 'op_logout' }, () => {
+      planned = true
+      return []
+    })
+    equal(ended, undefined)
+    equal(planned, false)
+    equal(await op.getOpSession({ uid: 'uid-1' }), undefined)
+    equal(await op.saveOpSession(anonymous), 'ended')
+  })
+
+  law('can end an OP session that has just expired, so that its RPs hear of it', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes')] }))
+    runtime.pass(3_600_000)
+    const ended = await op.endOpSession('uid-1', { cause: 'expired' }, ([rp]) => (rp ? [rp] : []))
+    equal(ended?.deliveries.length, 1)
+  })
+
+  law('changes nothing when the plan fails', async ({ op, runtime }) => {
+    const write = opSession(runtime, { rps: [loggedIn('notes')] })
+    await op.saveOpSession(write)
+    await op.putModel({ kind: 'RefreshToken', handle: 'h', payload: {}, grantId: 'grant-notes' })
+    const before = await op.getOpSession({ uid: 'uid-1' })
+    const failure = new Error('the plan failed')
+    await rejects(
+      op.endOpSession('uid-1', { cause: 'op_logout' }, () => {
+        throw failure
+      }),
+      failure,
+    )
+    deepEqual(await op.getOpSession({ handle: 'handle-1' }), before)
+    equal((await op.getModel('RefreshToken', { handle: 'h' }))?.handle, 'h')
+    equal(await op.nextDueAt(), undefined)
+    equal(await op.saveOpSession(write), 'saved')
+  })
+
+  law('keeps issuers apart, tombstones included [T20]', async ({ store, op, runtime }) => {
+    const other = store.forIssuer('https://other.example', runtime)
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes')] }))
+    await other.saveOpSession(opSession(runtime, { rps: [loggedIn('mail')] }))
+    const ended = await other.endOpSession('uid-1', { cause: 'op_logout' }, ([rp]) => (rp ? [rp] : []))
+    deepEqual((await op.getOpSession({ handle: 'handle-1' }))?.rps, [loggedIn('notes')])
+    equal(await op.saveOpSession(opSession(runtime)), 'saved')
+    equal((await op.listOpSessions({ accountId: 'alice' })).length, 1)
+    equal((await other.listOpSessions({ accountId: 'alice' })).length, 0)
+    equal(await op.getLogout(ended?.logout.id ?? ''), undefined)
+  })
+
+  law('takes any text as uid, handle, client and sid', async ({ op, runtime }) => {
+    for (const text of ['__proto__', 'constructor', "'; DROP TABLE op_session; --", 'with space', '🔑']) {
+      const rps = [loggedIn(text, { sid: text })]
+      await op.saveOpSession(opSession(runtime, { uid: text, handle: text, accountId: text, rps }))
+      deepEqual((await op.getOpSession({ handle: text }))?.rps, rps)
+      const ended = await op.endOpSession(text, { cause: 'op_logout' }, (told) => told)
+      equal(ended?.logout.accountId, text)
+      equal(await op.getOpSession({ uid: text }), undefined)
+    }
+  })
+
+  if (!durable) return
+
+  law('has OP sessions and tombstones again after a restart', async ({ store, op, runtime, reopen }) => {
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes')] }))
+    await op.saveOpSession(opSession(runtime, { uid: 'uid-2', handle: 'handle-2' }))
+    await op.endOpSession('uid-2', { cause: 'op_logout' }, () => [])
+    const before = await op.getOpSession({ uid: 'uid-1' })
+    await store.close()
+    const again = await reopen?.()
+    const reopened = again?.forIssuer(issuer, runtime)
+    deepEqual(await reopened?.getOpSession({ handle: 'handle-1' }), before)
+    equal(await reopened?.saveOpSession(opSession(runtime, { uid: 'uid-2', handle: 'handle-2' })), 'ended')
+    await again?.close()
+  })
+}
+
+/** RPs of an OP session have no order. */
+function byClient(rps: readonly LoggedInRp[] | undefined): LoggedInRp[] {
+  return [...(rps ?? [])].sort((a, b) => (a.clientId < b.clientId ? -1 : 1))
+}

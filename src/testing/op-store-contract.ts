@@ -1,0 +1,59 @@
+import type { OpStore } from '../op/store/contract.ts'
+import { issuer, type Law, testRuntime } from './op-store-bench.ts'
+import { modelContract } from './op-store-contract-models.ts'
+import { outboxContract } from './op-store-contract-outbox.ts'
+import { opSessionContract } from './op-store-contract-sessions.ts'
+
+/** The two functions of a test runner the suites use (vitest, node:test, mocha and jest have them). */
+export interface TestRunner {
+  describe(name: string, body: () => void): unknown
+  it(name: string, body: () => Promise<void>): unknown
+}
+
+/** A store under test, at a place of its own that was empty before. */
+export interface OpenedOpStore {
+  readonly store: OpStore
+  /** Opens the same place again after `store.close()`; absent where nothing outlives the store (`:memory:`). */
+  reopen?(): Promise<OpStore>
+  /** Removes the place. */
+  dispose(): Promise<void>
+}
+
+/**
+ * Registers the tests that every OP store passes.
+ *
+ * @example
+ * ```ts
+ * import { describe, it } from 'vitest'
+ * import { opStoreContract } from 'lockstep/testing'
+ *
+ * opStoreContract({ describe, it }, { open: async () => ({ store: myStore(), dispose: async () => {} }), durable: false })
+ * ```
+ *
+ * @param options `open` is called for each test; with `durable`, what it gives must have `reopen`.
+ */
+export function opStoreContract(
+  { describe, it }: TestRunner,
+  { open, durable }: { open: () => Promise<OpenedOpStore>; durable: boolean },
+): void {
+  const law: Law = (name, body) => {
+    it(name, async () => {
+      const opened = await open()
+      const runtime = testRuntime()
+      try {
+        const { store } = opened
+        await body({
+          store,
+          op: store.forIssuer(issuer, runtime),
+          runtime,
+          ...(opened.reopen && { reopen: opened.reopen }),
+        })
+      } finally {
+        await opened.dispose()
+      }
+    })
+  }
+  describe('an OP store keeps models', () => modelContract(law, durable))
+  describe('an OP store keeps OP sessions', () => opSessionContract(law, durable))
+  describe('an OP store keeps the outbox', () => outboxContract(law, durable))
+}

@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict'
+import type { RpSessionStore } from '../rp/store/contract.ts'
+import { atStart, ending, identity, opened, type RpLaw, START, someNotice, someSession } from './rp-store-bench.ts'
+
+const online = { sealed: 'online', offline: false }
+const offline = { sealed: 'offline', offline: true }
+
+/** Takes all that is due and returns it, as it was sealed. */
+async function owedBy(rp: RpSessionStore): Promise<readonly string[]> {
+  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ token }) => token).sort()
+}
+
+/** Refresh tokens whose revocation an ended RP session leaves owed (T7). */
+export function owedContract(law: RpLaw, durable: boolean): void {
+  law('owes refresh tokens without offline_access after a logout, and only those [BC §2.7]', async ({ rp }) => {
+    const [gone = ''] = await opened(
+      rp,
+      someSession({ refreshToken: { sealed: 'by delete', offline: false } }),
+      someSession({ sid: 's', refreshToken: online }),
+      someSession({ sid: 's', refreshToken: offline }),
+      someSession({ sid: 's' }),
+      someSession({ sid: 'alive', refreshToken: { sealed: 'alive', offline: false } }),
+    )
+    await rp.endBy({ sid: 's' }, someNotice())
+    await rp.delete(gone, ending)
+    assert.deepEqual(await owedBy(rp), ['by delete', 'online'])
+  })
+
+  law('owes those with offline_access too when the OP asks for it', async ({ rp }) => {
+    await opened(rp, someSession({ sid: 's', refreshToken: offline }))
+    await rp.endBy({ sid: 's' }, someNotice({ revokeOffline: true }))
+    assert.deepEqual(await owedBy(rp), ['offline'])
+  })
+
+  law('does not owe the refresh token of a replaced RP session whose grant lives on', async ({ rp }) => {
+    const same = someSession({ sid: 's', refreshToken: online })
+    const other = someSession({ sid: 't', refreshToken: { sealed: 'other grant', offline: false } })
+    await opened(rp, same, other)
+    await rp.create(someSession({ sid: 's' }), { ...atStart, replaces: same.handle })
+    await rp.create(someSession({ sid: 'u' }), { ...atStart, replaces: other.handle })
+    assert.deepEqual(await owedBy(rp), ['other grant'])
+  })
+
+  law('hands out what is owed once per lease, and counts attempts', async ({ rp, clock }) => {
+    await opened(rp, someSession({ sid: 's', refreshToken: online }))
+    await rp.endBy({ sid: 's' }, someNotice())
+    const [first] = await rp.claimOwed({ limit: 10, lease: 60_000 })
+    assert.equal(first?.attempts, 1)
+    assert.equal(first?.owedSince, START * 1000)
+    assert.deepEqual(await owedBy(rp), [])
+    assert.equal(await rp.nextOwedAt(), (START + 60) * 1000)
+    clock.pass(60)
+    const [second] = await rp.claimOwed({ limit: 10, lease: 60_000 })
+    assert.equal(second?.attempts, 2)
+    assert.equal(second?.id, first?.id)
+  })
+
+  law('puts an attempt off and forgets what is done', async ({ rp, clock }) => {
+    await opened(rp, someSession({ sid: 's', refreshToken: online }))
+    await rp.endBy({ sid: 's' }, someNotice())
+    const [owed] = await rp.claimOwed({ limit: 10, lease: 60_000 })
+    assert.ok(owed)
+    await rp.settleOwed(owed.id, { retryAt: (START + 300) * 1000 })
+    assert.equal(await rp.nextOwedAt(), (START + 300) * 1000)
+    clock.pass(300)
+    assert.deepEqual(await owedBy(rp), ['online'])
+    await rp.settleOwed(owed.id, 'done')
+    assert.equal(await rp.nextOwedAt(), undefined)
+  })
+
+  law('hands out at most as many as were asked for', async ({ rp }) => {
+    for (let i = 0; i < 5; i++) await opened(rp, someSession({ sid: 's', refreshToken: online }))
+    await rp.endBy({ sid: 's' }, someNotice())
+    assert.equal((await rp.claimOwed({ limit: 3, lease: 60_000 })).length, 3)
+    assert.equal((await rp.claimOwed({ limit: 3, lease: 60_000 })).length, 2)
+  })
+
+  law('does not show one client what another owes [T20]', async ({ rp, forClient }) => {
+    const mail = forClient({ ...identity, clientId: 'mail' })
+    await opened(rp, someSession({ sid: 's', refreshToken: online }))
+    await rp.endBy({ sid: 's' }, someNotice())
+    assert.deepEqual(await owedBy(mail), [])
+    const [owed] = await rp.claimOwed({ limit: 1, lease: 0 })
+    await mail.settleOwed(owed?.id ?? '', 'done')
+    assert.deepEqual(await owedBy(rp), ['online'])
+  })
+
+  if (durable) {
+    law('still owes after a restart what was owed before [T7]', async ({ rp, store, clock, reopen }) => {
+      await opened(rp, someSession({ sid: 's', refreshToken: online }))
+      await rp.endBy({ sid: 's' }, someNotice())
+      await store.close()
+      assert.ok(reopen, 'a durable store can be opened again')
+      const again = await reopen()
+      assert.deepEqual(await owedBy(again.forClient(identity, clock)), ['online'])
+      await again.close()
+    })
+  }
+}

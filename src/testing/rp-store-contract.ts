@@ -1,0 +1,55 @@
+import type { RpStore } from '../rp/store/contract.ts'
+import type { TestRunner } from './op-store-contract.ts'
+import { frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
+import { logoutContract } from './rp-store-contract-logout.ts'
+import { owedContract } from './rp-store-contract-owed.ts'
+import { rpSessionContract } from './rp-store-contract-sessions.ts'
+
+/** A store under test, at a place of its own that was empty before. */
+export interface OpenedRpStore {
+  readonly store: RpStore
+  /** Opens the same place again after `store.close()`; absent where nothing outlives the store. */
+  reopen?(): Promise<RpStore>
+  /** Removes the place. */
+  dispose(): Promise<void>
+}
+
+/**
+ * Registers the tests that every RP store passes.
+ *
+ * @example
+ * ```ts
+ * import { describe, it } from 'vitest'
+ * import { rpStoreContract } from 'lockstep/testing'
+ *
+ * rpStoreContract({ describe, it }, { open: async () => ({ store: myStore(), dispose: async () => {} }), durable: false })
+ * ```
+ *
+ * @param options `open` is called for each test; with `durable`, what it gives must have `reopen`.
+ */
+export function rpStoreContract(
+  { describe, it }: TestRunner,
+  { open, durable }: { open: () => Promise<OpenedRpStore>; durable: boolean },
+): void {
+  const law: RpLaw = (name, body) => {
+    it(name, async () => {
+      const place = await open()
+      const clock = frozenClock()
+      try {
+        const { store } = place
+        await body({
+          store,
+          rp: store.forClient(identity, clock),
+          forClient: (other) => store.forClient(other, clock),
+          clock,
+          ...(place.reopen && { reopen: place.reopen }),
+        })
+      } finally {
+        await place.dispose()
+      }
+    })
+  }
+  describe('an RP store keeps RP sessions', () => rpSessionContract(law, durable))
+  describe('an RP store ends what a Logout Token names', () => logoutContract(law, durable))
+  describe('an RP store remembers what is owed to the OP', () => owedContract(law, durable))
+}

@@ -1,0 +1,243 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import type { AliveDocument } from '../../src/browser/decide.ts'
+import { type SessionMonitor, startSessionMonitor } from '../../src/browser/session-monitor.ts'
+import { type FakeFrame, type FakeWorldOptions, fakeBackend, fakeWorld, freshPage, settle } from './fake-world.ts'
+
+const opIframe = 'https://op.example/session/check'
+const alive: AliveDocument = {
+  state: 'alive',
+  session: 's1',
+  sub: 'ada',
+  client_id: 'notes app',
+  expires_at: 1_900_000_000,
+  session_state: 'one.salt',
+  check_session_iframe: opIframe,
+}
+const isOpIframe = ({ url }: FakeFrame) => url === opIframe
+const isSilentCheck = ({ url }: FakeFrame) => url.endsWith('/auth/silent-check')
+
+const running: SessionMonitor[] = []
+afterEach(async () => {
+  for (const monitor of running.splice(0)) monitor.stop()
+  await settle()
+})
+
+/** A page whose OP iframe gives these answers in turn (the last one for ever), and whose silent checks run `silent`. */
+async function openPage(
+  answers: readonly (string | undefined)[],
+  {
+    document = alive,
+    silent = () => {},
+    ...options
+  }: Partial<FakeWorldOptions> & { document?: AliveDocument; silent?: (frame: FakeFrame) => void } = {},
+) {
+  const backend = fakeBackend(document)
+  let turn = 0
+  const world = fakeWorld({
+    backend,
+    answer: (_, frame) => (isOpIframe(frame) ? answers[Math.min(turn++, answers.length - 1)] : undefined),
+    opened: (frame) => (isOpIframe(frame) ? frame.load() : silent(frame)),
+    ...options,
+  })
+  const monitor = startSessionMonitor({}, world)
+  running.push(monitor)
+  const told: string[] = []
+  for (const type of ['alive', 'unknown', 'userswitched', 'ended'] as const) {
+    monitor.addEventListener(type, ({ detail }: CustomEvent) => told.push(`${type} by ${detail.heardBy}`))
+  }
+  await settle()
+  const asked = () => world.framesOpened.filter(isOpIframe).flatMap((frame) => frame.asked)
+  const silentChecks = () => world.framesOpened.filter(isSilentCheck).length
+  return { backend, world, monitor, told, asked, silentChecks }
+}
+
+describe('the OP iframe as a source', () => {
+  it('is asked for the client and its session_state, every two seconds [SM §3.1]', async () => {
+    const { world, asked } = await openPage(['unchanged'])
+    expect(asked()).toEqual(['notes app one.salt'])
+    await world.advance(10_000)
+    expect(asked().length).toBe(6)
+    expect(world.frames).toHaveLength(1)
+  })
+
+  it('is not loaded where the RP session has no session_state or the OP no iframe', async () => {
+    const { session_state: _, ...withoutState } = alive
+    const { check_session_iframe: __, ...withoutIframe } = alive
+    for (const document of [withoutState, withoutIframe]) {
+      const { world } = await openPage(['unchanged'], { document })
+      await world.advance(60_000)
+      expect(world.framesOpened).toEqual([])
+    }
+  })
+
+  it('rests while the tab is hidden and is asked at once when it is looked at', async () => {
+    const { world, asked } = await openPage(['unchanged'])
+    world.show('hidden')
+    await world.advance(600_000)
+    const before = asked().length
+    expect(before).toBeLessThanOrEqual(2)
+    world.show('visible')
+    await settle()
+    expect(asked().length).toBe(before + 1)
+  })
+
+  it('is not loaded in a tab that nobody has looked at', async () => {
+    const { world } = await openPage(['unchanged'], {})
+    world.show('hidden')
+    const background = fakeWorld({ backend: fakeBackend(alive) })
+    background.show('hidden')
+    running.push(startSessionMonitor({}, background))
+    await background.advance(60_000)
+    expect(background.framesOpened).toEqual([])
+  })
+
+  it('listens only to the frame itself at its own origin [SM §3.1]', async () => {
+    const { world, silentChecks } = await openPage(['unchanged'], { answer: () => undefined })
+    const frame = world.frames[0]
+    frame?.say('changed', { origin: 'https://evil.example' })
+    frame?.say('changed', { source: {} })
+    frame?.say({ answer: 'changed' })
+    frame?.say('unchanged')
+    await world.advance(2_000)
+    frame?.say('changed', { origin: 'https://evil.example' })
+    frame?.say('changed', { source: {} })
+    await world.advance(2_999)
+    expect(silentChecks()).toBe(0)
+  })
+
+  it.each([
+    ['changed', 'changed'],
+    ['error', 'error'],
+    ['nothing', undefined],
+    ['nonsense', 'Changed'],
+  ])('is given up when its first answer is %s: it cannot work in this browser', async (_, answer) => {
+    const { world, asked, told, silentChecks } = await openPage([answer, 'changed'])
+    await world.advance(120_000)
+    expect(asked()).toHaveLength(1)
+    expect(world.frames).toEqual([])
+    expect(silentChecks()).toBe(0)
+    expect(told.filter((what) => what.startsWith('ended'))).toEqual([])
+  })
+
+  it('stays given up for the life of the page', async () => {
+    const { world, asked } = await openPage(['error', 'unchanged'])
+    await world.advance(5_000)
+    world.window.dispatchEvent(new Event('pagehide'))
+    world.window.dispatchEvent(new Event('pageshow'))
+    await world.advance(60_000)
+    expect(asked()).toHaveLength(1)
+  })
+
+  it('is not asked again after an error, and prompt=none is not used [SM §3.1]', async () => {
+    const { world, asked, silentChecks } = await openPage(['unchanged', 'error', 'changed'])
+    await world.advance(60_000)
+    expect(asked()).toHaveLength(2)
+    expect(silentChecks()).toBe(0)
+    expect(world.frames).toEqual([])
+  })
+
+  it('may miss an answer once it has worked', async () => {
+    const { world, asked } = await openPage(['unchanged', undefined, 'unchanged'])
+    await world.advance(60_000)
+    expect(asked().length).toBeGreaterThan(10)
+  })
+})
+
+describe('a changed of the OP iframe', () => {
+  it('signs out when the silent check made the backend end the session, and not before', async () => {
+    const { backend, world, told } = await openPage(['unchanged', 'changed'])
+    await world.advance(2_000)
+    const frame = world.frames.find(isSilentCheck)
+    expect(frame).toBeDefined()
+    expect(told.filter((what) => what.startsWith('ended'))).toEqual([])
+    const end = { cause: 'silent_check', at: 1_800_000_000 } as const
+    backend.become({ state: 'ended', session: 's1', ended: end }, { quietly: true })
+    frame?.say({ lockstep: 'silent-check', result: 'ended' })
+    await settle()
+    expect(told.at(-1)).toBe('ended by iframe')
+    expect(world.frames).toEqual([])
+  })
+
+  it('goes on with the new session_state when the End-User is still the same [SM §3.1]', async () => {
+    const { backend, world, monitor, asked } = await openPage(['unchanged', 'changed', 'unchanged'], {
+      silent: (frame) => {
+        backend.become({ ...alive, session_state: 'two.salt' }, { quietly: true })
+        queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'same', session_state: 'two.salt' }))
+      },
+    })
+    await world.advance(10_000)
+    expect(monitor.state).toBe('alive')
+    expect(asked().slice(0, 3)).toEqual(['notes app one.salt', 'notes app one.salt', 'notes app two.salt'])
+  })
+
+  it('ends nothing when the silent check does not answer within ten seconds', async () => {
+    const { world, monitor, silentChecks } = await openPage(['unchanged', 'changed'])
+    await world.advance(11_999)
+    expect(world.frames.filter(isSilentCheck)).toHaveLength(1)
+    await world.advance(1)
+    expect(world.frames.filter(isSilentCheck)).toHaveLength(0)
+    expect(monitor.state).toBe('alive')
+    expect(silentChecks()).toBe(1)
+  })
+
+  it('is followed by at most three silent checks in five minutes [SM §5.1]', async () => {
+    const { world, silentChecks, monitor } = await openPage(['unchanged', 'changed'], {
+      silent: (frame) => queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'unknown' })),
+    })
+    await world.advance(300_000)
+    expect(silentChecks()).toBe(3)
+    await world.advance(300_000)
+    expect(silentChecks()).toBe(6)
+    expect(monitor.state).toBe('alive')
+  })
+
+  it('does not believe messages that are not from its own silent check', async () => {
+    const { world } = await openPage(['unchanged', 'changed'])
+    await world.advance(2_000)
+    const frame = world.frames.find(isSilentCheck)
+    frame?.say({ lockstep: 'silent-check', result: 'ended' }, { origin: 'https://evil.example' })
+    frame?.say({ lockstep: 'silent-check', result: 'ended' }, { source: {} })
+    frame?.say({ lockstep: 'something else', result: 'ended' })
+    frame?.say(null)
+    await settle()
+    expect(world.frames.filter(isSilentCheck)).toHaveLength(1)
+  })
+
+  it('is looked into by one tab, however many are looked at', async () => {
+    const baseUrl = freshPage()
+    const backend = fakeBackend(alive)
+    let changed = false
+    const worlds = [1, 2, 3].map(() =>
+      fakeWorld({
+        backend,
+        baseUrl,
+        answer: (message, frame) =>
+          isOpIframe(frame) ? (changed && message.endsWith('one.salt') ? 'changed' : 'unchanged') : undefined,
+        opened: (frame) => (isOpIframe(frame) ? frame.load() : undefined),
+      }),
+    )
+    for (const world of worlds) {
+      running.push(startSessionMonitor({}, world))
+      await settle()
+    }
+    changed = true
+    await Promise.all(worlds.map((world) => world.advance(2_000)))
+    const checks = worlds.flatMap(({ frames }) => frames.filter(isSilentCheck))
+    expect(checks).toHaveLength(1)
+    backend.become({ ...alive, session_state: 'two.salt' }, { quietly: true })
+    checks[0]?.say({ lockstep: 'silent-check', result: 'same' })
+    await settle()
+    await Promise.all(worlds.map((world) => world.advance(4_000)))
+    expect(worlds.flatMap(({ framesOpened }) => framesOpened.filter(isSilentCheck))).toHaveLength(1)
+  })
+})
+
+it('leaves no iframe, listener or timer behind after stop()', async () => {
+  const { world, monitor } = await openPage(['unchanged', 'changed'])
+  await world.advance(2_000)
+  expect(world.frames).toHaveLength(2)
+  monitor.stop()
+  await settle()
+  expect(world.frames).toEqual([])
+  expect(world.leftovers()).toBe(0)
+})

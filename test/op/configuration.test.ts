@@ -1,0 +1,196 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { type Configuration, errors } from 'oidc-provider'
+import { afterEach, describe, expect, it } from 'vitest'
+import { type LockstepOptions, openSecrets, Provider } from '../../src/op.ts'
+import { sqliteStore } from '../../src/op-sqlite.ts'
+import { startRpSite } from '../support/rp-site.ts'
+import { startTestOp } from '../support/test-op.ts'
+
+const issuer = 'https://op.example'
+const keys = { cookies: { keys: ['a key'] } }
+const { jwks } = await openSecrets(sqliteStore(':memory:'), issuer)
+const opened: { close(): Promise<unknown> }[] = []
+afterEach(async () => {
+  for (const each of opened.splice(0).reverse()) await each.close()
+})
+
+function construct(configuration: Configuration, options: Partial<LockstepOptions> = {}, url = issuer): Provider {
+  const store = sqliteStore(':memory:')
+  opened.push(store)
+  const features = { devInteractions: { enabled: false }, ...configuration.features }
+  const provider = new Provider(
+    url,
+    { jwks: { keys: [...jwks.keys] }, ...configuration, features },
+    { store, ...options },
+  )
+  opened.push(provider)
+  return provider
+}
+
+async function discoveryOf(provider: Provider): Promise<Record<string, unknown>> {
+  const server = createServer(provider.callback())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const response = await fetch(`http://127.0.0.1:${port}/.well-known/openid-configuration`)
+  server.close()
+  return (await response.json()) as Record<string, unknown>
+}
+
+async function metadata(configuration: Configuration): Promise<Record<string, unknown>> {
+  const op = await startTestOp({ clients: [], configuration })
+  opened.push(op)
+  const response = await fetch(`${op.issuer}/.well-known/openid-configuration`)
+  return { issuer: op.issuer, ...((await response.json()) as Record<string, unknown>) }
+}
+
+describe('a configuration that contradicts Lockstep', () => {
+  it.each<[string, Configuration]>([
+    ['adapter', { ...keys, adapter: class {} as never }],
+    ['enableHttpPostMethods', { ...keys, enableHttpPostMethods: false }],
+    ['cookies.long.sameSite', { cookies: { ...keys.cookies, long: { sameSite: 'lax' } } }],
+    ['cookies.long.sameSite', { cookies: { ...keys.cookies, long: { sameSite: 'strict' } } }],
+    ['cookies.long.secure', { cookies: { ...keys.cookies, long: { secure: false } } }],
+    ['cookies.keys', {}],
+    ['cookies.keys', { cookies: { keys: [] } }],
+    ['features.rpInitiatedLogout.enabled', { ...keys, features: { rpInitiatedLogout: { enabled: false } } }],
+    ['features.backchannelLogout.enabled', { ...keys, features: { backchannelLogout: { enabled: false } } }],
+  ])('is refused with a TypeError that names %s [T21]', (key, configuration) => {
+    expect(() => construct(configuration)).toThrow(TypeError)
+    expect(() => construct(configuration)).toThrow(`configuration.${key} `)
+  })
+
+  it('is not one that says what Lockstep says', () => {
+    const agreeing: Configuration = {
+      enableHttpPostMethods: true,
+      cookies: { keys: ['a key'], long: { sameSite: 'none', secure: true } },
+      features: { rpInitiatedLogout: { enabled: true }, backchannelLogout: { enabled: true } },
+    }
+    expect(() => construct(agreeing)).not.toThrow()
+  })
+})
+
+describe('an option of Lockstep', () => {
+  it.each<[string, unknown]>([
+    ['store', { store: undefined }],
+    ['store', { store: {} }],
+    ['egress.allow', { egress: { allow: '127.0.0.1' } }],
+    ['egress.allow', { egress: { allow: [127] } }],
+    ['sessionLifetime', { sessionLifetime: 0 }],
+    ['sessionLifetime', { sessionLifetime: Number.NaN }],
+    ['log', { log: 'stderr' }],
+    ['"sesionLifetime"', { sesionLifetime: 60 }],
+    ['backchannel.timeout', { backchannel: { timeout: 0 } }],
+  ])('that is wrong is a TypeError that names %s', (name, options) => {
+    expect(() => construct(keys, options as Partial<LockstepOptions>)).toThrow(TypeError)
+    expect(() => construct(keys, options as Partial<LockstepOptions>)).toThrow(name)
+  })
+
+  it('is missed with a sentence when there are none at all', () => {
+    expect(() => Reflect.construct(Provider, [issuer, keys])).toThrow('store is missing')
+  })
+})
+
+describe('the cookies of an OP', () => {
+  const namesOf = (configuration: Configuration, url?: string) =>
+    construct({ ...keys, ...configuration }, {}, url).cookieName('session')
+
+  it('carry __Host- and the issuer in their names, so that nobody plants or overwrites them [T21]', () => {
+    expect(namesOf({})).toMatch(/^__Host-op_session\.[\w-]{8}$/)
+    expect(namesOf({}, 'https://op.example')).not.toBe(namesOf({}, 'https://op.example/tenant'))
+    expect(namesOf({}, 'http://localhost:4000')).not.toBe(namesOf({}, 'http://localhost:5000'))
+  })
+
+  it('carry __Secure- where they are bound to a path or a domain [T21]', () => {
+    expect(namesOf({ cookies: { ...keys.cookies, long: { path: '/oidc' } } })).toMatch(/^__Secure-/)
+    expect(namesOf({ cookies: { ...keys.cookies, long: { domain: 'op.example' } } })).toMatch(/^__Secure-/)
+  })
+
+  it('keep a name that the operator chose', () => {
+    expect(namesOf({ cookies: { ...keys.cookies, names: { session: 'mine' } } })).toBe('mine')
+  })
+})
+
+describe('the discovery document', () => {
+  it('names the OP iframe and the Logout Endpoint, and says that logouts are delivered with sid [SM-3.3-a] [RPI-2.1-a] [BCL-2.1-a]', async () => {
+    const document = await metadata({})
+    expect(document).toMatchObject({
+      check_session_iframe: `${document.issuer}/session/check`,
+      end_session_endpoint: `${document.issuer}/session/end`,
+      backchannel_logout_supported: true,
+      backchannel_logout_session_supported: true,
+      authorization_response_iss_parameter_supported: true,
+    })
+  })
+
+  it('keeps what the operator adds to it', async () => {
+    const document = await metadata({ discovery: { service_documentation: 'https://docs.example' } })
+    expect(document.service_documentation).toBe('https://docs.example')
+    expect(document.check_session_iframe).toBe(`${document.issuer}/session/check`)
+  })
+
+  it('joins an issuer with a trailing slash and the path of the OP iframe by one slash', async () => {
+    const provider = construct(keys, {}, 'https://op.example/')
+    expect(await discoveryOf(provider)).toMatchObject({ check_session_iframe: 'https://op.example/session/check' })
+  })
+})
+
+describe('lockstep_logout_details', () => {
+  it('is granted by the operator in the metadata of a client', async () => {
+    const rps = await startRpSite()
+    opened.push(rps)
+    const op = await startTestOp({
+      clients: [rps.client('notes', { lockstep_logout_details: true }), rps.client('mail')],
+    })
+    opened.push(op)
+    expect((await op.provider.Client.find('notes'))?.lockstep_logout_details).toBe(true)
+    expect((await op.provider.Client.find('mail'))?.lockstep_logout_details).toBe(false)
+  })
+
+  it('that is no boolean makes the client invalid', async () => {
+    const rps = await startRpSite()
+    opened.push(rps)
+    const op = await startTestOp({ clients: [rps.client('notes', { lockstep_logout_details: 'yes' })] })
+    opened.push(op)
+    await expect(op.provider.Client.find('notes')).rejects.toThrow(errors.InvalidClientMetadata)
+  })
+
+  it('cannot be taken by a client that registers itself', async () => {
+    const op = await startTestOp({
+      clients: [],
+      configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
+    })
+    opened.push(op)
+    const register = async (more: object) => {
+      const response = await fetch(`${op.issuer}/reg`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ redirect_uris: ['https://rp.example/cb'], ...more }),
+      })
+      return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+    }
+    expect(await register({ lockstep_logout_details: true })).toMatchObject({
+      status: 400,
+      body: { error: 'invalid_client_metadata' },
+    })
+    expect(await register({ lockstep_logout_details: false })).toMatchObject({ status: 201 })
+    expect(await register({})).toMatchObject({ status: 201, body: { lockstep_logout_details: false } })
+  })
+
+  it('leaves the operator his own client metadata and their validator', async () => {
+    const rps = await startRpSite()
+    opened.push(rps)
+    const extraClientMetadata: Configuration['extraClientMetadata'] = {
+      properties: ['tier'],
+      validator: (_ctx, key, value) => {
+        if (key !== 'tier') throw new Error(`asked about ${key}`)
+        if (value !== undefined && value !== 'gold') throw new errors.InvalidClientMetadata('tier must be gold')
+      },
+    }
+    const clients = [rps.client('notes', { tier: 'gold' }), rps.client('mail', { tier: 'tin' })]
+    const op = await startTestOp({ clients, configuration: { extraClientMetadata } })
+    opened.push(op)
+    expect((await op.provider.Client.find('notes'))?.tier).toBe('gold')
+    await expect(op.provider.Client.find('mail')).rejects.toThrow(errors.InvalidClientMetadata)
+  })
+})

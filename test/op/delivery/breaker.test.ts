@@ -1,0 +1,84 @@
+import { describe, expect, it } from 'vitest'
+import { createBreakers, type Trouble } from '../../../src/op/breaker.ts'
+
+const second = 1000
+const failure = (trouble: Trouble, deliveryId = 'd'): { deliveryId: string; trouble: Trouble } => ({
+  deliveryId,
+  trouble,
+})
+
+describe('the breaker of an RP', () => {
+  it('opens at the third failure in a row and closes with an answer', () => {
+    const breakers = createBreakers()
+    expect(breakers.failed('rp', failure('silent'), 0)).toBe(false)
+    expect(breakers.failed('rp', failure('silent'), 0)).toBe(false)
+    expect(breakers.isOpen('rp')).toBe(false)
+    expect(breakers.failed('rp', failure('silent'), 0)).toBe(true)
+    expect(breakers.isOpen('rp')).toBe(true)
+    expect(breakers.failed('rp', failure('silent'), 0)).toBe(false)
+    expect(breakers.isOpen('other')).toBe(false)
+    expect(breakers.answered('rp')).toBe(true)
+    expect(breakers.isOpen('rp')).toBe(false)
+    expect(breakers.answered('rp')).toBe(false)
+  })
+
+  it('starts to count anew after an answer', () => {
+    const breakers = createBreakers()
+    for (let i = 0; i < 2; i++) breakers.failed('rp', failure('silent'), 0)
+    breakers.answered('rp')
+    for (let i = 0; i < 2; i++) breakers.failed('rp', failure('silent'), 0)
+    expect(breakers.isOpen('rp')).toBe(false)
+  })
+
+  it('does not open because one delivery gets an error again and again', () => {
+    const breakers = createBreakers()
+    for (let i = 0; i < 10; i++) breakers.failed('rp', failure('error', 'poison'), 0)
+    expect(breakers.isOpen('rp')).toBe(false)
+    breakers.failed('rp', failure('error', 'second'), 0)
+    breakers.failed('rp', failure('error', 'third'), 0)
+    expect(breakers.isOpen('rp')).toBe(true)
+  })
+
+  it('probes as often as 1 % of the outage where nobody listens: 2 to 15 seconds, after an hour a minute', () => {
+    const breakers = createBreakers()
+    for (let i = 0; i < 3; i++) breakers.failed('rp', failure('silent'), 0)
+    const pauses: [number, number][] = []
+    for (let now = 0; now < 2 * 3600 * second; ) {
+      const at = breakers.nextProbeAt() as number
+      pauses.push([now / second, (at - now) / second])
+      expect(breakers.takeProbes(at - 1)).toEqual([])
+      expect(breakers.takeProbes(at)).toEqual(['rp'])
+      breakers.failed('rp', failure('silent'), at)
+      now = at
+    }
+    for (const [outage, pause] of pauses) {
+      if (outage < 200) expect(pause).toBe(2)
+      else if (outage < 1500) expect(pause).toBeCloseTo(outage / 100)
+      else expect(pause).toBe(outage < 3600 ? 15 : 60)
+    }
+  })
+
+  it.each(['overloaded', 'error'] as const)('probes an RP in trouble (%s) every 15 seconds to a minute', (trouble) => {
+    const breakers = createBreakers()
+    for (let i = 0; i < 3; i++) breakers.failed('rp', failure(trouble, `d${i}`), 0)
+    expect(breakers.nextProbeAt()).toBe(15 * second)
+    breakers.failed('rp', failure(trouble), 3000 * second)
+    expect(breakers.nextProbeAt()).toBe(3030 * second)
+    breakers.failed('rp', failure(trouble), 90_000 * second)
+    expect(breakers.nextProbeAt()).toBe(90_060 * second)
+  })
+
+  it('does not probe before the RP wants to be asked again', () => {
+    const breakers = createBreakers()
+    for (let i = 0; i < 3; i++) breakers.failed('rp', { ...failure('overloaded'), notBefore: 3_600_000 }, 0)
+    expect(breakers.nextProbeAt()).toBe(3_600_000)
+  })
+
+  it('has nobody to probe once it was told to forget', () => {
+    const breakers = createBreakers()
+    for (let i = 0; i < 3; i++) breakers.failed('rp', failure('silent'), 0)
+    breakers.forget('rp')
+    expect(breakers.nextProbeAt()).toBeUndefined()
+    expect(breakers.takeProbes(Number.MAX_SAFE_INTEGER)).toEqual([])
+  })
+})

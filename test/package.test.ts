@@ -1,0 +1,67 @@
+import { execFileSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+
+const root = resolve(import.meta.dirname, '..')
+const entries = Object.keys(
+  (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { exports: Record<string, unknown> }).exports,
+).filter((entry) => entry !== './package.json')
+
+/* What a user installs: the packed tarball, unpacked beside the dependencies of this checkout. */
+describe('the packed package', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lockstep-pack-'))
+  const run = (file: string): string => execFileSync(process.execPath, [file], { cwd: folder, encoding: 'utf8' })
+
+  beforeAll(() => {
+    execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root })
+    const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz')) as string
+    const modules = join(folder, 'node_modules')
+    mkdirSync(join(modules, 'lockstep'), { recursive: true })
+    execFileSync('tar', ['-xzf', join(folder, tarball), '--strip-components=1', '-C', join(modules, 'lockstep')])
+    for (const name of readdirSync(join(root, 'node_modules'))) {
+      if (name !== 'lockstep' && !name.startsWith('.'))
+        symlinkSync(join(root, 'node_modules', name), join(modules, name))
+    }
+  }, 120_000)
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+  it('lets an ES module import every entry', () => {
+    const names = entries.map((entry) => `lockstep${entry.slice(1)}`)
+    const lines = names.map(
+      (name) => `console.log(${JSON.stringify(name)}, Object.keys(await import('${name}')).length)`,
+    )
+    writeFileSync(join(folder, 'all.mjs'), lines.join('\n'))
+    const answer = run('all.mjs').trim().split('\n')
+    expect(answer.map((line) => line.split(' ')[0])).toEqual(names)
+  })
+
+  it('lets a CommonJS app require every entry: no module awaits at its top level', () => {
+    const lines = entries.map((entry) => `require('lockstep${entry.slice(1)}')`)
+    writeFileSync(join(folder, 'all.cjs'), `${lines.join('\n')}\nconsole.log('all required')`)
+    expect(run('all.cjs').trim()).toBe('all required')
+  })
+
+  it('carries types, sources and the two files that browsers load', () => {
+    const inside = join(folder, 'node_modules', 'lockstep')
+    for (const file of [
+      'dist/op.d.ts',
+      'src/op.ts',
+      'dist/served/session-monitor.js',
+      'dist/served/op-iframe.js',
+      'LICENSE',
+    ]) {
+      expect(existsSync(join(inside, file)), file).toBe(true)
+    }
+  })
+})

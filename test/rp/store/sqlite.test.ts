@@ -1,0 +1,88 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { describe, expect, it } from 'vitest'
+import { sqliteStore } from '../../../src/rp-sqlite.ts'
+import {
+  atStart,
+  frozenClock,
+  identity,
+  opened,
+  someNotice,
+  someSession,
+  statesOf,
+} from '../../../src/testing/rp-store-bench.ts'
+import { rpStoreContract } from '../../../src/testing.ts'
+
+async function openFile() {
+  const folder = await mkdtemp(join(tmpdir(), 'lockstep-rp-'))
+  const file = join(folder, 'app.db')
+  return {
+    file,
+    store: sqliteStore(file),
+    reopen: async () => sqliteStore(file),
+    dispose: () => rm(folder, { recursive: true }),
+  }
+}
+
+describe('sqliteStore in a file', () => {
+  rpStoreContract({ describe, it }, { open: openFile, durable: true })
+})
+
+describe('sqliteStore in memory', () => {
+  const open = async () => ({ store: sqliteStore(':memory:'), dispose: async () => {} })
+  rpStoreContract({ describe, it }, { open, durable: false })
+})
+
+describe('sqliteStore when a write fails', () => {
+  const steps = {
+    'DELETE ON rp_session': 'the deletion',
+    'INSERT ON rp_ended': 'the ended record',
+    'INSERT ON rp_jti': 'the jti',
+    'INSERT ON rp_logged_out': 'the watermark',
+    'INSERT ON rp_owed': 'what is owed',
+  }
+  it.each(Object.entries(steps))('claims nothing and ends nothing when %s (%s) fails [T7]', async (event) => {
+    const { file, store, dispose } = await openFile()
+    const rp = store.forClient(identity, frozenClock())
+    const [handle = ''] = await opened(rp, someSession({ sid: 's', refreshToken: { sealed: 'token', offline: false } }))
+    const notice = someNotice()
+    const db = new Database(file)
+    db.exec(`CREATE TRIGGER broken BEFORE ${event} BEGIN SELECT RAISE(ABORT, 'disk on fire'); END`)
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toThrow('disk on fire')
+    expect(await statesOf(rp, handle)).toEqual(['alive'])
+    expect(await rp.nextOwedAt()).toBeUndefined()
+    db.exec('DROP TRIGGER broken')
+    db.close()
+    expect(await rp.create(someSession({ sid: 's' }), atStart)).toBe('created')
+    expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended' })
+    expect(await statesOf(rp, handle)).toEqual(['ended'])
+    expect(await rp.claimOwed({ limit: 5, lease: 1 })).toHaveLength(1)
+    await store.close()
+    await dispose()
+  })
+
+  it('refuses a file that a newer version wrote, and says so', async () => {
+    const { file, store, dispose } = await openFile()
+    await store.close()
+    const db = new Database(file)
+    db.exec('INSERT INTO rp_schema VALUES (99)')
+    db.close()
+    expect(() => sqliteStore(file)).toThrow(/newer version/)
+    await dispose()
+  })
+
+  it('lets two processes share a file: a logout in one is found by the other', async () => {
+    const { file, store, dispose } = await openFile()
+    const other = sqliteStore(file)
+    const clock = frozenClock()
+    const [here, there] = [store.forClient(identity, clock), other.forClient(identity, clock)]
+    const [handle = ''] = await opened(here, someSession({ sid: 's' }))
+    await there.endBy({ sid: 's' }, someNotice())
+    expect(await statesOf(here, handle)).toEqual(['ended'])
+    await store.close()
+    await other.close()
+    await dispose()
+  })
+})

@@ -1,0 +1,173 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import {
+  type ClientMetadata,
+  type Configuration,
+  type Grant,
+  type InteractionResults,
+  type KoaContextWithOIDC,
+  Provider as OidcProvider,
+} from 'oidc-provider'
+import { type LockstepOptions, type OpStore, openSecrets, Provider } from '../../src/op.ts'
+import { sqliteStore } from '../../src/op-sqlite.ts'
+
+type Interaction = Awaited<ReturnType<OidcProvider['interactionDetails']>>
+
+/** Answers an interaction of the OP: by default whoever `login_hint` names signs in, else ada. */
+export type Interact = (interaction: Interaction) => InteractionResults | Promise<InteractionResults>
+
+export interface TestOpParts {
+  readonly clients: readonly ClientMetadata[]
+  readonly configuration?: Configuration
+  readonly options?: Partial<LockstepOptions>
+  /** Default: a fresh one in memory, which `close` closes. */
+  readonly store?: OpStore
+  /** Default: a free one. */
+  readonly port?: number
+  readonly interact?: Interact
+}
+
+/** An OP on loopback. */
+export interface RunningOp<P extends OidcProvider> {
+  readonly issuer: string
+  readonly port: number
+  readonly provider: P
+  /** What went wrong inside, by oidc-provider's `server_error` event. */
+  readonly failures: readonly Error[]
+  close(): Promise<void>
+}
+
+export interface TestOp extends RunningOp<Provider> {
+  readonly store: OpStore
+}
+
+/** Starts a real Lockstep OP on loopback. */
+export async function startTestOp(parts: TestOpParts): Promise<TestOp> {
+  const store = parts.store ?? sqliteStore(':memory:')
+  const op = await serve(parts, async (issuer) => {
+    const { jwks, cookieKeys } = await openSecrets(store, issuer)
+    const configuration: Configuration = {
+      ...common(parts),
+      jwks: { keys: [...jwks.keys] },
+      cookies: { keys: [...cookieKeys] },
+      ...parts.configuration,
+    }
+    const silent = () => {}
+    return new Provider(issuer, configuration, {
+      store,
+      egress: { allow: ['127.0.0.1'] },
+      log: silent,
+      ...parts.options,
+    })
+  })
+  return {
+    ...op,
+    store,
+    close: async () => {
+      await op.close()
+      await op.provider.close()
+      if (!parts.store) await store.close()
+    },
+  }
+}
+
+/** Starts oidc-provider as it comes, for tests that must be able to fail: what it loses, Lockstep must keep. */
+export async function startStockOp(
+  parts: TestOpParts & { readonly adapter: NonNullable<Configuration['adapter']> },
+): Promise<RunningOp<OidcProvider>> {
+  return serve(parts, async (issuer) => {
+    const secrets = sqliteStore(':memory:')
+    const { jwks, cookieKeys } = await openSecrets(secrets, issuer)
+    await secrets.close()
+    const provider = new OidcProvider(issuer, {
+      ...common(parts),
+      jwks: { keys: [...jwks.keys] },
+      cookies: { keys: [...cookieKeys], long: { sameSite: 'none', secure: true } },
+      adapter: parts.adapter,
+      ...parts.configuration,
+    })
+    const createContext = provider.createContext.bind(provider)
+    provider.createContext = (request, response) => {
+      const ctx = createContext(request, response)
+      ctx.cookies.secure = true
+      return ctx as never
+    }
+    return provider
+  })
+}
+
+function common({ clients }: TestOpParts): Configuration {
+  return {
+    clients: [...clients],
+    features: { devInteractions: { enabled: false } },
+    findAccount: (_ctx, id) => ({ accountId: id, claims: async () => ({ sub: id, name: `${id} the tester` }) }),
+    ttl: {
+      AccessToken: 3600,
+      AuthorizationCode: 60,
+      Grant: 14 * 86_400,
+      IdToken: 3600,
+      Interaction: 3600,
+      RefreshToken: 14 * 86_400,
+      Session: 14 * 86_400,
+    },
+    pkce: { required: () => false },
+    issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
+    loadExistingGrant: grantWhatIsAsked,
+    interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+    renderError: (ctx, out) => {
+      ctx.type = 'json'
+      ctx.body = out
+    },
+  }
+}
+
+/** What an OP of first-party apps does: everything that is asked for is granted, and each OP session has its own grant. */
+async function grantWhatIsAsked(ctx: KoaContextWithOIDC): Promise<Grant | undefined> {
+  const { client, session, provider, params, result } = ctx.oidc
+  if (!client || !session?.accountId) return undefined
+  const known = result?.consent?.grantId ?? session.grantIdFor(client.clientId)
+  const found = known === undefined ? undefined : await provider.Grant.find(known)
+  const grant = found ?? new provider.Grant({ accountId: session.accountId, clientId: client.clientId })
+  grant.addOIDCScope(String(params?.scope ?? ''))
+  await grant.save()
+  return grant
+}
+
+const signIn: Interact = ({ prompt, params }) =>
+  prompt.name === 'login' ? { login: { accountId: String(params.login_hint ?? 'ada') } } : { consent: {} }
+
+async function serve<P extends OidcProvider>(
+  { port: wanted = 0, interact = signIn }: TestOpParts,
+  build: (issuer: string) => Promise<P>,
+): Promise<RunningOp<P>> {
+  let listener: (request: IncomingMessage, response: ServerResponse) => unknown = () => {}
+  const server = createServer((request, response) => listener(request, response))
+  await new Promise<void>((resolve) => server.listen(wanted, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const issuer = `http://localhost:${port}`
+  const provider = await build(issuer)
+  const failures: Error[] = []
+  provider.on('server_error', (_ctx, error) => failures.push(error))
+
+  const callback = provider.callback()
+  listener = async (request, response) => {
+    if (!request.url?.startsWith('/interaction/')) return callback(request, response)
+    try {
+      const interaction = await provider.interactionDetails(request, response)
+      await provider.interactionFinished(request, response, await interact(interaction))
+    } catch (error) {
+      response.writeHead(500).end(String(error))
+    }
+  }
+  return {
+    issuer,
+    port,
+    provider,
+    failures,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      }),
+  }
+}
