@@ -1,11 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type Chromium, launchChromium } from './support/chromium.ts'
 import { freePorts, type Program, startApp, startServer } from './support/demo.ts'
-import { signedOut, signIn, signOutAtOp } from './support/user.ts'
+import { signedOut, signIn, signOutAtOp, strip } from './support/user.ts'
 
 // An app the OP cannot tell: it has no back-channel logout URI, so its own backend never knows.
 const data = mkdtempSync(join(tmpdir(), 'lockstep-e2e-'))
@@ -32,8 +31,9 @@ afterAll(async () => {
 describe('an app that no notice reaches', () => {
   it('is signed out by the OP iframe and a silent check where third-party cookies are allowed', async () => {
     chromium = await launchChromium({ thirdPartyCookies: 'allowed' })
+    const { answers } = await observe(chromium)
     const mail = await signIn(chromium, appUrl)
-    expect(await nextAnswer(mail)).toBe('unchanged')
+    await expect.poll(() => answers).toContain('unchanged')
     await signOutAtOp(chromium, issuer)
     await mail.bringToFront() // the OP iframe is asked in a tab that is looked at
     expect(await signedOut(mail)).toContain('You signed out elsewhere')
@@ -41,23 +41,31 @@ describe('an app that no notice reaches', () => {
 
   it('stays as it is where they are blocked: no false logout, no loop, and the OP is asked for nothing', async () => {
     chromium = await launchChromium({ thirdPartyCookies: 'blocked' })
-    const mail = await chromium.openTab(appUrl)
-    const answers: unknown[] = []
-    const asked: string[] = []
-    await mail.exposeFunction('lockstepAnswer', (answer: unknown) => answers.push(answer))
-    await mail.addInitScript(() => {
-      window.addEventListener('message', ({ data }) => Object(window).lockstepAnswer(data))
-    })
-    mail.on('request', (request) => asked.push(new URL(request.url()).pathname))
-    await mail.close()
+    const { answers, requests } = await observe(chromium)
+    const mail = await signIn(chromium, appUrl)
+    await expect.poll(() => answers).toContain('error')
+    await expect.poll(() => mail.locator('iframe').count()).toBe(0)
+    await signOutAtOp(chromium, issuer)
+    const asked = mail.waitForResponse(`${appUrl}/auth/session`)
+    await mail.bringToFront()
+    await (await asked).finished()
+    expect(await strip(mail)).toContain('alive')
+    expect(answers).toEqual(['error'])
+    expect(requests.filter((path) => path === '/auth/silent-check')).toEqual([])
   })
 })
 
-/** The next word the OP iframe says to that page. */
-function nextAnswer(page: Page): Promise<unknown> {
-  return page.evaluate(
-    () => new Promise((resolve) => window.addEventListener('message', ({ data }) => resolve(data), { once: true })),
-  )
+/** Notes what windows are told by others, and which paths are asked for. */
+async function observe({ context }: Chromium): Promise<{ answers: unknown[]; requests: string[] }> {
+  const answers: unknown[] = []
+  const requests: string[] = []
+  context.on('request', (request) => requests.push(new URL(request.url()).pathname))
+  await context.exposeFunction('lockstepAnswer', (answer: unknown) => answers.push(answer))
+  await context.addInitScript(() => {
+    if (window !== window.top) return
+    window.addEventListener('message', ({ data }) => Reflect.get(window, 'lockstepAnswer')(data))
+  })
+  return { answers, requests }
 }
 
 function serverConfig(port: number): object {

@@ -13,6 +13,8 @@ import { appPage, problemPage, signedOutPage, welcomePage } from './pages/pages.
 
 const PREFIX = '/auth'
 
+const good: ReadonlySet<string> = new Set(['logout_received', 'op_reachable'])
+
 /** An app that runs on an RP of Lockstep's. */
 export interface DemoAppInstance {
   readonly appUrl: string
@@ -33,7 +35,7 @@ export function buildDemoApp({ app, port, issuer, dataFolder }: DemoOptions, log
     prefix: PREFIX,
     store,
     mapSession: (claims) => ({ name: claims.name ?? claims.sub }),
-    log: ({ event, ...fields }) => log('warn', event, fields),
+    log: ({ event, ...fields }) => log(good.has(event) ? 'info' : 'warn', event, fields),
   })
 
   const server = express()

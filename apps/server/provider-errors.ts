@@ -44,7 +44,7 @@ export function answerNotFound(op: Provider, site: Site): void {
   op.use(async (ctx, next) => {
     await next()
     if (ctx.status !== 404 || ctx.body || ctx.accepts('json', 'html') !== 'html') return
-    ctx.body = String(await renderError(site, notFound, newErrorCode()))
+    ctx.body = String(await renderError(site, notFound, 'not_found'))
     ctx.status = 404
     ctx.set(PAGE_HEADERS)
   })

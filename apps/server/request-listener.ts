@@ -37,7 +37,7 @@ function pageRoutes(parts: ListenerParts): Hono<{ Bindings: HttpBindings }> {
   app.route('/', loginRoutes({ ...parts, offered: config.demo ? config.accounts : [], throttle: loginThrottle() }))
   app.route('/', homeRoutes(parts))
   app.route('/', assetRoutes())
-  app.notFound((c) => answerPage(c, 404, renderError(site, notFound, newErrorCode())))
+  app.notFound((c) => answerPage(c, 404, renderError(site, notFound, 'not_found')))
   app.onError((error, c) => {
     const code = newErrorCode()
     log('error', 'server_error', { code, message: error.message, at: placeOf(error) })

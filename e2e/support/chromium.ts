@@ -58,7 +58,9 @@ export async function launchChromium({
     { stdio: 'ignore' },
   )
   const gone = once(child, 'exit')
-  const browser = await chromium.connectOverCDP(`http://127.0.0.1:${await debuggingPort(profile, child)}`)
+  const browser = await chromium.connectOverCDP(`http://127.0.0.1:${await debuggingPort(profile, child)}`, {
+    noDefaults: true, // else every page believes that it is looked at
+  })
   const context = browser.contexts()[0]
   if (!context) throw new Error('Chromium has no default context')
 
@@ -66,7 +68,6 @@ export async function launchChromium({
     context,
     async openTab(url) {
       const page = await context.newPage()
-      await becomeHonest(page)
       await page.goto(url)
       return page
     },
@@ -77,12 +78,6 @@ export async function launchChromium({
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
     },
   }
-}
-
-/** Playwright makes every page believe that it is looked at; these tests want to see hidden tabs as they are. */
-async function becomeHonest(page: Page): Promise<void> {
-  const session = await page.context().newCDPSession(page)
-  await session.send('Emulation.setFocusEmulationEnabled', { enabled: false })
 }
 
 function debuggingPort(profile: string, child: ChildProcess): Promise<number> {

@@ -8,7 +8,7 @@ export interface BackchannelOptions {
   concurrency?: number
   /** Attempts under way at the same time at one RP. Default 8: one that hangs holds no more than these, for `timeout`. */
   concurrencyPerRp?: number
-  /** Deliveries a second that come due at an RP that is back, or after a restart. Default 50. */
+  /** Waiting deliveries a second that are brought forward for an RP that is back, or after a restart. Default 50. */
   rampPerSecond?: number
   /** Seconds `stop()` waits for attempts under way. Default 5. */
   stopTimeout?: number

@@ -38,10 +38,10 @@ export interface Breakers {
  * Keeps a down RP from costing the others anything, and finds out fast that it is back.
  *
  * A single delivery backs off to 15 minutes between attempts, which would leave users signed in for minutes after their
- * app is back. So while the breaker is open, the RP is asked with one delivery at a time instead: as often as 1 % of the
- * outage so far, but no more often than every 2 seconds, so that an outage is noticed to be over within 1 % of its length. Where
- * nothing listens a probe costs one refused connection, so for the first hour it comes every 15 seconds at the latest, and
- * then every minute. An RP that hangs or answers with errors is asked less often: there, each probe is work.
+ * app is back. So while the breaker is open, the RP is asked with one delivery at a time instead, after each 1 % of the
+ * outage so far: that it is over is noticed within 1 % of its length. Where nothing listens a probe costs one refused
+ * connection, so it comes every 2 to 15 seconds in the first hour, and every minute at the latest after that. An RP that
+ * hangs or answers with errors is asked every 15 seconds at most: there, each probe is work.
  */
 export function createBreakers(): Breakers {
   const breakers = new Map<string, Breaker>()
@@ -85,5 +85,5 @@ export function createBreakers(): Breakers {
 /** Milliseconds to the next probe of an RP that has been down for `outage` milliseconds. */
 function probeInterval(trouble: Trouble, outage: number): number {
   const [least, most] = trouble === 'silent' ? [2, outage < hour ? 15 : 60] : [15, 60]
-  return Math.min(Math.max(outage / 100, least * second), most * second)
+  return Math.round(Math.min(Math.max(outage / 100, least * second), most * second))
 }

@@ -1,5 +1,5 @@
 // Tells what the session monitor says: the strip while the session is alive, a card in place of the page once it ended.
-import { endWords, sinceWords } from './words.js'
+import { ageWords, endWords } from './words.js'
 
 const app = document.documentElement.dataset.app
 const strip = document.getElementById('strip')
@@ -47,7 +47,7 @@ function showAge() {
     checked.textContent = ''
     return
   }
-  checked.textContent = `checked ${sinceWords(Date.now() - checkedAt)} ago`
+  checked.textContent = `checked ${ageWords(Date.now() - checkedAt)} ago`
   checked.dateTime = new Date(checkedAt).toISOString()
   checked.title = new Date(checkedAt).toLocaleString()
 }
@@ -63,7 +63,9 @@ function endCard(words) {
   })
   text.append(words.before, time, words.after)
   const again = element('a', { className: 'button primary', href: '/auth/login', textContent: 'Sign in again' })
-  card.append(tick(), title, text, again)
+  const beside = element('div', {})
+  beside.append(title, text, again)
+  card.append(tick(), beside)
   return card
 }
 

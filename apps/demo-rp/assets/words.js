@@ -25,6 +25,11 @@ export function endWords({ ended, heardBy, heardAt }) {
   return { at, before, time, after }
 }
 
+/** An age, in whole seconds at least: what is shown changes once a second. */
+export function ageWords(ms) {
+  return sinceWords(Math.max(0, Math.floor(ms / 1000)) * 1000).replace(/^0 ms$/, '0 s')
+}
+
 /** A span of milliseconds as people say it. */
 export function sinceWords(ms) {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`

@@ -12,8 +12,8 @@ export function appPage(app: DemoApp, { name, prefix }: { name: string; prefix: 
     scripts: html`<script type="module" src="/assets/app.js"></script>
 <script type="module" src="${prefix}/session-monitor.js" data-on-ended="event"></script>`,
     header: html`<div class="person"><span class="who">${name}</span>
-${signOut(prefix, 'this-app', '/signed-out?only', html`<button class="quiet" title="Your other apps stay signed in">only from this app</button>`)}
-${signOut(prefix, 'everywhere', '/signed-out', html`<button class="primary">Sign out</button>`)}</div>`,
+${signOut(prefix, 'everywhere', '/signed-out', html`<button class="primary">Sign out</button>`)}
+${signOut(prefix, 'this-app', '/signed-out?only', html`<button class="quiet" title="Your other apps stay signed in">only from this app</button>`)}</div>`,
     main: html`<div id="content">${app.content}</div>`,
     strip: html`<footer class="strip" id="strip" data-state="unknown">
 <svg viewBox="0 0 20 20" width="16" height="16" aria-hidden="true"><circle cx="10" cy="10" r="8"/></svg>
@@ -66,9 +66,9 @@ function endPage(app: DemoApp, prefix: string, what: Page): Page {
     main: html`<section class="card ended">
 <svg viewBox="0 0 40 40" width="40" height="40" aria-hidden="true"><circle cx="20" cy="20" r="18" fill="currentColor"/>
 <path d="M12 21l6 6 11-13" fill="none" stroke="var(--card)" stroke-width="4" stroke-linecap="round" stroke-linejoin="round"/></svg>
-<h1>Signed out</h1>
+<div><h1>Signed out</h1>
 <p>${what}</p>
-<a class="button primary" href="${prefix}/login">Sign in again</a>
+<a class="button primary" href="${prefix}/login">Sign in again</a></div>
 </section>`,
   })
 }

@@ -13,8 +13,8 @@ export interface ErrorView {
 }
 
 export function errorPage({ title, happened, lost, todo, link, code }: ErrorView): Page {
-  return html`<h1>${title}</h1>
-<section class="card">
+  return html`<section class="card">
+<h1>${title}</h1>
 <p>${happened} ${lost}</p>
 <p>${todo}</p>
 ${link ? html`<a class="button" href="${link.href}">${link.text}</a>` : ''}

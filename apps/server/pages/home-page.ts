@@ -10,8 +10,8 @@ export interface AppLink {
 /** Who is signed in, where, and the way out; the Logout Endpoint asks before it ends anything. */
 export function signedInPage(view: { name: string; apps: readonly AppLink[]; signOutUrl: string }): Page {
   const { name, apps, signOutUrl } = view
-  return html`<h1>You are signed in as ${name}</h1>
-<section class="card">
+  return html`<section class="card">
+<h1>You are signed in as ${name}</h1>
 <h2>${apps.length === 0 ? 'No app has used this sign-in yet' : 'Your apps'}</h2>
 ${
   apps.length === 0
@@ -25,10 +25,10 @@ ${
 
 /** What this place is, for somebody who is not signed in. */
 export function signedOutPage(view: { apps: readonly AppLink[] }): Page {
-  return html`<h1>You are not signed in</h1>
-<section class="card">
-<p>This is where its apps send you to sign in. You sign in here once for all of them, and when you sign out in one,
-every open tab of every app signs out.</p>
+  return html`<section class="card">
+<h1>You are not signed in</h1>
+<p>Apps send you here to sign in. You do it once for all of them, and when you sign out in one, every open tab of every app
+signs out.</p>
 ${
   view.apps.length === 0
     ? html`<p class="quiet">To sign in, open the app you want to use.</p>`

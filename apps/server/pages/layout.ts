@@ -31,7 +31,6 @@ ${script === undefined ? '' : html`<script type="module" src="${base}/assets/${s
 </head>
 <body>
 <main>
-<img class="mark" src="${base}/assets/mark.svg" alt="" width="44" height="44">
 ${main}
 </main>
 <footer>${host}${demo ? ' · a demo on this machine, nothing here is real' : ''}</footer>

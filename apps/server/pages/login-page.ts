@@ -18,8 +18,8 @@ export interface LoginView {
 
 /** "Sign in to continue to Notes": two fields and one button, and in the demo its accounts. */
 export function loginPage({ app, csrf, username, password, problem, accounts }: LoginView): Page {
-  return html`<h1>Sign in to continue to ${app}</h1>
-<section class="card">
+  return html`<section class="card narrow">
+<h1>Sign in to continue to ${app}</h1>
 <form method="post" id="sign-in">
 ${problem === undefined ? '' : html`<p class="problem" id="problem" role="alert">${problem}</p>`}
 <input type="hidden" name="csrf" value="${csrf}">
@@ -37,7 +37,7 @@ ${accounts.length === 0 ? '' : demoAccounts(accounts)}`
 
 /** Without scripts each button loads the page again with its fields filled; with them it fills the fields in place. */
 function demoAccounts(accounts: readonly ConfiguredAccount[]): Page {
-  return html`<section class="demo" aria-labelledby="demo-title">
+  return html`<section class="demo narrow" aria-labelledby="demo-title">
 <h2 id="demo-title">Demo accounts</h2>
 <p class="quiet">Choose one to fill in the form, then sign in.</p>
 <form method="get" class="people">

@@ -34,7 +34,7 @@ export function openContext(
   const context: SqliteContext = {
     db,
     issuer: id,
-    now: () => runtime.now(),
+    now: () => Math.floor(runtime.now()),
     seconds: () => Math.floor(runtime.now() / 1000),
     newId: () => base64url(runtime.random(16)),
     write: (work) =>

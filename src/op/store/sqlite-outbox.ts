@@ -144,7 +144,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
           fence,
           state: outcome.state,
           counted,
-          dueAt: due ? outcome.retryAt : null,
+          dueAt: due ? Math.ceil(outcome.retryAt) : null,
           finalAt: due ? null : finishedAt,
           refused: due && outcome.why === 'refusal' ? 1 : 0,
           now: finishedAt,

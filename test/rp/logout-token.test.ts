@@ -1,0 +1,555 @@
+import { exportSPKI, importJWK, SignJWT, UnsecuredJWT } from 'jose'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
+import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
+import { memoryStore } from '../../src/rp-memory.ts'
+import { world } from '../../src/runtime/runtime.ts'
+import { atStart, opened, START, someSession, statesOf } from '../../src/testing/rp-store-bench.ts'
+import { type FakeOp, startFakeOp } from './fake-op.ts'
+import { ask, postForm, textOf } from './plain-request.ts'
+
+// The numbers are the rows of the table of bad and hostile inputs that design section 5 names as the test list.
+
+let op: FakeOp
+let rp: RelyingParty
+let sessions: RpSessionStore
+let now = START * 1000
+const log: RpLogEvent[] = []
+const runtime = { ...world, now: () => now }
+const others: RelyingParty[] = []
+
+beforeAll(async () => {
+  op = await startFakeOp()
+})
+
+afterAll(() => op.close())
+
+function relyingParty(issuer: string, store = memoryStore(), clientId = 'notes'): RelyingParty {
+  const appUrl = 'https://notes.example'
+  const one = createRelyingParty({
+    issuer,
+    clientId,
+    clientSecret: 's',
+    appUrl,
+    store,
+    log: (e) => log.push(e),
+    runtime,
+  })
+  others.push(one)
+  return one
+}
+
+beforeEach(async () => {
+  for (const one of others.splice(0)) await one.close()
+  now = START * 1000
+  log.length = 0
+  const store = memoryStore()
+  rp = relyingParty(op.issuer, store)
+  sessions = store.forClient({ issuer: op.issuer, clientId: 'notes' }, runtime)
+  await opened(sessions, laptop, phone, graces)
+})
+
+const laptop = someSession({ handle: 'laptop', sid: 'laptop', sub: 'ada' })
+const phone = someSession({ handle: 'phone', sid: 'phone', sub: 'ada' })
+const graces = someSession({ handle: 'graces', sid: 'graces', sub: 'grace' })
+
+let count = 0
+
+/** The claims of a good Logout Token for ada's laptop; `undefined` takes a claim away. */
+function claims(parts: Record<string, unknown> = {}): Record<string, unknown> {
+  const good = {
+    iss: op.issuer,
+    aud: 'notes',
+    iat: START,
+    exp: START + 120,
+    jti: `jti-${++count}`,
+    sub: 'ada',
+    sid: 'laptop',
+    events: { [BACKCHANNEL_LOGOUT_EVENT]: {} },
+  }
+  return Object.fromEntries(Object.entries({ ...good, ...parts }).filter(([, value]) => value !== undefined))
+}
+
+const receive = (token: string, at = rp) => postForm(at, '/auth/backchannel-logout', { logout_token: token })
+
+/** Sends a token and says what came of it: the status, the check that refused it, and whose RP sessions live on. */
+async function outcomeOf(token: string) {
+  const answer = await receive(token)
+  expect(answer.headers['cache-control']).toBe('no-store')
+  const refused = log.find((event) => event.event === 'logout_token_refused')
+  if (answer.status === 400) expect(JSON.parse(textOf(answer))).toMatchObject({ error: 'invalid_request' })
+  return { status: answer.status, check: refused?.check, alive: await alive() }
+}
+
+async function alive(): Promise<string> {
+  const names = ['laptop', 'phone', 'graces']
+  const states = await statesOf(sessions, ...names)
+  return names.filter((_, index) => states[index] === 'alive').join(' ')
+}
+
+const accepted = { status: 200, check: undefined, alive: 'phone graces' }
+const refused = (check: string) => ({ status: 400, check, alive: 'laptop phone graces' })
+
+describe('a Logout Token is accepted', () => {
+  it('with sid and sub and typ logout+jwt, and answered with exactly 200 [BC §2.8] (1)', async () => {
+    const answer = await receive(await op.mint(claims()))
+    expect(answer).toMatchObject({
+      status: 200,
+      body: '',
+      headers: { 'logout-sessions-ended': '1', 'cache-control': 'no-store' },
+    })
+    expect(await alive()).toBe('phone graces')
+  })
+
+  it.each([
+    ['(21) without typ, since deployed OPs send none [BC §4.1]', {}, { typ: undefined }],
+    ['(21) with typ JWT [BC §4.1]', {}, { typ: 'JWT' }],
+    ['(23) with typ application/logout+jwt', {}, { typ: 'application/logout+jwt' }],
+    ['(23) with typ in upper case', {}, { typ: 'LOGOUT+JWT' }],
+    ['(26) with aud an array of this client only', { aud: ['notes'] }, {}],
+    ['(26) with azp this client', { azp: 'notes' }, {}],
+    ['(28) with exp just past, within the clocks’ difference', { iat: START - 150, exp: START - 30 }, {}],
+    ['(33) with members in the event', { events: { [BACKCHANNEL_LOGOUT_EVENT]: { a: 1 } } }, {}],
+    [
+      '(33) with a second event, as Keycloak sends',
+      { events: { [BACKCHANNEL_LOGOUT_EVENT]: {}, revoke_offline_access: true } },
+      {},
+    ],
+    ['with claims nobody knows [BC §2.4]', { ignored_claim: 'x' }, {}],
+    [
+      '(19) with jku, x5u and jwk in the header, which are not looked at',
+      {},
+      { jku: 'http://127.0.0.1:1/', x5u: 'http://127.0.0.1:1/', jwk: {} },
+    ],
+    ['with nbf past', { nbf: START - 5 }, {}],
+    ['with toe [RFC 8417]', { toe: START - 3 }, {}],
+    ['with an iat some seconds ahead of our clock', { iat: START + 30, exp: START + 150 }, {}],
+  ])('%s', async (_name, parts, header) => {
+    expect(await outcomeOf(await op.mint(claims(parts), header))).toEqual(accepted)
+  })
+
+  it('(9) among parameters nobody knows [BC §2.5]', async () => {
+    const token = await op.mint(claims())
+    const answer = await postForm(rp, '/auth/backchannel-logout', { before: '1', logout_token: token, after: '2' })
+    expect(answer.status).toBe(200)
+  })
+
+  it('(10) from a form whose type names a charset', async () => {
+    const body = new URLSearchParams({ logout_token: await op.mint(claims()) }).toString()
+    const type = 'application/x-www-form-urlencoded; charset=UTF-8'
+    const answer = await ask(rp, 'POST', '/auth/backchannel-logout', { 'content-type': type }, body)
+    expect(answer.status).toBe(200)
+  })
+
+  it('without kid, when one of several keys of the algorithm verifies it', async () => {
+    const old = op.keys
+    await op.rotate()
+    const both = { keys: [...old.published, ...op.keys.published] }
+    op.answers.set('/jwks', { status: 200, body: both })
+    try {
+      expect(await outcomeOf(await op.mint(claims(), { kid: undefined }))).toEqual(accepted)
+    } finally {
+      op.answers.delete('/jwks')
+    }
+  })
+
+  it('by the algorithm the client registered, also when that is not RS256 [BC §2.6 (3)]', async () => {
+    const store = memoryStore()
+    const appUrl = 'https://notes.example'
+    const common = { issuer: op.issuer, clientId: 'notes', clientSecret: 's', appUrl, runtime, log: () => {} }
+    const es = createRelyingParty({ ...common, store, idTokenSignedResponseAlg: 'ES256' })
+    others.push(es)
+    expect((await receive(await op.mint(claims(), {}, 'ES256'), es)).status).toBe(200)
+    expect((await receive(await op.mint(claims(), {}, 'RS256'), es)).status).toBe(400)
+  })
+})
+
+describe('a Logout Token is refused, and ends nobody,', () => {
+  it.each([
+    ['(22) with typ at+jwt', 'typ', {}, { typ: 'at+jwt' }],
+    ['(22) with typ dpop+jwt', 'typ', {}, { typ: 'dpop+jwt' }],
+    ['(22) with typ secevent+jwt', 'typ', {}, { typ: 'secevent+jwt' }],
+    ['(22) with typ a number', 'typ', {}, { typ: 1 }],
+    ['(24) with another iss [BC §2.6 (4)]', 'iss', { iss: 'https://evil.example' }, {}],
+    ['(24) without iss [BC §2.6 (4)]', 'iss', { iss: undefined }, {}],
+    ['(26) with another aud [BC §2.6 (4)]', 'aud', { aud: 'mail' }, {}],
+    ['(26) without aud [BC §2.6 (4)]', 'aud', { aud: undefined }, {}],
+    ['(26) with an aud that others are in too [Core §3.1.3.7 (3)]', 'aud', { aud: ['notes', 'mail'] }, {}],
+    ['(26) with an azp that is not us [Core §3.1.3.7 (5)]', 'azp', { aud: ['notes'], azp: 'mail' }, {}],
+    ['(27) without iat [BC §2.4]', 'iat', { iat: undefined }, {}],
+    ['(27) with iat a string', 'iat', { iat: String(START) }, {}],
+    ['(27) with iat a day ago and a long exp', 'iat', { iat: START - 86_400, exp: START + 86_400 }, {}],
+    ['(27) with iat in the future', 'iat', { iat: START + 600, exp: START + 720 }, {}],
+    ['(28) without exp [BC §2.4]', 'exp', { exp: undefined }, {}],
+    ['(28) with exp past [BC §2.6 (4)]', 'exp', { iat: START - 300, exp: START - 61 }, {}],
+    ['(28) with exp a string', 'exp', { exp: String(START + 120) }, {}],
+    ['(29) with nbf in the future', 'nbf', { nbf: START + 600 }, {}],
+    ['(29) with nbf a string', 'nbf', { nbf: 'soon' }, {}],
+    ['(30) without jti [BC §2.4]', 'jti', { jti: undefined }, {}],
+    ['(30) with jti a number', 'jti', { jti: 7 }, {}],
+    ['(30) with jti empty', 'jti', { jti: '' }, {}],
+    ['(30) with a jti of 2 kB', 'jti', { jti: 'j'.repeat(2048) }, {}],
+    ['(31) without events [BC §2.6 (6)]', 'events', { events: undefined }, {}],
+    ['(31) with events an array', 'events', { events: [BACKCHANNEL_LOGOUT_EVENT] }, {}],
+    ['(31) with events a string', 'events', { events: BACKCHANNEL_LOGOUT_EVENT }, {}],
+    ['(31) with events null', 'events', { events: null }, {}],
+    ['(31) with another event only', 'events', { events: { 'http://schemas.openid.net/event/foobar': {} } }, {}],
+    [
+      '(31) with the https spelling of the event',
+      'events',
+      { events: { [BACKCHANNEL_LOGOUT_EVENT.replace('http', 'https')]: {} } },
+      {},
+    ],
+    ['(32) with the event true', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: true } }, {}],
+    ['(32) with the event a string', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: 'x' } }, {}],
+    ['(32) with the event null', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: null } }, {}],
+    ['(32) with the event an array', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: [] } }, {}],
+    ['(34) with constructor as event', 'events', { events: { constructor: {} } }, {}],
+    ['(35) with a nonce [BC §2.6 (7)]', 'nonce', { nonce: 'n' }, {}],
+    ['(35) with an empty nonce [BC §2.6 (7)]', 'nonce', { nonce: '' }, {}],
+    ['(35) with nonce null [BC §2.6 (7)]', 'nonce', { nonce: null }, {}],
+    ['(35) with nonce 0 [BC §2.6 (7)]', 'nonce', { nonce: 0 }, {}],
+    ['(36) with neither sid nor sub [BC §2.6 (5)]', 'sub_or_sid', { sid: undefined, sub: undefined }, {}],
+    ['(36) with both empty [BC §2.6 (5)]', 'sub', { sid: '', sub: '' }, {}],
+    ['(36) with sid empty beside a good sub', 'sid', { sid: '' }, {}],
+    ['(37) with sid an object', 'sid', { sid: { $ne: null } }, {}],
+    ['(37) with sid a number', 'sid', { sid: 1 }, {}],
+    ['(37) with sid an array', 'sid', { sid: ['laptop'] }, {}],
+    ['(37) with sub an array', 'sub', { sub: ['ada'] }, {}],
+    ['(37) with sub null', 'sub', { sub: null }, {}],
+    ['with toe in the future', 'toe', { toe: START + 600 }, {}],
+    ['with toe a string', 'toe', { toe: 'now' }, {}],
+    ['(40) as an ID Token', 'events', { events: undefined, nonce: 'n', auth_time: START }, { typ: 'JWT' }],
+    ['(40) as an access token', 'typ', { events: undefined, scope: 'openid' }, { typ: 'at+jwt' }],
+    ['(40) as a JARM response', 'events', { events: undefined, code: 'c', state: 's' }, { typ: undefined }],
+    ['(44) with the right sid of another sub [BC §2.6 (11)]', 'sub', { sub: 'grace' }, {}],
+    ['(17) with a kid the OP does not publish', 'key', {}, { kid: 'unknown' }],
+    ['(15) by another algorithm, with a key the OP really publishes [BC §2.6 (3)]', 'alg', {}, {}, 'ES256'],
+  ] as const)('%s', async (_name, check, parts, header, alg: 'RS256' | 'ES256' = 'RS256') => {
+    expect(await outcomeOf(await op.mint(claims(parts), header, alg))).toEqual(refused(check))
+  })
+
+  it('(24) with an iss that has one slash more [BC §2.6 (4)]', async () => {
+    expect(await outcomeOf(await op.mint(claims({ iss: `${op.issuer}/` })))).toEqual(refused('iss'))
+  })
+
+  it.each([
+    ['garbage', 'format', 'garbage'],
+    ['two dots', 'format', '..'],
+    ['two parts', 'format', 'a.b'],
+    ['a header that is not JSON', 'format', `${Buffer.from('nope').toString('base64url')}.e30.x`],
+    ['a header that is an array', 'alg', `${Buffer.from('[]').toString('base64url')}.e30.x`],
+    ['five parts: encryption was not negotiated [BC §2.6 (1)]', 'encryption', 'a.b.c.d.e'],
+    ['more than 16 kB', 'size', `${'a'.repeat(20_000)}.b.c`],
+  ])('(12) that is %s', async (_name, check, token) => {
+    const expected = check === 'alg' ? 'format' : check
+    expect(await outcomeOf(token)).toEqual(refused(expected))
+  })
+
+  it('(12) whose payload is not a JSON object', async () => {
+    const header = Buffer.from(JSON.stringify({ alg: 'RS256' })).toString('base64url')
+    for (const payload of ['nope', '[]', '"text"', 'null']) {
+      log.length = 0
+      const token = `${header}.${Buffer.from(payload).toString('base64url')}.sig`
+      expect(await outcomeOf(token)).toEqual(refused('format'))
+    }
+  })
+
+  it('(13) without a signature [BC §2.6 (3)]', async () => {
+    const token = new UnsecuredJWT(claims()).encode()
+    expect(await outcomeOf(token)).toEqual(refused('alg'))
+    const [, , signature] = (await op.mint(claims())).split('.')
+    log.length = 0
+    expect(await outcomeOf(`${token}${signature}`)).toEqual(refused('alg'))
+  })
+
+  it('(14) by HS256 with the OP’s public key as the secret', async () => {
+    const jwk = op.keys.published.find(({ alg }) => alg === 'RS256')
+    const publicKey = await importJWK({ ...jwk, ext: true }, 'RS256')
+    if (publicKey instanceof Uint8Array) throw new Error('not a public key')
+    const secret = new TextEncoder().encode(await exportSPKI(publicKey))
+    const token = await new SignJWT(claims()).setProtectedHeader({ alg: 'HS256' }).sign(secret)
+    expect(await outcomeOf(token)).toEqual(refused('alg'))
+  })
+
+  it('(16) whose payload was swapped under an old signature', async () => {
+    const [header, , signature] = (await op.mint(claims({ sid: 'other' }))).split('.')
+    const payload = Buffer.from(JSON.stringify(claims())).toString('base64url')
+    expect(await outcomeOf(`${header}.${payload}.${signature}`)).toEqual(refused('signature'))
+  })
+
+  it('(19) signed by a key of the attacker’s that the header brings along', async () => {
+    const stranger = await startFakeOp()
+    const [jwk] = stranger.keys.published
+    const token = await stranger.mint(claims(), { jwk, kid: op.keys.kid, jku: `${stranger.issuer}/jwks` })
+    expect(await outcomeOf(token)).toEqual(refused('signature'))
+    expect(stranger.asked.get('/jwks')).toBeUndefined()
+    await stranger.close()
+  })
+
+  it('(20) with a crit that nobody understands', async () => {
+    const [, payload, signature] = (await op.mint(claims())).split('.')
+    const header = { alg: 'RS256', kid: op.keys.kid, crit: ['x'], x: 1 }
+    const token = `${Buffer.from(JSON.stringify(header)).toString('base64url')}.${payload}.${signature}`
+    expect(await outcomeOf(token)).toEqual(refused('crit'))
+  })
+
+  it('(34) with __proto__ as event', async () => {
+    const [header, , signature] = (await op.mint(claims())).split('.')
+    const json = JSON.stringify(claims({ events: 'E' })).replace('"E"', '{"__proto__":{}}')
+    const token = `${header}.${Buffer.from(json).toString('base64url')}.${signature}`
+    expect(await outcomeOf(token)).toEqual(refused('events'))
+    expect(({} as Record<string, unknown>)[BACKCHANNEL_LOGOUT_EVENT]).toBeUndefined()
+  })
+
+  it('(2) when it is sent a second time [BC §2.6 (8)]', async () => {
+    const token = await op.mint(claims())
+    expect((await receive(token)).status).toBe(200)
+    expect(await outcomeOf(token)).toEqual({ status: 400, check: 'replay', alive: 'phone graces' })
+  })
+
+  it('says which rule was broken, and never repeats the token or its claims', async () => {
+    const token = await op.mint(claims({ nonce: 'a-nonce-of-mine' }))
+    const answer = await receive(token)
+    const said = JSON.stringify([textOf(answer), log])
+    for (const secret of [token, 'a-nonce-of-mine', 'ada', 'laptop']) expect(said).not.toContain(secret)
+  })
+})
+
+describe('a request to the back-channel endpoint is refused', () => {
+  it.each(['GET', 'PUT', 'DELETE', 'HEAD'])('(6) as %s, with no-store and Allow [BC §2.5]', async (method) => {
+    const answer = await ask(rp, method, '/auth/backchannel-logout')
+    expect(answer).toMatchObject({ status: 405, headers: { allow: 'POST', 'cache-control': 'no-store' } })
+  })
+
+  const form = { 'content-type': 'application/x-www-form-urlencoded' }
+
+  it.each([
+    ['(7) without a body', 415, {}, ''],
+    ['(7) with an empty form', 400, form, ''],
+    ['(7) with JSON', 415, { 'content-type': 'application/json' }, '{"logout_token":"a.b.c"}'],
+    ['(7) with multipart', 415, { 'content-type': 'multipart/form-data; boundary=x' }, '--x--'],
+    ['(8) with logout_token twice', 400, form, 'logout_token=a.b.c&logout_token=a.b.c'],
+    ['with an empty logout_token', 400, form, 'logout_token='],
+    ['(11) with a body over 64 kB', 413, form, `logout_token=${'a'.repeat(70_000)}`],
+    ['(30) with a jti of 100 kB', 413, form, `logout_token=${'a'.repeat(140_000)}`],
+  ])('%s', async (_name, status, headers, body) => {
+    const answer = await ask(rp, 'POST', '/auth/backchannel-logout', headers, body)
+    expect(answer.status).toBe(status)
+    expect(answer.headers['cache-control']).toBe('no-store')
+    expect(JSON.parse(textOf(answer))).toMatchObject({ error: 'invalid_request' })
+  })
+})
+
+describe('a Logout Token ends', () => {
+  it('(42) only the RP session of its sid, though it names the sub too [BC §2.7]', async () => {
+    expect(await outcomeOf(await op.mint(claims()))).toEqual(accepted)
+  })
+
+  it('(43) all RP sessions of the End-User when it has no sid [BC §2.4]', async () => {
+    const answer = await receive(await op.mint(claims({ sid: undefined })))
+    expect(answer.headers['logout-sessions-ended']).toBe('2')
+    expect(await alive()).toBe('graces')
+  })
+
+  it('(44) nobody when its sid is unknown, whatever its sub', async () => {
+    const answer = await receive(await op.mint(claims({ sid: 'unknown' })))
+    expect(answer).toMatchObject({ status: 200, headers: { 'logout-sessions-ended': '0' } })
+    expect(await alive()).toBe('laptop phone graces')
+  })
+
+  it('(38) nobody when nobody is signed in any more, and that is a success [BC §2.7]', async () => {
+    await receive(await op.mint(claims()))
+    const again = await receive(await op.mint(claims()))
+    expect(again).toMatchObject({ status: 200, headers: { 'logout-sessions-ended': '0' } })
+  })
+
+  it('(47) not the End-User whose sub equals its sid [T20]', async () => {
+    await opened(sessions, someSession({ handle: 'x', sid: 'grace', sub: 'x' }))
+    await receive(await op.mint(claims({ sid: 'grace', sub: undefined })))
+    expect(await statesOf(sessions, 'x', 'graces')).toEqual(['ended', 'alive'])
+  })
+
+  it('(34) RP sessions whose sid is __proto__, and nothing else', async () => {
+    await opened(sessions, someSession({ handle: 'odd', sid: '__proto__', sub: 'constructor' }))
+    const answer = await receive(await op.mint(claims({ sid: '__proto__', sub: 'constructor' })))
+    expect(answer.headers['logout-sessions-ended']).toBe('1')
+    expect(await alive()).toBe('laptop phone graces')
+  })
+
+  it('(25) only what its own issuer opened, also when two OPs share keys and sids [T20]', async () => {
+    const twin = await startFakeOp()
+    twin.shareKeysOf(op)
+    const store = memoryStore()
+    const [first, second] = [relyingParty(op.issuer, store), relyingParty(twin.issuer, store)]
+    const [ours, theirs] = [op.issuer, twin.issuer].map((issuer) =>
+      store.forClient({ issuer, clientId: 'notes' }, runtime),
+    )
+    if (!ours || !theirs) throw new Error('two stores')
+    await opened(ours, laptop)
+    await opened(theirs, laptop)
+    const token = await op.mint(claims())
+    expect((await receive(token, second)).status).toBe(400)
+    expect((await receive(token, first)).status).toBe(200)
+    expect(await statesOf(ours, 'laptop')).toEqual(['ended'])
+    expect(await statesOf(theirs, 'laptop')).toEqual(['alive'])
+    await twin.close()
+  })
+
+  it('(46) what has its sid now, and leaves a later login with the same sid alone', async () => {
+    await receive(await op.mint(claims()))
+    now += 1000
+    const again = someSession({ handle: 'again', sid: 'laptop', firstIat: START + 1 })
+    expect(await sessions.create(again, { requestedAt: await sessions.now() })).toBe('created')
+    expect(await statesOf(sessions, 'laptop', 'again')).toEqual(['ended', 'alive'])
+  })
+
+  it('(48) also a login whose callback has not finished [T3]', async () => {
+    const requestedAt = await sessions.now()
+    await receive(await op.mint(claims({ sid: 'arriving' })))
+    expect(await sessions.create(someSession({ sid: 'arriving' }), { requestedAt })).toBe('outdated')
+  })
+
+  it('(49) so that an in-flight request cannot bring it back', async () => {
+    const found = await sessions.get('laptop')
+    await receive(await op.mint(claims()))
+    expect(found?.state).toBe('alive')
+    expect(await sessions.updateIfExists('laptop', { idleExpiresAt: START + 9_999 })).toBe(false)
+    expect(await statesOf(sessions, 'laptop')).toEqual(['ended'])
+  })
+
+  it('(5) once, when 50 copies of it arrive together', async () => {
+    const token = await op.mint(claims())
+    const answers = await Promise.all(Array.from({ length: 50 }, () => receive(token)))
+    expect(
+      answers.filter(({ status }) => status === 200).map(({ headers }) => headers['logout-sessions-ended']),
+    ).toEqual(['1'])
+    expect(answers.filter(({ status }) => status === 400)).toHaveLength(49)
+  })
+
+  it('and what it says of who and when is kept, cut and cleaned [T24]', async () => {
+    const details = { ended_at_ms: START * 1000 - 250, ended_by: `Ma\u0007il\u202e ${'x'.repeat(300)}` }
+    await receive(await op.mint(claims({ toe: START - 1, lockstep_logout_details: details })))
+    const found = await sessions.get('laptop')
+    if (found?.state !== 'ended') throw new Error('not ended')
+    expect(found.end).toMatchObject({ cause: 'logout_token', at: START - 1, at_ms: START * 1000 - 250 })
+    expect(found.end.by).toHaveLength(200)
+    expect(found.end.by).toMatch(/^Ma il {2}x+$/)
+  })
+
+  it.each([
+    [{ ended_at_ms: 'now', ended_by: 7 }],
+    [{ ended_at_ms: 1, ended_by: ' ' }],
+    ['text'],
+    [null],
+    [{ ended_at_ms: Number.MAX_VALUE }],
+  ])('and details that make no sense (%j) are left out', async (lockstep_logout_details) => {
+    await receive(await op.mint(claims({ lockstep_logout_details })))
+    const found = await sessions.get('laptop')
+    expect(found?.state === 'ended' && found.end).toEqual({ cause: 'logout_token', at: START })
+  })
+})
+
+describe('when something of ours or the OP’s fails', () => {
+  it('(3, 4) a failing store claims nothing, the OP is asked to come again, and its retry works [T7]', async () => {
+    const store = memoryStore()
+    const inner = store.forClient({ issuer: op.issuer, clientId: 'notes' }, runtime)
+    await opened(inner, laptop)
+    let broken = true
+    const endBy: RpSessionStore['endBy'] = async (target, notice) => {
+      if (broken) throw new Error('connection to 10.1.2.3 lost, password=hunter2')
+      return inner.endBy(target, notice)
+    }
+    const flaky = relyingParty(op.issuer, { ...store, forClient: () => ({ ...inner, endBy }) })
+    const token = await op.mint(claims())
+    const first = await receive(token, flaky)
+    expect(first).toMatchObject({ status: 400, headers: { 'retry-after': '5', 'cache-control': 'no-store' } })
+    expect(JSON.parse(textOf(first))).toEqual({
+      error: 'temporarily_unavailable',
+      error_description: 'nothing was recorded',
+    })
+    broken = false
+    expect((await receive(token, flaky)).status).toBe(200)
+    expect(await statesOf(inner, 'laptop')).toEqual(['ended'])
+  })
+
+  it('an OP whose keys cannot be had makes the logout come again, not fail', async () => {
+    for (const answer of ['hang up', { status: 500, body: {} }, { status: 200, body: 'no keys' }] as const) {
+      op.answers.set('/jwks', answer)
+      const token = await op.mint(claims())
+      const fresh = relyingParty(op.issuer)
+      const first = await receive(token, fresh)
+      expect(first.status).toBe(400)
+      expect(JSON.parse(textOf(first))).toMatchObject({ error: 'temporarily_unavailable' })
+      op.answers.delete('/jwks')
+      expect((await receive(token, fresh)).status).toBe(200)
+    }
+  })
+
+  it('an OP that cannot be discovered makes it come again too', async () => {
+    op.answers.set('/.well-known/openid-configuration', 'hang up')
+    const token = await op.mint(claims())
+    expect(JSON.parse(textOf(await receive(token)))).toMatchObject({ error: 'temporarily_unavailable' })
+    op.answers.delete('/.well-known/openid-configuration')
+    expect((await receive(token)).status).toBe(200)
+  })
+
+  it('a failing hook changes no answer', async () => {
+    const store = memoryStore()
+    await opened(store.forClient({ issuer: op.issuer, clientId: 'notes' }, runtime), laptop)
+    const common = { issuer: op.issuer, clientId: 'notes', clientSecret: 's', appUrl: 'https://notes.example' }
+    const onSessionEnded = () => {
+      throw new Error('hook')
+    }
+    const hooked = createRelyingParty({ ...common, store, runtime, onSessionEnded, log: (event) => log.push(event) })
+    others.push(hooked)
+    expect((await receive(await op.mint(claims()), hooked)).status).toBe(200)
+    await vi.waitFor(() =>
+      expect(log).toContainEqual({ event: 'hook_failed', hook: 'onSessionEnded', message: 'hook' }),
+    )
+  })
+})
+
+describe('the OP’s keys', () => {
+  it('(17) are fetched once for a flood of unknown kids, and not at all for tokens that need no key', async () => {
+    const fresh = await startFakeOp()
+    const at = relyingParty(fresh.issuer)
+    const bad = await fresh.mint({ ...claims(), iss: fresh.issuer, nonce: 'x' })
+    for (let i = 0; i < 20; i++) await receive(bad, at)
+    expect(fresh.asked.get('/jwks')).toBeUndefined()
+    for (let i = 0; i < 200; i++) {
+      const token = await fresh.mint({ ...claims(), iss: fresh.issuer }, { kid: `guess-${i}` }, 'RS256')
+      expect((await receive(token, at)).status).toBe(400)
+    }
+    expect(fresh.asked.get('/jwks')).toBe(1)
+    await fresh.close()
+  })
+
+  it('(18) are fetched again for the first token after a rotation, once the cool-down is over', async () => {
+    const fresh = await startFakeOp()
+    const at = relyingParty(fresh.issuer)
+    const good = () => fresh.mint({ ...claims(), iss: fresh.issuer })
+    expect((await receive(await good(), at)).status).toBe(200)
+    await fresh.rotate()
+    const token = await good()
+    expect((await receive(token, at)).status).toBe(400)
+    // jose keeps the cool-down by the process's own clock, the edge of this test's world.
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 31_000 })
+    try {
+      expect((await receive(token, at)).status).toBe(200)
+    } finally {
+      vi.useRealTimers()
+    }
+    expect(fresh.asked.get('/jwks')).toBe(2)
+    await fresh.close()
+  })
+})
+
+it('(45) what a logout by sub ended stays dead when the same End-User signs in again', async () => {
+  await receive(await op.mint(claims({ sid: undefined })))
+  now += 5000
+  const fresh = someSession({ handle: 'fresh', firstIat: START + 5 })
+  expect(await sessions.create(fresh, { requestedAt: await sessions.now() })).toBe('created')
+  expect(await statesOf(sessions, 'laptop', 'phone', 'fresh')).toEqual(['ended', 'ended', 'alive'])
+  expect(await sessions.create(someSession(), atStart)).toBe('outdated')
+})
