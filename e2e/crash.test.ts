@@ -21,8 +21,7 @@ it('kill -9 of the OP in the middle of a logout: once it is back, the other appâ
   const notes = await signIn(chromium, demo.url('Notes'))
   const mail = await signIn(chromium, demo.url('Mail'))
   process.kill(demo.pid('Mail'), 'SIGSTOP') // so the OP is still telling it when it dies
-  await signOutIn(notes)
-  await logoutIsRecorded()
+  await Promise.all([logoutIsRecorded(), signOutIn(notes)])
   process.kill(demo.pid('OpenID Provider'), 'SIGKILL')
   process.kill(demo.pid('Mail'), 'SIGKILL') // with the notice it had not read
   await demo.startApp('Mail')
@@ -35,9 +34,7 @@ it('kill -9 of the OP in the middle of a logout: once it is back, the other appâ
 it('kill -9 of the OP as soon as a logout is recorded: the other appâ€™s tab signs out all the same', async () => {
   const notes = await signIn(chromium, demo.url('Notes'))
   const mail = await signIn(chromium, demo.url('Mail'))
-  const recorded = logoutIsRecorded()
-  await signOutIn(notes)
-  await recorded
+  await Promise.all([logoutIsRecorded(), signOutIn(notes)])
   process.kill(demo.pid('OpenID Provider'), 'SIGKILL')
   await demo.startServer()
   expect(await signedOut(mail)).toContain('You signed out of Notes at')

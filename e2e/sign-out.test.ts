@@ -50,7 +50,7 @@ describe.each(['allowed', 'blocked'] as const)('with third-party cookies %s', (t
   it('signing out of one app only leaves the other alone', async () => {
     const notes = await signIn(chromium, demo.url('Notes'))
     const mail = await signIn(chromium, demo.url('Mail'))
-    await notes.getByRole('button', { name: 'only from this app' }).click()
+    await signOutIn(notes, 'only from this app')
     await notes.getByRole('heading', { name: 'Signed out' }).waitFor()
     await mail.reload()
     await mail.getByText('push connected').waitFor()

@@ -9,10 +9,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const outdir = join(root, 'dist/served')
 
 const bundles = [
-  // A module, since it finds its own <script> by import.meta.url.
-  { entry: 'src/browser/served.ts', file: 'session-monitor.js', format: 'esm' },
-  // Runs however the page includes it: module, classic or inline.
-  { entry: 'src/browser/served-op-iframe.ts', file: 'op-iframe.js', format: 'iife' },
+  { entry: 'src/browser/served.ts', file: 'session-monitor.js' },
+  { entry: 'src/browser/served-op-iframe.ts', file: 'op-iframe.js' },
 ]
 
 const inputs = [fileURLToPath(import.meta.url), ...filesIn('src/browser'), ...filesIn('src/protocol')]
@@ -24,14 +22,15 @@ if (stale.length > 0) {
   await Promise.all(stale.map(bundle))
 }
 
-async function bundle({ entry, file, format }) {
+/** Bundles an entry as a module: pages include it with type="module". */
+async function bundle({ entry, file }) {
   const { outputFiles } = await build({
     absWorkingDir: root,
     entryPoints: [entry],
     bundle: true,
     minify: true,
     write: false,
-    format,
+    format: 'esm',
     target: 'es2022',
     platform: 'browser',
     charset: 'utf8',

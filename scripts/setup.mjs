@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const stampFile = join(root, 'node_modules', '.lockstep-lock')
+const pinnedNode = join(root, 'node_modules', 'node', 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
 const lockfile = readFileSync(join(root, 'package-lock.json'))
 const stamp = createHash('sha256').update(lockfile).digest('hex')
 
@@ -19,6 +20,10 @@ if (!isInstalled()) {
   console.log('Installing packages (npm ci); this happens once ...')
   run(npm(), ['ci', '--loglevel=error', '--no-audit', '--no-fund'], 'The packages could not be installed.')
   writeFileSync(stampFile, stamp)
+}
+if (!existsSync(pinnedNode) && Number(process.versions.node.split('.')[0]) < 24) {
+  console.error('The package "node" has no program in it: npm did not run its install script. Run: npm rebuild node')
+  process.exit(1)
 }
 run([process.execPath], [join(root, 'scripts', 'build-served.mjs')], 'The scripts for browsers could not be built.')
 

@@ -44,24 +44,24 @@ export function buildDemoApp({ app, port, issuer, dataFolder }: DemoOptions, log
   server.use(auth(rp))
   server.use('/assets', express.static(fileURLToPath(new URL('./assets', import.meta.url)), { maxAge: 300_000 }))
   server.use(pageHeaders(issuer))
-  server.get('/', (req, res, next) => {
+  server.get('/', async (req, res, next) => {
     if (req.rpSession) next()
-    else send(res, 200, welcomePage(app, { issuer, prefix: PREFIX, end: req.rpSessionEnd }))
+    else await send(res, 200, welcomePage(app, { issuer, prefix: PREFIX, end: req.rpSessionEnd }))
   })
-  server.get('/', requireLogin(rp), (req, res) => {
-    send(res, 200, appPage(app, { name: req.rpSession.data.name, prefix: PREFIX }))
+  server.get('/', requireLogin(rp), async (req, res) => {
+    await send(res, 200, appPage(app, { name: req.rpSession.data.name, prefix: PREFIX }))
   })
-  server.get('/signed-out', (req, res) => {
+  server.get('/signed-out', async (req, res) => {
     if (req.rpSession) res.redirect(303, '/')
-    else send(res, 200, signedOutPage(app, { prefix: PREFIX, onlyHere: req.query.only !== undefined }))
+    else await send(res, 200, signedOutPage(app, { prefix: PREFIX, onlyHere: req.query.only !== undefined }))
   })
-  server.use((_req, res) => {
+  server.use(async (_req, res) => {
     const view = {
       title: 'There is nothing here',
       happened: 'This address does not lead to a page.',
       todo: 'Nothing was lost.',
     }
-    send(res, 404, problemPage(app, { ...view, link: { href: '/', text: `Back to ${app.name}` } }))
+    await send(res, 404, problemPage(app, { ...view, link: { href: '/', text: `Back to ${app.name}` } }))
   })
   server.use(failure(app, log))
 
@@ -100,14 +100,14 @@ function pageHeaders(issuer: string): RequestHandler {
 }
 
 function failure(app: DemoOptions['app'], log: Log): ErrorRequestHandler {
-  return (error: unknown, _req, res, next) => {
+  return async (error: unknown, _req, res, next) => {
     log('error', 'page_failed', { message: error instanceof Error ? error.message : String(error) })
     if (res.headersSent) {
       next(error)
       return
     }
     const view = { title: 'Something failed on our side', happened: 'This page could not be made; nothing was lost.' }
-    send(
+    await send(
       res,
       500,
       problemPage(app, { ...view, todo: 'Try again in a moment.', link: { href: '/', text: 'Try again' } }),
@@ -115,6 +115,9 @@ function failure(app: DemoOptions['app'], log: Log): ErrorRequestHandler {
   }
 }
 
-function send(res: Response, status: number, page: Page): void {
-  res.status(status).type('html').send(String(page))
+async function send(res: Response, status: number, page: Page): Promise<void> {
+  res
+    .status(status)
+    .type('html')
+    .send(String(await page))
 }

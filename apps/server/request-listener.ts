@@ -21,8 +21,11 @@ export function requestListener(parts: ListenerParts): RequestListener {
   return (req, res) => {
     const asked = req.url
     if (!admits(req, res)) return
-    if (isOwn(req)) pages(req, res)
-    else provider(Object.assign(req, { originalUrl: asked }), res)
+    const answered = isOwn(req) ? pages(req, res) : provider(Object.assign(req, { originalUrl: asked }), res)
+    answered.catch((error: Error) => {
+      parts.log('error', 'server_error', { message: error.message, at: placeOf(error) })
+      res.destroy()
+    })
   }
 }
 

@@ -17,9 +17,10 @@ export async function signIn(chromium: Chromium, appUrl: string): Promise<Page> 
   return tab
 }
 
-/** Clicks what signs out everywhere, in the app's own page. */
-export async function signOutIn(tab: Page): Promise<void> {
-  await tab.getByRole('button', { name: 'Sign out', exact: true }).click()
+/** Clicks a button of the app's own page; by default the one that signs out everywhere. */
+export async function signOutIn(tab: Page, button = 'Sign out'): Promise<void> {
+  await tab.bringToFront() // nobody can click in a tab behind another
+  await tab.getByRole('button', { name: button, exact: true }).click()
 }
 
 /** Signs out on the OP's own page. */

@@ -1,6 +1,6 @@
 /**
  * The script of the page at `check_session_iframe`, bundled to `dist/served/op-iframe.js`. It reads its settings from
- * `<html data-site data-cookie data-check>` and runs as a module, as a classic script or inline.
+ * `<html data-site data-cookie data-check>` and runs as a module, inline or not.
  */
 import { answerStatusRequests } from './op-iframe.ts'
 

@@ -5,16 +5,16 @@
  * What the monitor says reaches the page as events of `document`: `lockstep:alive`, `lockstep:unknown`,
  * `lockstep:userswitched`, `lockstep:ended`.
  */
-import { leaveOnce } from './leave-once.ts'
+import { pageLeaver } from './leave-page.ts'
 import { type SessionMonitorEvents, startSessionMonitor } from './session-monitor.ts'
+import { browserWorld } from './world.ts'
 
 const here = import.meta.url
-const script = [...document.scripts].find(({ src }) => src === here)
-const monitor = startSessionMonitor({
-  session: new URL('session', here).href,
-  events: new URL('session/events', here).href,
-  silentCheck: new URL('silent-check', here).href,
-})
+const world = { ...browserWorld(), baseUrl: here }
+const monitor = startSessionMonitor(
+  { session: 'session', events: 'session/events', silentCheck: 'silent-check' },
+  world,
+)
 
 const types: readonly (keyof SessionMonitorEvents)[] = ['alive', 'unknown', 'userswitched', 'ended']
 for (const type of types) {
@@ -23,8 +23,11 @@ for (const type of types) {
   })
 }
 
+const script = [...document.scripts].find(({ src }) => src === here)
 const onEnded = script?.dataset.onEnded ?? 'reload'
-monitor.addEventListener('ended', ({ detail }) => {
-  if (onEnded === 'reload') leaveOnce(detail, () => location.reload())
-  else if (/^\/(?![/\\])/.test(onEnded)) leaveOnce(detail, () => location.assign(onEnded))
-})
+const leave = pageLeaver(
+  world,
+  () => sessionStorage,
+  () => (onEnded === 'reload' ? location.reload() : location.assign(onEnded)),
+)
+if (onEnded !== 'event') monitor.addEventListener('ended', ({ detail }) => leave(detail))

@@ -47,11 +47,24 @@ export interface SessionMonitor extends EventTarget {
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void
+  removeEventListener<Type extends keyof SessionMonitorEvents>(
+    type: Type,
+    listener: (event: CustomEvent<SessionMonitorEvents[Type]>) => void,
+    options?: boolean | EventListenerOptions,
+  ): void
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void
 }
 
-/** Upper bounds of the milliseconds between two attempts to open the stream: it doubles from one to the other. */
+/**
+ * Upper bounds of the milliseconds before the stream is opened again; they double from one to the other, and chance
+ * spreads the tabs below them. The largest is what a tab may be late after its app was down, so it is short.
+ */
 const FIRST_PAUSE = 1_000
-const LARGEST_PAUSE = 30_000
+const LARGEST_PAUSE = 10_000
 
 /**
  * Watches the RP session of this page and says when it has ended, in every open tab, without a reload.
@@ -92,10 +105,10 @@ export function startSessionMonitor(
     state: Belief['state']
   }
 
-  const on = (target: EventTarget, type: string, listener: (event: Event) => void) =>
+  const on = (target: EventTarget, type: string, listener: (event: Event) => unknown) =>
     target.addEventListener(type, listener, { signal: life.signal })
   on(world.window, 'online', wake)
-  on(world.document, 'visibilitychange', wake)
+  on(world.document, 'visibilitychange', () => world.document.visibilityState === 'visible' && wake())
   on(world.window, 'pagehide', rest)
   on(world.document, 'freeze', rest)
   on(world.window, 'pageshow', resume)
@@ -148,9 +161,7 @@ export function startSessionMonitor(
     const { signal } = following
     channel = world.tabs?.openChannel(name)
     channel?.addEventListener('message', overhear, { signal })
-    void takeTurns(world, name, signal, async () => {
-      await Promise.all([listen(signal), poll(signal)])
-    })
+    void takeTurns(world, name, signal, () => Promise.all([listen(signal), poll(signal)]))
     void watchOpIframe(
       () => belief.session,
       () => findOut(signal),
@@ -204,7 +215,7 @@ export function startSessionMonitor(
   }
 
   function wake(): void {
-    if (belief.state === 'none' || world.document.visibilityState !== 'visible') return
+    if (belief.state === 'none') return
     nap.abort()
     void check()
   }

@@ -23,12 +23,11 @@ export function silentChecker(world: BrowserWorld, url: string): (signal: AbortS
     started.push(world.now())
 
     const frame = world.openFrame(url)
-    await messageFrom(world, frame, new URL(url).origin, readResult, PATIENCE, signal)
+    await messageFrom(world, frame, new URL(url).origin, isResult, PATIENCE, signal)
     frame.remove()
   }
 }
 
-function readResult(data: unknown): unknown {
-  const { lockstep, result } = (data ?? {}) as Partial<Record<string, unknown>>
-  return lockstep === 'silent-check' ? result : undefined
+function isResult(data: unknown): true | undefined {
+  return (data as { lockstep?: unknown } | null)?.lockstep === 'silent-check' || undefined
 }

@@ -11,7 +11,7 @@ export async function takeTurns(
   world: BrowserWorld,
   name: string,
   signal: AbortSignal,
-  lead: () => Promise<void>,
+  lead: () => Promise<unknown>,
 ): Promise<void> {
   try {
     await (world.tabs ? world.tabs.locks.request(name, { signal }, lead) : lead())

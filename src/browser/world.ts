@@ -7,7 +7,7 @@ export interface BrowserWorld {
   now(): number
   /** From 0 to 1. */
   random(): number
-  /** Runs `task` once, `ms` milliseconds later; returns how to call it off. */
+  /** Runs `task` once, `ms` milliseconds later (soon, when that is past); returns how to call it off. */
   after(ms: number, task: () => void): () => void
   fetch(url: string, init: RequestInit): Promise<Response>
   /** What relative URLs are relative to. */
@@ -61,8 +61,8 @@ export function browserWorld(): BrowserWorld {
 function openFrame(url: string): Frame {
   const frame = document.createElement('iframe')
   frame.id = `lockstep:${url}` // Session §3.2 wants the OP iframe to have one
-  frame.hidden = true
+  frame.style.display = 'none' // the attribute "hidden" loses against any style sheet
   frame.src = url
-  document.body.append(frame)
+  document.documentElement.append(frame) // frameworks exchange the body
   return frame
 }

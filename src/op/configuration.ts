@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type ClientMetadata, type Configuration, errors } from 'oidc-provider'
+import { type ClientMetadata, type Configuration, errors, interactionPolicy } from 'oidc-provider'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
 export interface CookieNames {
@@ -12,9 +12,10 @@ export interface CookieNames {
 export interface ConfigurationParts {
   readonly issuer: string
   readonly adapter: NonNullable<Configuration['adapter']>
-  readonly loadExistingGrant: NonNullable<Configuration['loadExistingGrant']>
   readonly fetch: NonNullable<Configuration['fetch']>
   readonly checkSessionPath: string
+  /** The last step before a login is granted. */
+  readonly lastPrompt: interactionPolicy.Prompt
 }
 
 /** Client metadata of Lockstep: the Logout Token may carry who and when (see `LogoutDetails`). Only the operator grants it. */
@@ -51,7 +52,6 @@ export function completeConfiguration(
   const configuration: Configuration = {
     ...given,
     adapter: parts.adapter,
-    loadExistingGrant: parts.loadExistingGrant,
     fetch: parts.fetch,
     enableHttpPostMethods: true,
     cookies: {
@@ -60,6 +60,7 @@ export function completeConfiguration(
       long: { httpOnly: true, signed: true, ...given.cookies?.long, sameSite: 'none', secure: true },
       short: { httpOnly: true, signed: true, sameSite: 'lax', secure: true, ...given.cookies?.short },
     },
+    interactions: { ...given.interactions, policy: endingWith(parts.lastPrompt, given.interactions?.policy) },
     features: {
       ...given.features,
       rpInitiatedLogout: { ...rpInitiatedLogout, enabled: true },
@@ -75,6 +76,16 @@ export function completeConfiguration(
     },
   }
   return { configuration, cookieNames }
+}
+
+function endingWith(
+  last: interactionPolicy.Prompt,
+  given: readonly interactionPolicy.Prompt[] = interactionPolicy.base(),
+): interactionPolicy.DefaultPolicy {
+  const policy = interactionPolicy.base()
+  policy.clear()
+  for (const prompt of [...given, last]) policy.add(prompt)
+  return policy
 }
 
 function checkLogoutDetails(registersItself: boolean, value: unknown, metadata: ClientMetadata): void {

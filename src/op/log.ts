@@ -16,8 +16,11 @@ export type OpLogEvent =
         Extract<AttemptOutcome, { state: 'delivered' }>,
         'state'
       >)
-  /** The first attempt failed; the next is at `retryAt` (epoch milliseconds). */
-  | (AboutDelivery & { readonly event: 'delivery_failing' } & Omit<Extract<AttemptOutcome, { state: 'due' }>, 'state'>)
+  /** The first attempt failed; the next is at `retryAt` (epoch ms). `code` is the network's (`CERT_HAS_EXPIRED`, say). */
+  | (AboutDelivery & { readonly event: 'delivery_failing'; readonly code?: string } & Omit<
+        Extract<AttemptOutcome, { state: 'due' }>,
+        'state'
+      >)
   /** An RP refused its Logout Tokens for good. */
   | (AboutDelivery & { readonly event: 'delivery_refused' } & Omit<
         Extract<AttemptOutcome, { state: 'refused' }>,

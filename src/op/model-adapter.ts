@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import oidcProvider, { type Adapter, type AdapterPayload, errors } from 'oidc-provider'
 import { revokesOneByOne } from './provider-seam.ts'
+import { unrecordedClient } from './record-login.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession, StoredModel } from './store/contract.ts'
 
 /** How long OP sessions may live. */
@@ -38,16 +39,19 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
       const { jti: _id, uid, accountId, authorizations = {}, exp: _exp, ...rest } = payload
       if (!uid) throw new TypeError('oidc-provider saved a Session without uid')
       const seconds = Math.floor(now() / 1000)
+      const unrecorded = unrecordedClient(oidcProvider.ctx)
       const outcome = await store.saveOpSession({
         uid,
         handle: sessionHandle(id),
         ...(accountId === undefined ? {} : { accountId }),
         payload: rest,
-        rps: Object.entries(authorizations).flatMap(toLoggedInRp),
+        rps: Object.entries(authorizations).flatMap((entry) => (entry[0] === unrecorded ? [] : toLoggedInRp(entry))),
         expiresAt: Math.min(seconds + expiresIn, (payload.loginTs ?? seconds) + lifetime.absolute),
         extend: !isBackgroundCheck(),
       })
       if (outcome === 'ended') {
+        const session = oidcProvider.ctx?.oidc?.session
+        if (session) session.destroyed = true // else oidc-provider saves it once more, outside its error handler
         throw new errors.LoginRequired('the OP session ended while this request was under way')
       }
     },

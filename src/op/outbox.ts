@@ -59,16 +59,21 @@ export function startOutbox(parts: OutboxParts): Outbox {
     breakers.isOpen(clientId) ? 0 : options.concurrencyPerRp - (perRp.get(clientId) ?? 0)
 
   async function work(): Promise<void> {
-    let started = false
+    let isStarted = false
+    let lastFailure: string | undefined
     while (!stopping) {
       try {
-        if (!started) await startUp()
-        started = true
+        if (!isStarted) await startUp()
+        isStarted = true
         await probe()
-        await claim()
-        await bell.sleepUntil(Math.min(await nextTurn(), runtime.now() + longestSleep))
+        const isAllClaimed = await claim()
+        const next = await nextTurn(isAllClaimed)
+        lastFailure = undefined
+        await bell.sleepUntil(Math.min(next, runtime.now() + longestSleep))
       } catch (error) {
-        log({ event: 'op_failed', task: 'outbox', message: messageOf(error) })
+        const message = messageOf(error)
+        if (message !== lastFailure) log({ event: 'op_failed', task: 'outbox', message })
+        lastFailure = message
         await bell.sleepUntil(runtime.now() + afterFailure)
       }
     }
@@ -88,15 +93,18 @@ export function startOutbox(parts: OutboxParts): Outbox {
     }
   }
 
-  async function claim(): Promise<void> {
+  /** Starts as many attempts as there is room for; true when nothing that is due was left. */
+  async function claim(): Promise<boolean> {
     const limit = options.concurrency - inFlight.size
-    if (limit <= 0 || stopping) return
-    for (const delivery of await store.claimDue({ limit, lease, room })) start(delivery)
+    if (limit <= 0 || stopping) return false
+    const claimed = await store.claimDue({ limit, lease, room })
+    for (const delivery of claimed) start(delivery)
+    return claimed.length < limit
   }
 
-  /** When there may be something to do; an attempt that ends rings the bell by itself. */
-  async function nextTurn(): Promise<number> {
-    const due = inFlight.size < options.concurrency ? await store.nextDueAt(room) : undefined
+  /** When there may be something to do. What waits for room is no matter of time: an attempt that ends rings the bell. */
+  async function nextTurn(isAllClaimed: boolean): Promise<number> {
+    const due = isAllClaimed ? await store.nextDueAt(room) : undefined
     return Math.min(due ?? Number.POSITIVE_INFINITY, breakers.nextProbeAt() ?? Number.POSITIVE_INFINITY)
   }
 
@@ -123,7 +131,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
       const settled = await store.settle(delivery, { startedAt, finishedAt: runtime.now(), outcome: made.outcome })
       if (settled) report(delivery, made)
     })
-    if (isBack) await guard('hasten', clientId, () => store.hasten(clientId, options.rampPerSecond))
+    if (isBack) await guard('hasten', clientId, () => store.hasten({ clientId }, options.rampPerSecond))
   }
 
   /** A store that fails must not stop the loop: the lease runs out, and the delivery comes again. */

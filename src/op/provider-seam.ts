@@ -88,6 +88,9 @@ export function withOidcContext(provider: OidcProvider, ctx: Context): KoaContex
 /**
  * Mints a fresh Logout Token for one attempt: the client's own algorithm, encryption and (pairwise) `sub`, as oidc-provider
  * has them for its ID Tokens; `toe` is the time of the logout and equal on every attempt (Back-Channel §2.4, RFC 8417).
+ *
+ * A client that registered `backchannel_logout_session_required` gets `sid` alone: widespread RPs end all of a user's
+ * sessions when `sub` is there as well, and the phone would be signed out with the laptop.
  */
 export async function mintLogoutToken(
   provider: OidcProvider,
@@ -98,7 +101,7 @@ export async function mintLogoutToken(
 ): Promise<string> {
   const { logout, sid } = delivery
   const token = new provider.IdToken({ sub: logout.accountId }, { client })
-  token.mask = { sub: null }
+  if (!client.backchannelLogoutSessionRequired) token.mask = { sub: null }
   token.set('events', { [BACKCHANNEL_LOGOUT_EVENT]: {} })
   token.set('jti', jti)
   token.set('sid', sid)

@@ -13,7 +13,7 @@ import { type LockstepOptions, resolveLockstepOptions } from './options.ts'
 import { type Outbox, startOutbox } from './outbox.ts'
 import { attachSeam } from './provider-seam.ts'
 import { receiverOf } from './receiver.ts'
-import { loadSessionGrant, recordLogin } from './record-login.ts'
+import { recordingPrompt, recordLogin } from './record-login.ts'
 import { sessionRoutes } from './session-routes.ts'
 import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 
@@ -58,16 +58,12 @@ export class Provider extends OidcProvider {
     const network = egress({ allow: resolved.allow })
     const runtime: Runtime = { ...world, post: network.post, ...resolved.runtime }
     const store = resolved.store.forIssuer(issuer, runtime)
-    const loadGrant = configuration.loadExistingGrant ?? loadSessionGrant
     const { configuration: complete, cookieNames } = completeConfiguration(configuration, {
       issuer,
       adapter: modelAdapter(store, runtime.now, { absolute: resolved.sessionLifetime }),
       fetch: network.fetch,
       checkSessionPath: CHECK_SESSION_PATH,
-      loadExistingGrant: async (ctx) => {
-        const grant = await loadGrant(ctx)
-        return grant && recordLogin(store, ctx, grant, () => base64url(runtime.random(16)))
-      },
+      lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
     })
     super(issuer, complete)
 

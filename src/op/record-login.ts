@@ -1,8 +1,9 @@
-import { errors, type Grant, type KoaContextWithOIDC } from 'oidc-provider'
+import { errors, type Grant, interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
 import { LockstepError } from '../protocol/errors.ts'
 import type { OpIssuerStore } from './store/contract.ts'
 
-type LoadGrant = (ctx: KoaContextWithOIDC) => Promise<Grant | undefined> | Grant | undefined
+/** Requests whose login was recorded. */
+const recorded: WeakSet<object> = new WeakSet()
 
 /**
  * Records which RP got which `sid` and grant in which OP session, before any code leaves.
@@ -11,35 +12,50 @@ type LoadGrant = (ctx: KoaContextWithOIDC) => Promise<Grant | undefined> | Grant
  * all of them, so that every code redeems and the RP knows one `sid` (stock oidc-provider lets the last write win, and
  * the other codes are dead). What the later grants add is merged into the winning one.
  */
-export async function recordLogin(
-  store: OpIssuerStore,
-  ctx: KoaContextWithOIDC,
-  grant: Grant,
-  newSid: () => string,
-): Promise<Grant> {
-  const { session, provider, result } = ctx.oidc
-  const clientId = ctx.oidc.client?.clientId
-  if (!session || !clientId) return grant
-  if (!grant.jti) await grant.save()
-
-  const known = session.sidFor(clientId)
-  if (known && session.grantIdFor(clientId) === grant.jti) return grant
-
-  const freshConsent = result?.consent?.grantId === grant.jti && session.grantIdFor(clientId) !== undefined
-  const claim = { clientId, sid: known ?? newSid(), grantId: grant.jti }
-  const winner = await claimLogin(store, session.uid, claim, freshConsent)
+export async function recordLogin(store: OpIssuerStore, ctx: KoaContextWithOIDC): Promise<void> {
+  const { session, client, grant, provider } = ctx.oidc
+  const sid = client && session?.sidFor(client.clientId)
+  if (!session?.accountId || !sid || !grant?.jti) return
+  const { clientId } = client
+  const claim = { clientId, sid, grantId: grant.jti }
+  const winner = await claimLogin(store, session.uid, claim, replacesGrant(ctx, grant))
   session.sidFor(clientId, winner.sid)
-  if (winner.grantId === grant.jti) return grant
-
-  const winning = await provider.Grant.find(winner.grantId)
-  if (!winning) {
-    await claimLogin(store, session.uid, { ...claim, sid: winner.sid }, true)
-    return grant
+  if (winner.grantId !== grant.jti) {
+    const winning = await provider.Grant.find(winner.grantId)
+    if (winning) {
+      mergeGrant(winning, grant)
+      await winning.save()
+      session.grantIdFor(clientId, winning.jti)
+      ctx.oidc.entity('Grant', winning)
+    } else {
+      await claimLogin(store, session.uid, { ...claim, sid: winner.sid }, true)
+    }
   }
-  mergeGrant(winning, grant)
-  await winning.save()
-  await grant.destroy()
-  return winning
+  recorded.add(ctx)
+}
+
+/**
+ * The step of oidc-provider's interaction policy that records the login: the last one, so that an RP to which the login
+ * is refused is never told of a logout.
+ */
+export function recordingPrompt(record: (ctx: KoaContextWithOIDC) => Promise<void>): interactionPolicy.Prompt {
+  const { Check, Prompt } = interactionPolicy
+  const check = new Check('login_unrecorded', 'the login must be recorded', async (ctx) => {
+    await record(ctx)
+    return Check.NO_NEED_TO_PROMPT
+  })
+  return new Prompt({ name: 'lockstep_record_login' }, check)
+}
+
+/** The RP whose login this request asks for and has not recorded; oidc-provider lists it in the OP session all the same. */
+export function unrecordedClient(ctx: KoaContextWithOIDC | undefined): string | undefined {
+  return ctx && !recorded.has(ctx) ? ctx.oidc?.client?.clientId : undefined
+}
+
+/** A consent that was given anew in the sight of an older grant takes its place, since it may grant less. */
+function replacesGrant({ oidc }: KoaContextWithOIDC, grant: Grant): boolean {
+  const seen = oidc.entities.Interaction?.grantId
+  return oidc.result?.consent?.grantId === grant.jti && seen !== undefined && seen !== grant.jti
 }
 
 async function claimLogin(
@@ -65,11 +81,4 @@ function mergeGrant(into: Grant, from: Grant): void {
     const resourceScope = from.getResourceScope(resource)
     if (resourceScope) into.addResourceScope(resource, resourceScope)
   }
-}
-
-/** oidc-provider's default: the grant that the consent just made, else the one this OP session has for the client. */
-export const loadSessionGrant: LoadGrant = async (ctx) => {
-  const { session, client, result, provider } = ctx.oidc
-  const grantId = result?.consent?.grantId ?? (client && session?.grantIdFor(client.clientId))
-  return grantId ? provider.Grant.find(grantId) : undefined
 }

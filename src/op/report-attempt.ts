@@ -30,7 +30,10 @@ export function attemptReporter(log: OpLog): (delivery: ClaimedDelivery, attempt
           refusedByEgress.add(clientId)
           log({ event: 'egress_refused', clientId, message: messageOf(cause) })
         }
-        if (delivery.attempts === 0) log({ event: 'delivery_failing', ...about, ...how })
+        if (delivery.attempts === 0) {
+          const code = codeOf(cause)
+          log({ event: 'delivery_failing', ...about, ...how, ...(code !== undefined && { code }) })
+        }
       }
     }
   }
@@ -39,4 +42,8 @@ export function attemptReporter(log: OpLog): (delivery: ClaimedDelivery, attempt
 /** The sentence of an error; ours name no token and no person. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }

@@ -20,7 +20,7 @@ export interface EgressOptions {
   /** Finds a host's addresses. Default: the system's resolver. */
   resolve?(hostname: string): Promise<readonly ResolvedAddress[]>
   /** Makes the function that opens connections. Default: undici's. */
-  connect?(options: { lookup: LookupFunction }): buildConnector.connector
+  connect?(options: { lookup: LookupFunction; allowH2: boolean }): buildConnector.connector
 }
 
 /** The way out to URLs that the operator did not write. */
@@ -85,7 +85,7 @@ export function egress({ allow, resolve = resolveAll, connect = buildConnector }
         throw new TypeError('egress.fetch sends text and forms only')
       }
       const answer = await send(new URL(url), {
-        method: method as Dispatcher.HttpMethod,
+        method,
         headers: Object.fromEntries(new Headers(headers)),
         body: text ?? null,
         signal: signal ?? null,
@@ -126,7 +126,7 @@ function guardedConnector(
         (error: NodeJS.ErrnoException) => callback(error, ''),
       )
     }
-    return connect({ lookup })
+    return connect({ lookup, allowH2: false })
   }
   const byProtocol: Readonly<Record<string, buildConnector.connector>> = {
     'http:': open('http:'),

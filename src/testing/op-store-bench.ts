@@ -75,3 +75,8 @@ export async function owe(
   if (!ended) throw new Error(`${uid} was not alive`)
   return ended
 }
+
+/** RPs of an OP session have no order. */
+export function byClient(rps: readonly LoggedInRp[] | undefined): LoggedInRp[] {
+  return [...(rps ?? [])].sort((a, b) => (a.clientId < b.clientId ? -1 : 1))
+}

@@ -1,5 +1,6 @@
 import type { OpStore } from '../op/store/contract.ts'
 import { issuer, type Law, testRuntime } from './op-store-bench.ts'
+import { endContract } from './op-store-contract-ends.ts'
 import { modelContract } from './op-store-contract-models.ts'
 import { outboxContract } from './op-store-contract-outbox.ts'
 import { opSessionContract } from './op-store-contract-sessions.ts'
@@ -55,5 +56,6 @@ export function opStoreContract(
   }
   describe('an OP store keeps models', () => modelContract(law, durable))
   describe('an OP store keeps OP sessions', () => opSessionContract(law, durable))
+  describe('an OP store ends OP sessions', () => endContract(law))
   describe('an OP store keeps the outbox', () => outboxContract(law, durable))
 }

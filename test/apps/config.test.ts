@@ -39,7 +39,7 @@ function complaintAbout(content: unknown): string {
     parseConfig('op.json', content)
   } catch (error) {
     expect(error).toBeInstanceOf(ConfigError)
-    return String((error as Error).message)
+    return (error as Error).message
   }
   throw new Error('the file was accepted')
 }
@@ -117,6 +117,13 @@ describe('a configuration file', () => {
     for (const name of names) expect(complaint).toContain(name)
     expect(complaint).not.toContain('\n')
     expect(complaint).toMatch(/^op\.json: .*\.( \(And \d+ more\.\))?$/)
+  })
+
+  it('names a misspelt key before the one that is missing because of it', () => {
+    const { issuer, ...rest } = valid
+    expect(complaintAbout({ isuer: issuer, ...rest })).toMatch(
+      /^op\.json: "isuer" is not a known key.* \(And 1 more\.\)$/,
+    )
   })
 
   it('never repeats a secret in a complaint', () => {

@@ -53,7 +53,8 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
   let now = 1_800_000_000_000
   let timers: { at: number; task: () => void }[] = []
   const window = countingTarget()
-  const document = Object.assign(countingTarget(), { visibilityState: 'visible' as DocumentVisibilityState })
+  const state: { visibilityState: DocumentVisibilityState } = { visibilityState: 'visible' }
+  const document = Object.assign(countingTarget(), state)
   const frames: FakeFrame[] = []
   const framesOpened: FakeFrame[] = []
 

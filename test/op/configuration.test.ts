@@ -1,11 +1,13 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { type Configuration, errors } from 'oidc-provider'
+import { type Configuration, errors, interactionPolicy } from 'oidc-provider'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type LockstepOptions, openSecrets, Provider } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
+import { authorize } from '../support/op-flow.ts'
 import { startRpSite } from '../support/rp-site.ts'
 import { startTestOp } from '../support/test-op.ts'
+import { createUserAgent } from '../support/user-agent.ts'
 
 const issuer = 'https://op.example'
 const keys = { cookies: { keys: ['a key'] } }
@@ -192,5 +194,32 @@ describe('lockstep_logout_details', () => {
     opened.push(op)
     expect((await op.provider.Client.find('notes'))?.tier).toBe('gold')
     await expect(op.provider.Client.find('mail')).rejects.toThrow(errors.InvalidClientMetadata)
+  })
+})
+
+describe('an interaction policy of the operator', () => {
+  it('keeps its prompts, and the step that Lockstep adds cannot be asked for [PC §4]', async () => {
+    const policy = interactionPolicy.base()
+    policy.add(new interactionPolicy.Prompt({ name: 'create', requestable: true }), 0)
+    const names = policy.map(({ name }) => name)
+    const rps = await startRpSite()
+    const browser = createUserAgent()
+    opened.push(rps, browser)
+    const notes = rps.client('notes')
+    const prompts: string[] = []
+    const op = await startTestOp({
+      clients: [notes],
+      configuration: { interactions: { policy, url: (_ctx, { uid }) => `/interaction/${uid}` } },
+      interact: ({ prompt }) => {
+        prompts.push(prompt.name)
+        return { create: {}, login: { accountId: 'ada' } }
+      },
+    })
+    opened.push(op)
+    expect(policy.map(({ name }) => name)).toEqual(names)
+    expect((await authorize(browser, op, notes, { prompt: 'create' })).code).toMatch(/./)
+    expect(prompts).toEqual(['create'])
+    const { params } = await authorize(browser, op, notes, { prompt: 'lockstep_record_login' })
+    expect(params.get('error')).toBe('invalid_request')
   })
 })

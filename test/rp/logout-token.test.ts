@@ -238,12 +238,11 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     ['two dots', 'format', '..'],
     ['two parts', 'format', 'a.b'],
     ['a header that is not JSON', 'format', `${Buffer.from('nope').toString('base64url')}.e30.x`],
-    ['a header that is an array', 'alg', `${Buffer.from('[]').toString('base64url')}.e30.x`],
+    ['a header that is an array', 'format', `${Buffer.from('[]').toString('base64url')}.e30.x`],
     ['five parts: encryption was not negotiated [BC §2.6 (1)]', 'encryption', 'a.b.c.d.e'],
     ['more than 16 kB', 'size', `${'a'.repeat(20_000)}.b.c`],
   ])('(12) that is %s', async (_name, check, token) => {
-    const expected = check === 'alg' ? 'format' : check
-    expect(await outcomeOf(token)).toEqual(refused(expected))
+    expect(await outcomeOf(token)).toEqual(refused(check))
   })
 
   it('(12) whose payload is not a JSON object', async () => {
@@ -406,6 +405,7 @@ describe('a Logout Token ends', () => {
 
   it('(48) also a login whose callback has not finished [T3]', async () => {
     const requestedAt = await sessions.now()
+    now += 5
     await receive(await op.mint(claims({ sid: 'arriving' })))
     expect(await sessions.create(someSession({ sid: 'arriving' }), { requestedAt })).toBe('outdated')
   })
@@ -546,6 +546,7 @@ describe('the OP’s keys', () => {
 })
 
 it('(45) what a logout by sub ended stays dead when the same End-User signs in again', async () => {
+  now += 5000
   await receive(await op.mint(claims({ sid: undefined })))
   now += 5000
   const fresh = someSession({ handle: 'fresh', firstIat: START + 5 })

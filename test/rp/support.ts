@@ -1,6 +1,7 @@
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import express, { type Express } from 'express'
+import { exportJWK, generateKeyPair } from 'jose'
 import { type ClientMetadata, Provider } from 'oidc-provider'
 import {
   createRelyingParty,
@@ -8,6 +9,7 @@ import {
   type RelyingParty,
   type RelyingPartyOptions,
   type RpLogEvent,
+  type RpSessionStore,
 } from '../../src/rp.ts'
 import { auth, requireLogin } from '../../src/rp-express.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
@@ -26,6 +28,7 @@ export interface TestApp {
   readonly clientId: string
   readonly rp: RelyingParty<Kept>
   readonly express: Express
+  readonly sessions: RpSessionStore
   readonly log: RpLogEvent[]
   readonly ended: { readonly sub: string; readonly cause: string }[]
 }
@@ -68,8 +71,10 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
     issuer,
     apps.map((one) => ({ ...one.metadata, ...options.client })),
   )
-  opShell.get('/interaction/:uid', (_req, res) => {
-    res.type('html').send('<form method="post"><input name="username"></form>')
+  opShell.get('/interaction/:uid', async (req, res) => {
+    const { prompt } = await provider.interactionDetails(req, res)
+    if (prompt.name === 'consent') await provider.interactionFinished(req, res, { consent: {} })
+    else res.type('html').send('<form method="post"><input name="username"></form>')
   })
   opShell.post('/interaction/:uid', express.urlencoded({ extended: false }), async (req, res) => {
     await provider.interactionFinished(req, res, { login: { accountId: String(req.body.username) } })
@@ -157,19 +162,35 @@ async function startApp(
     await shut(server)
     await store.close()
   }
-  return { url, port, clientId, rp, express: shell, log, ended, metadata, close }
+  const sessions = (options.rp?.store ?? store).forClient({ issuer, clientId }, runtime)
+  return { url, port, clientId, rp, express: shell, sessions, log, ended, metadata, close }
 }
 
+const { privateKey } = await generateKeyPair('RS256', { extractable: true })
+const jwks = { keys: [{ ...(await exportJWK(privateKey)), use: 'sig', alg: 'RS256' }] }
+
 function stockProvider(issuer: string, clients: ClientMetadata[]): Provider {
-  return new Provider(issuer, {
-    clients,
-    cookies: { keys: ['one key for tests'] },
+  const cookie = { secure: true, sameSite: 'none' } as const
+  const provider = new Provider(issuer, {
+    clients: clients.map((client) => JSON.parse(JSON.stringify(client))),
+    cookies: { keys: ['one key for tests'], long: cookie, short: cookie },
+    enableHttpPostMethods: true,
+    jwks,
     claims: { openid: ['sub'], profile: ['name'] },
     features: {
       devInteractions: { enabled: false },
       rpInitiatedLogout: { enabled: true },
       backchannelLogout: { enabled: true },
       revocation: { enabled: true },
+    },
+    ttl: {
+      AccessToken: 600,
+      AuthorizationCode: 60,
+      Grant: 3600,
+      IdToken: 600,
+      Interaction: 600,
+      Session: 3600,
+      RefreshToken: 3600,
     },
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub, name: `the one called ${sub}` }) }),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
@@ -188,6 +209,14 @@ function stockProvider(issuer: string, clients: ClientMetadata[]): Provider {
     // Its own guard keeps stock oidc-provider from posting to loopback.
     fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined } as RequestInit),
   })
+  // Browsers take Secure cookies from localhost; the cookie library wants to be told.
+  const createContext = provider.createContext.bind(provider)
+  provider.createContext = (request, response) => {
+    const ctx = createContext(request, response)
+    ctx.cookies.secure = true
+    return ctx as never
+  }
+  return provider
 }
 
 /** A server on a free port of this machine. */

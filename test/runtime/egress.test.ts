@@ -147,6 +147,18 @@ describe('where a POST may go', () => {
     expect(served).toBe(0)
   })
 
+  it('speaks HTTP/1.1 only, also where the other side would rather not', () => {
+    const offered: boolean[] = []
+    open({
+      allow: [],
+      connect: ({ allowH2 }) => {
+        offered.push(allowH2)
+        return () => {}
+      },
+    })
+    expect(new Set(offered)).toEqual(new Set([false]))
+  })
+
   it('says that a name has no address', async () => {
     const { connect } = noPackets()
     const { post } = open({ allow: [], connect, resolve: async () => [] })

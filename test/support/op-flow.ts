@@ -103,7 +103,7 @@ export async function logIn(
   params: Readonly<Record<string, string>> = {},
 ): Promise<AuthorizationAnswer & { readonly tokens: Tokens }> {
   const answer = await authorize(browser, op, app, params)
-  return { ...answer, code: answer.code, sessionState: answer.sessionState, tokens: await redeem(op, app, answer.code) }
+  return Object.assign(answer, { tokens: await redeem(op, app, answer.code) })
 }
 
 /** The URL of a logout request. */

@@ -135,7 +135,8 @@ export interface EndedOpSession {
  * Everything an OP must not lose, for one issuer.
  *
  * Two promises: **a write never brings back what a logout removed**, and each method is one transaction that happens
- * whole or not at all, also when the process is killed or the power fails.
+ * whole or not at all, also when the process is killed or the power fails. What a method has answered survives both; only
+ * a lease or the outcome of an attempt may be lost with the power, since the attempt is then made again.
  */
 export interface OpIssuerStore {
   /** Returns the secret of that name, made once by `make` and then the same for ever, on every node. */
@@ -185,8 +186,8 @@ export interface OpIssuerStore {
   ): Promise<EndedOpSession | undefined>
 
   /**
-   * Leases up to `limit` due deliveries (and those whose lease ran out) for `lease` milliseconds, the RP that waits
-   * longest first. `room` says how many more of an RP's deliveries the worker can take; 0 leaves them where they are.
+   * Leases up to `limit` due deliveries (and those whose lease ran out) for `lease` milliseconds: the RPs in turn, of each
+   * the oldest first. `room` says how many more of an RP's deliveries the worker can take; 0 leaves them where they are.
    */
   claimDue(options: {
     limit: number
@@ -204,10 +205,10 @@ export interface OpIssuerStore {
    */
   settle(delivery: { id: string; fence: number }, attempt: AttemptRecord): Promise<boolean>
   /**
-   * Makes all due rows of an RP (`all`: of each RP) due now, in their order, `perSecond` of them each second; returns how
+   * Makes all due rows of an RP (or of all, each by itself) due now, in their order, `perSecond` of them each second; returns how
    * many come sooner than before.
    */
-  hasten(clientId: string | 'all', perSecond: number): Promise<number>
+  hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
   /** Epoch milliseconds at which the next delivery comes due or its lease runs out, of RPs for which there is `room`. */
   nextDueAt(room?: (clientId: string) => number): Promise<number | undefined>
   /**

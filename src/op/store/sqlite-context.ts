@@ -16,6 +16,11 @@ export interface SqliteContext {
   newId(): string
   /** Runs one method of the store as one transaction, after a turn of cleaning. */
   write<Result>(work: () => Result): Result
+  /**
+   * As `write`, without waiting for the disk: a loss of power may undo it, whole, but nothing that `write` did before or
+   * does after. For what is harmless to lose, such as the note that an attempt was made: the attempt is made again.
+   */
+  writeSoon<Result>(work: () => Result): Result
   /** Runs one method of the store that changes nothing. */
   read<Result>(work: () => Result): Result
 }
@@ -41,6 +46,15 @@ export function openContext(
       named(() => {
         clean(context)
         return db.transaction(work).immediate()
+      }),
+    writeSoon: (work) =>
+      named(() => {
+        db.exec('PRAGMA synchronous = NORMAL')
+        try {
+          return db.transaction(work).immediate()
+        } finally {
+          db.exec('PRAGMA synchronous = FULL')
+        }
       }),
     read: named,
   }

@@ -27,6 +27,12 @@ interface DeliveryRow extends LogoutRow {
   last_outcome: string | null
 }
 
+/** The delivery of an RP that comes due first. */
+interface Head {
+  clientId: string
+  dueAt: number
+}
+
 interface SettledRow {
   issuer: number
   id: string
@@ -51,20 +57,22 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
   const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.ended_at'
   const deliveries = `SELECT d.*, ${logoutColumns} FROM delivery d JOIN logout l ON l.cursor = d.logout`
 
-  // Steps through the index from RP to RP: costs what the RPs are many, not what the rows are many, so that an RP which
-  // is owed a hundred thousand notices and takes none of them does not slow the claims for the others.
-  const heads = db.prepare<[number, number, number], { clientId: string; dueAt: number }>(
+  // Steps through the index from RP to RP, as far as it is read: costs what the RPs are many, not what the rows are many,
+  // so that an RP which is owed a hundred thousand notices and takes none of them does not slow the claims for the others.
+  const stepFrom = (start: string): string =>
     `WITH RECURSIVE owed (client_id) AS (
-       SELECT min(client_id) FROM delivery WHERE issuer = ? AND due_at IS NOT NULL
+       SELECT min(client_id) FROM delivery WHERE issuer = @issuer AND due_at IS NOT NULL ${start}
        UNION ALL
        SELECT (SELECT min(client_id) FROM delivery
-               WHERE issuer = ? AND due_at IS NOT NULL AND client_id > owed.client_id)
+               WHERE issuer = @issuer AND due_at IS NOT NULL AND client_id > owed.client_id)
        FROM owed WHERE owed.client_id IS NOT NULL
      )
      SELECT client_id AS clientId,
-       (SELECT min(due_at) FROM delivery d WHERE d.issuer = ? AND d.client_id = owed.client_id AND due_at IS NOT NULL) AS dueAt
-     FROM owed WHERE client_id IS NOT NULL`,
-  )
+       (SELECT min(due_at) FROM delivery d
+        WHERE d.issuer = @issuer AND d.client_id = owed.client_id AND due_at IS NOT NULL) AS dueAt
+     FROM owed WHERE client_id IS NOT NULL`
+  const heads = db.prepare<[{ issuer: number }], Head>(stepFrom(''))
+  const headsAfter = db.prepare<[{ issuer: number; last: string }], Head>(stepFrom('AND client_id > @last'))
   const dueOf = db.prepare<[number, string, number, number], DeliveryRow>(
     `${deliveries} WHERE d.issuer = ? AND d.client_id = ? AND d.due_at <= ? ORDER BY d.due_at, d.seq LIMIT ?`,
   )
@@ -110,32 +118,45 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     return toClaimed({ ...row, state: 'in-flight', fence: row.fence + 1, due_at: until })
   }
 
+  /** RPs that are owed something now, in turn: each claim goes on behind the RP that the last one ended with. */
+  let last = ''
+  function waitingRps(now: number, most: number, room: (clientId: string) => number): string[] {
+    const found = new Set<string>()
+    const collect = (all: Iterable<Head>): void => {
+      for (const { clientId, dueAt } of all) {
+        if (dueAt <= now && room(clientId) > 0) found.add(clientId)
+        if (found.size === most) return
+      }
+    }
+    collect(headsAfter.iterate({ issuer, last }))
+    if (found.size < most) collect(heads.iterate({ issuer }))
+    return [...found]
+  }
+
   return {
     async claimDue({ limit, lease: duration, room = () => limit }) {
-      return context.write(() => {
+      return context.writeSoon(() => {
         const now = context.now()
-        const waiting = heads.all(issuer, issuer, issuer).filter(({ dueAt }) => dueAt <= now)
-        waiting.sort((a, b) => a.dueAt - b.dueAt)
         const claimed: ClaimedDelivery[] = []
-        for (const { clientId } of waiting) {
-          if (claimed.length === limit) break
+        for (const clientId of waitingRps(now, limit, room)) {
           const take = Math.min(limit - claimed.length, room(clientId))
-          if (take <= 0) continue
+          if (take <= 0) break
           for (const row of dueOf.all(issuer, clientId, now, take)) claimed.push(leaseUntil(now + duration, row))
+          last = clientId
         }
         return claimed
       })
     },
 
     async claimEarly(clientId, duration) {
-      return context.write(() => {
+      return context.writeSoon(() => {
         const row = firstOf.get(issuer, clientId, context.now())
         return row && leaseUntil(context.now() + duration, row)
       })
     },
 
     async settle({ id, fence }, { startedAt, finishedAt, outcome }) {
-      return context.write(() => {
+      return context.writeSoon(() => {
         const due = outcome.state === 'due'
         const counted = due && outcome.why === 'released' ? 0 : 1
         const settled = settle.get({
@@ -157,21 +178,21 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
       })
     },
 
-    async hasten(clientId, perSecond) {
-      const client = clientId === 'all' ? null : clientId
-      return context.write(() => hasten.run({ issuer, client, now: context.now(), step: 1000 / perSecond }).changes)
+    async hasten(whose, perSecond) {
+      const client = whose === 'all' ? null : whose.clientId
+      return context.writeSoon(() => hasten.run({ issuer, client, now: context.now(), step: 1000 / perSecond }).changes)
     },
 
     async nextDueAt(room = () => 1) {
       const times = context
-        .read(() => heads.all(issuer, issuer, issuer))
+        .read(() => heads.all({ issuer }))
         .filter(({ clientId }) => room(clientId) > 0)
         .map(({ dueAt }) => dueAt)
       return times.length === 0 ? undefined : Math.min(...times)
     },
 
     async takeOver() {
-      return context.write(() => takeOver.run(context.now(), issuer).changes)
+      return context.writeSoon(() => takeOver.run(context.now(), issuer).changes)
     },
 
     async getLogout(id) {

@@ -12,8 +12,7 @@ import { sqliteTombstones } from './sqlite-tombstones.ts'
 /**
  * Opens the embedded OP store: one SQLite file for one OP process.
  *
- * The file is created or brought up to date at once, so that a path that cannot be written fails where it is named. What
- * a method has answered survives a crash of the process and a loss of power.
+ * The file is created or brought up to date at once, so that a path that cannot be written fails where it is named.
  *
  * @param file A path on a local disk, or `:memory:` in tests.
  * @throws LockstepError `store_not_durable` when the file cannot be made durable.

@@ -94,8 +94,9 @@ export interface RpSessionStore {
   now(): Promise<number>
 
   /**
-   * Adds an RP session, unless a logout of its `sid` or its `sub` arrived at or after `requestedAt` (epoch milliseconds
-   * by {@link now}, taken before the authorization request was sent): then nothing is written and it is `outdated`.
+   * Adds an RP session, unless a logout of its `sid` or its `sub` arrived after `requestedAt` (epoch milliseconds by
+   * {@link now}, taken before the authorization request was sent): then nothing is written and it is `outdated`. A
+   * logout of the very same millisecond is older: the OP sent it before it could see the request.
    *
    * `replaces` is the handle this browser had before; it dies in the same step. Its tabs hear `user_switched` if it
    * belonged to another `sub`, and its refresh token is owed to the OP unless both have the same `sid`.

@@ -107,7 +107,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
         session.sid === undefined ? undefined : loggedOutSids.get(session.sid),
         loggedOutSubs.get(session.sub),
       ]
-      if (marks.some((mark) => mark !== undefined && mark.expiresAt > now() && mark.arrivedAt >= requestedAt)) {
+      if (marks.some((mark) => mark !== undefined && mark.expiresAt > now() && mark.arrivedAt > requestedAt)) {
         return 'outdated'
       }
       sweep()

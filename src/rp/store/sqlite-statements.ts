@@ -77,7 +77,7 @@ export function prepareStatements(db: Sqlite): Statements {
     ),
     wasLoggedOut: db.prepare(
       `SELECT 1 FROM rp_logged_out WHERE client = ? AND ((kind = 'sid' AND value = ?) OR (kind = 'sub' AND value = ?))
-       AND arrived_at >= ? AND expires_at > ?`,
+       AND arrived_at > ? AND expires_at > ?`,
     ),
     owe: db.prepare('INSERT INTO rp_owed (client, token, owed_since, attempts, due_at) VALUES (?, ?, ?, 0, ?)'),
     claimOwed: db.prepare(

@@ -1,0 +1,53 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { checkSessionIframe } from '../src/op/check-session-iframe.ts'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const served = (file: string): string => readFileSync(`${root}dist/served/${file}`, 'utf8')
+const gzipped = (text: string): number => gzipSync(text, { level: 9 }).length
+
+beforeAll(() => {
+  execFileSync(process.execPath, [`${root}scripts/build-served.mjs`])
+})
+
+describe('what browsers load', () => {
+  it('is at most 3 kB for the session monitor, gzipped', () => {
+    expect(gzipped(served('session-monitor.js'))).toBeLessThanOrEqual(3_000)
+  })
+
+  it('is at most 1 kB for the page of the OP iframe with its script, gzipped', () => {
+    const noBody = () => Promise.reject(new Error('no body'))
+    const request = {
+      method: 'GET',
+      path: '/',
+      query: new URLSearchParams(),
+      header: () => 'cross-site',
+      form: noBody,
+      json: noBody,
+    }
+    const { body } = checkSessionIframe(request, { cookie: '__Host-lockstep.browser-state', path: '/session/check' })
+    expect(gzipped(body)).toBeLessThanOrEqual(1_000)
+  })
+
+  it.each(['session-monitor.js', 'op-iframe.js'])('holds nothing of a server and no path of a machine: %s', (file) => {
+    for (const name of [
+      'node:',
+      'jose',
+      'oidc-provider',
+      'src/',
+      'sourceMappingURL',
+      'import(',
+      'eval(',
+      'Function(',
+    ]) {
+      expect(served(file)).not.toContain(name)
+    }
+  })
+
+  it('may be written into a page as it is', () => {
+    expect(served('op-iframe.js')).not.toMatch(/<\/script|<!--/i)
+  })
+})

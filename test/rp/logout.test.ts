@@ -1,0 +1,186 @@
+import { createHash } from 'node:crypto'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { namesOf } from '../../src/rp/session-id.ts'
+import { someSession } from '../../src/testing/rp-store-bench.ts'
+import type { Page, UserAgent } from '../support/user-agent.ts'
+import { startWorld, type TestApp, type TestWorld, type WorldOptions } from './support.ts'
+
+let world: TestWorld | undefined
+
+async function start(options?: WorldOptions): Promise<TestWorld> {
+  world = await startWorld(options)
+  return world
+}
+
+afterEach(async () => {
+  await world?.close()
+  world = undefined
+})
+
+/** Presses a button of the app's own page that signs out; ends at the OP's question. */
+async function signOut(agent: UserAgent, app: TestApp, fields: Record<string, string> = {}): Promise<Page> {
+  const confirm = await agent.open(`${app.url}/auth/logout`)
+  return agent.submit(confirm, fields)
+}
+
+describe('signing out', () => {
+  it('ends the RP session here first, then goes to the OP by POST with hint, client and state [RPI §2, T12]', async () => {
+    const { app, issuer, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const page = await signOut(agent, app)
+    expect(page.url.startsWith(`${issuer}/session/end`)).toBe(true)
+    expect(page.trail.join(' ')).not.toContain('id_token_hint')
+    expect(await app.sessions.listBySub('ada')).toEqual([])
+    expect(app.ended).toEqual([{ sub: 'ada', cause: 'rp_initiated' }])
+    expect(agent.cookies(app.url).map(({ name }) => name)).toEqual([expect.stringMatching(/-logout$/)])
+  })
+
+  it('comes back to a neutral page when the OP is done, and the other app’s tab hears of it [BC §2.7]', async () => {
+    const { app, other, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await signIn(agent, other)
+    const tab = await agent.events(other.url, '/auth/session/events')
+    expect(JSON.parse((await tab.next())?.data ?? '')).toMatchObject({ state: 'alive', sub: 'ada', client_id: 'mail' })
+    const question = await signOut(agent, app)
+    const back = await agent.submit(question, { logout: 'yes' })
+    expect(back).toMatchObject({ status: 200 })
+    expect(back.url).toMatch(new RegExp(`^${app.url}/auth/logged-out\\?state=`))
+    expect(back.body).toContain('You are signed out')
+    expect(JSON.parse((await tab.next())?.data ?? '')).toMatchObject({
+      state: 'ended',
+      ended: { cause: 'logout_token' },
+    })
+    expect(await tab.next()).toBeUndefined()
+    expect(agent.cookies(app.url)).toEqual([])
+    expect((await agent.open(other.url)).body).toBe('signed out logout_token')
+    expect((await agent.open(other.url)).body).toBe('signed out ') // the dead cookie went with the page before
+  })
+
+  it('leads to the page of the app that was asked for, when the OP sends the state back [RFC 9700 §4.11]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const question = await signOut(agent, app, { return_to: '/?bye' })
+    expect((await agent.submit(question, { logout: 'yes' })).url).toBe(`${app.url}/?bye`)
+  })
+
+  it.each([
+    'state=made-up',
+    '',
+    'state=',
+  ])('uses nothing stored for the way back when it is sent %j [RFC 9700 §4.11] (58)', async (query) => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await signOut(agent, app, { return_to: '/?bye' })
+    const page = await agent.open(`${app.url}/auth/logged-out?${query}`)
+    expect(page).toMatchObject({ status: 200, url: `${app.url}/auth/logged-out?${query}` })
+    expect(page.body).toContain('You are signed out')
+  })
+
+  it('only of this app leaves the OP session alone: the next login asks nothing', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const confirm = await agent.open(`${app.url}/auth/logout`)
+    const page = await agent.submit(confirm, { from: 'this-app' })
+    expect(page.url).toBe(`${app.url}/auth/logged-out`)
+    expect(app.ended).toEqual([{ sub: 'ada', cause: 'this_app' }])
+    expect((await agent.open(`${app.url}/me`)).body).toBe('Hello the one called ada')
+  })
+
+  it('tells the other tabs of this browser', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const tab = await agent.events(app.url, '/auth/session/events')
+    await tab.next()
+    await signOut(agent, app)
+    const event = JSON.parse((await tab.next())?.data ?? '')
+    expect(event).toMatchObject({ state: 'ended', ended: { cause: 'rp_initiated', at_ms: expect.any(Number) } })
+  })
+
+  it('does not happen by a GET, an image or another site’s form [RPI §6] (56)', async () => {
+    const { app, other, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await agent.open(`${app.url}/auth/logout`)
+    await agent.fetch(other.url, `${app.url}/auth/logout`, { headers: { 'sec-fetch-dest': 'image' } })
+    const foreign = await agent.fetch(other.url, `${app.url}/auth/logout`, { method: 'POST' })
+    expect(foreign.status).toBe(403)
+    const headers = { 'sec-fetch-site': 'same-site' }
+    expect((await agent.fetch(app.url, '/auth/logout', { method: 'POST', headers })).status).toBe(403)
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
+  it('twice succeeds twice', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const confirm = await agent.open(`${app.url}/auth/logout`)
+    await agent.submit(confirm)
+    expect(await agent.submit(confirm)).toMatchObject({ status: 200, url: `${app.url}/auth/logged-out` })
+  })
+
+  it('refuses a from it does not know, and ends nothing', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const confirm = await agent.open(`${app.url}/auth/logout`)
+    expect((await agent.submit(confirm, { from: 'somewhere' })).status).toBe(400)
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
+  it('works here when the OP was never reached, and says what it could not do', async () => {
+    const { app, issuer, newAgent, stopOp } = await start()
+    const agent = newAgent()
+    await stopOp()
+    const id = 'x'.repeat(43)
+    const now = Math.floor(Date.now() / 1000)
+    const session = someSession({ ...namesOf(id), idleExpiresAt: now + 99, expiresAt: now + 99 })
+    await app.sessions.create(session, { requestedAt: Date.now() })
+    const probe = await newAgent().open(`${app.url}/auth/login`)
+    expect(probe.status).toBe(503)
+    agent.setCookie(app.url, `${cookieName(issuer)}=${id}; Path=/; Secure`)
+    expect((await agent.open(app.url)).body).toBe('signed in')
+    const page = await signOut(agent, app)
+    expect(page.status).toBe(503)
+    expect(page.body).toContain('You are signed out')
+    expect(page.body).toContain('could not be told')
+    expect((await agent.open(app.url)).body).toBe('signed out ')
+  })
+
+  it('revokes the refresh token at the OP [BC §2.7, T7]', async () => {
+    const client = { grant_types: ['authorization_code', 'refresh_token'] }
+    const { app, provider, newAgent, signIn } = await start({ client })
+    const revoked: string[] = []
+    provider.on('refresh_token.destroyed', (token) => revoked.push(token.jti))
+    const agent = newAgent()
+    await signIn(agent, app)
+    await signOut(agent, app)
+    await vi.waitFor(() => expect(revoked).toHaveLength(1))
+    await vi.waitFor(async () => expect(await app.sessions.nextOwedAt()).toBeUndefined())
+  })
+
+  it('keeps a refresh token with offline_access [BC §2.7]', async () => {
+    const client = { grant_types: ['authorization_code', 'refresh_token'] }
+    const rp = { scope: 'openid profile offline_access', authorizationParams: { prompt: 'consent' } } as const
+    const { app, newAgent, signIn } = await start({ client, rp })
+    const agent = newAgent()
+    await signIn(agent, app)
+    const [session] = await app.sessions.listBySub('ada')
+    expect(session?.refreshToken?.offline).toBe(true)
+    await signOut(agent, app)
+    expect(await app.sessions.nextOwedAt()).toBeUndefined()
+  })
+})
+
+/** The name a browser would have got the cookie under. */
+function cookieName(issuer: string): string {
+  const hash = createHash('sha256')
+    .update(JSON.stringify([`${issuer}/`, 'notes']))
+    .digest('base64url')
+  return `__Host-lockstep-${hash.slice(0, 8)}`
+}

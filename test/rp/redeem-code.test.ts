@@ -1,0 +1,164 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
+import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
+import { memoryStore } from '../../src/rp-memory.ts'
+import { type FakeOp, startFakeOp } from './fake-op.ts'
+import { ask, textOf } from './plain-request.ts'
+
+let op: FakeOp
+let rp: RelyingParty
+let sessions: RpSessionStore
+let cookie = ''
+const log: RpLogEvent[] = []
+
+beforeEach(async () => {
+  op = await startFakeOp()
+  const store = memoryStore()
+  sessions = store.forClient({ issuer: op.issuer, clientId: 'notes' }, Date)
+  log.length = 0
+  cookie = ''
+  rp = createRelyingParty({
+    issuer: op.issuer,
+    clientId: 'notes',
+    clientSecret: 'the client secret',
+    appUrl: 'https://notes.example',
+    store,
+    log: (event) => log.push(event),
+  })
+})
+
+afterEach(async () => {
+  await rp.close()
+  await op.close()
+})
+
+/** Asks as the browser would, keeping its cookies. */
+async function browse(url: string) {
+  const answer = await ask(rp, 'GET', url, { cookie })
+  for (const line of answer.cookies) {
+    const [pair = ''] = line.split(';')
+    const name = pair.split('=')[0]
+    const kept = cookie.split('; ').filter((one) => one !== '' && !one.startsWith(`${name}=`))
+    cookie = (line.includes('Max-Age=0') ? kept : [...kept, pair]).join('; ')
+  }
+  return answer
+}
+
+/** Goes through a login or a silent check in which the OP answers with these claims in its ID Token. */
+async function respondWith(
+  path: string,
+  claims: Record<string, unknown>,
+  more: Record<string, unknown> = {},
+  alg?: 'ES256',
+) {
+  const sent = new URL((await browse(path)).headers.location ?? '').searchParams
+  const now = Math.floor(Date.now() / 1000)
+  const good = { iss: op.issuer, aud: 'notes', sub: 'ada', sid: 's', iat: now, exp: now + 60, nonce: sent.get('nonce') }
+  const idToken = await op.mint({ ...good, ...claims }, { typ: 'JWT' }, alg)
+  op.answers.set('/token', {
+    status: 200,
+    body: { access_token: 'a', token_type: 'Bearer', id_token: idToken, ...more },
+  })
+  const query = new URLSearchParams({
+    code: 'c',
+    state: sent.get('state') ?? '',
+    iss: op.issuer,
+    session_state: 'hash.salt',
+  })
+  return browse(`/auth/callback?${query}`)
+}
+
+describe('an ID Token', () => {
+  it('that is good opens an RP session with its sub, sid and session_state [Core §3.1.3.7]', async () => {
+    const answer = await respondWith('/auth/login?return_to=/x', {})
+    expect(answer).toMatchObject({ status: 303, headers: { location: 'https://notes.example/x' } })
+    const [session] = await sessions.listBySub('ada')
+    expect(session).toMatchObject({ sub: 'ada', sid: 's', sessionState: 'hash.salt', firstIat: expect.any(Number) })
+  })
+
+  const now = Math.floor(Date.now() / 1000)
+  it.each([
+    ['with another nonce', { nonce: 'other' }],
+    ['without nonce', { nonce: undefined }],
+    ['of another issuer', { iss: 'https://evil.example' }],
+    ['for another client', { aud: 'mail' }],
+    ['that expired', { iat: now - 9000, exp: now - 8000 }],
+    ['without sub', { sub: undefined }],
+    ['that is a Logout Token (41)', { nonce: undefined, jti: 'j', events: { [BACKCHANNEL_LOGOUT_EVENT]: {} } }],
+  ])('%s signs nobody in [Core §3.1.3.7]', async (_name, claims) => {
+    const answer = await respondWith('/auth/login', claims)
+    expect(answer.status).toBe(502)
+    expect(await sessions.listBySub('ada')).toEqual([])
+    expect(log).toContainEqual(expect.objectContaining({ event: 'login_failed', code: 'op_answer_invalid' }))
+    expect(JSON.stringify(log) + textOf(answer)).not.toMatch(/eyJ|the client secret/)
+  })
+
+  it('by an algorithm the client is not registered with signs nobody in [Core §3.1.3.7 (7)]', async () => {
+    expect((await respondWith('/auth/login', {}, {}, 'ES256')).status).toBe(502)
+  })
+
+  it('that is missing signs nobody in', async () => {
+    expect((await respondWith('/auth/login', {}, { id_token: undefined })).status).toBe(502)
+  })
+
+  it('with a sid that is no string, and a session_state with spaces, does without them', async () => {
+    const sent = new URL((await browse('/auth/login')).headers.location ?? '').searchParams
+    const times = { iat: now, exp: now + 600 }
+    const claims = { iss: op.issuer, aud: 'notes', sub: 'ada', sid: 7, nonce: sent.get('nonce'), ...times }
+    const body = { access_token: 'a', token_type: 'Bearer', id_token: await op.mint(claims, { typ: 'JWT' }) }
+    op.answers.set('/token', { status: 200, body })
+    const query = new URLSearchParams({ code: 'c', state: sent.get('state') ?? '', session_state: 'a b' })
+    await browse(`/auth/callback?${query}`)
+    const [session] = await sessions.listBySub('ada')
+    expect(session).not.toHaveProperty('sid')
+    expect(session).not.toHaveProperty('sessionState')
+  })
+})
+
+describe('a Token Endpoint', () => {
+  it.each([
+    ['hangs up', 503, 'hang up' as const],
+    ['refuses the code', 502, { status: 400, body: { error: 'invalid_grant' } }],
+    ['is broken', 502, { status: 500, body: 'oops' }],
+  ])('that %s gives a page that says so and can be tried again', async (_name, status, answer) => {
+    const sent = new URL((await browse('/auth/login?return_to=/x')).headers.location ?? '').searchParams
+    op.answers.set('/token', answer)
+    const page = await browse(`/auth/callback?code=c&state=${sent.get('state')}`)
+    expect(page.status).toBe(status)
+    expect(textOf(page)).toContain('/auth/login?return_to=%2Fx')
+  })
+})
+
+describe('a silent check', () => {
+  it('that finds another End-User ends the RP session and opens none [SM §3.1] (62)', async () => {
+    await respondWith('/auth/login', {})
+    const before = cookie
+    const answer = await respondWith('/auth/silent-check', { sub: 'grace' })
+    expect(textOf(answer)).toContain('"result":"switched"')
+    expect(cookie).toBe(before)
+    expect(JSON.parse(textOf(await browse('/auth/session')))).toMatchObject({
+      state: 'ended',
+      ended: { cause: 'user_switched' },
+    })
+    expect(await sessions.listBySub('grace')).toEqual([])
+  })
+
+  it('that finds the same End-User takes over the new session_state and nothing else [SM §3.1]', async () => {
+    await respondWith('/auth/login', {})
+    const [before] = await sessions.listBySub('ada')
+    await sessions.updateIfExists(before?.handle ?? '', { sessionState: 'older.salt' })
+    const answer = await respondWith('/auth/silent-check', { sid: 'another', auth_time: 1 })
+    expect(textOf(answer)).toContain('{"lockstep":"silent-check","result":"same","session_state":"hash.salt"}')
+    expect(await sessions.listBySub('ada')).toEqual([before])
+  })
+
+  it('that ends after the RP session did says ended, and brings nothing back', async () => {
+    await respondWith('/auth/login', {})
+    const sent = new URL((await browse('/auth/silent-check')).headers.location ?? '').searchParams
+    const [session] = await sessions.listBySub('ada')
+    await sessions.delete(session?.handle ?? '', { cause: 'admin', at: 1 })
+    const answer = await browse(`/auth/callback?code=c&state=${sent.get('state')}`)
+    expect(textOf(answer)).toContain('"result":"ended"')
+    expect(await sessions.listBySub('ada')).toEqual([])
+  })
+})

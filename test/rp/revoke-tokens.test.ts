@@ -1,0 +1,113 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { createSealer } from '../../src/rp/seal.ts'
+import { namesOf } from '../../src/rp/session-id.ts'
+import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
+import { memoryStore } from '../../src/rp-memory.ts'
+import { opened, START, someNotice, someSession } from '../../src/testing/rp-store-bench.ts'
+import { type FakeOp, startFakeOp } from './fake-op.ts'
+import { postForm } from './plain-request.ts'
+import { createVirtualTime, type VirtualTime } from './virtual-time.ts'
+
+let op: FakeOp
+let time: VirtualTime
+let store: ReturnType<typeof memoryStore>
+let sessions: RpSessionStore
+let rp: RelyingParty | undefined
+const log: RpLogEvent[] = []
+
+beforeEach(async () => {
+  op = await startFakeOp()
+  time = createVirtualTime(START * 1000)
+  store = memoryStore()
+  sessions = store.forClient({ issuer: op.issuer, clientId: 'notes' }, time)
+  log.length = 0
+})
+
+afterEach(async () => {
+  await rp?.close()
+  rp = undefined
+  await op.close()
+})
+
+function startRp(secret = 's'.repeat(32)): RelyingParty {
+  rp = createRelyingParty({
+    issuer: op.issuer,
+    clientId: 'notes',
+    clientSecret: 'client secret',
+    appUrl: 'https://notes.example',
+    cookieSuffix: 'notes',
+    secret,
+    store,
+    runtime: time,
+    log: (event) => log.push(event),
+  })
+  return rp
+}
+
+const id = 'x'.repeat(43)
+
+async function openWithRefreshToken(): Promise<void> {
+  const sealed = await createSealer(['s'.repeat(32)]).seal('refresh-token', 'the refresh token')
+  await opened(sessions, someSession({ ...namesOf(id), sid: 's', refreshToken: { sealed, offline: false } }))
+}
+
+const revoked = () => op.posted.filter(({ path }) => path === '/revoke').map(({ form }) => form.get('token'))
+
+describe('a refresh token that an ended RP session leaves', () => {
+  it('is revoked at the OP [BC §2.7] (52)', async () => {
+    await openWithRefreshToken()
+    const headers = { cookie: `__Host-lockstep-notes=${id}`, 'sec-fetch-site': 'same-origin' }
+    await postForm(startRp(), '/auth/logout', { from: 'this-app' }, headers)
+    await vi.waitFor(() => expect(revoked()).toEqual(['the refresh token']))
+    await vi.waitFor(async () => expect(await sessions.nextOwedAt()).toBeUndefined())
+    expect(op.posted[0]?.form.get('token_type_hint')).toBe('refresh_token')
+  })
+
+  it('is revoked after a crash in between, when the app starts again [T7]', async () => {
+    await openWithRefreshToken()
+    await sessions.endBy({ sid: 's' }, someNotice()) // answered 200, and then the process died
+    startRp()
+    await vi.waitFor(() => expect(revoked()).toEqual(['the refresh token']))
+  })
+
+  it.each([
+    ['hangs up', 'hang up' as const],
+    ['is broken', { status: 500, body: {} }],
+    ['is overloaded', { status: 503, body: { error: 'temporarily_unavailable' } }],
+  ])('is tried again while the OP %s, and that is logged once [T7] (52)', async (_name, answer) => {
+    op.answers.set('/revoke', answer)
+    await openWithRefreshToken()
+    await sessions.endBy({ sid: 's' }, someNotice())
+    startRp()
+    for (let attempt = 1; attempt <= 3; attempt++) {
+      await vi.waitFor(() => expect(revoked()).toHaveLength(attempt))
+      await vi.waitFor(() => expect(time.waiting()).toBe(1))
+      await time.pass(10)
+    }
+    op.answers.delete('/revoke')
+    await vi.waitFor(async () => {
+      await time.pass(60)
+      expect(await sessions.nextOwedAt()).toBeUndefined()
+    })
+    expect(log.filter(({ event }) => event === 'revocation_failed')).toHaveLength(1)
+    expect(JSON.stringify(log)).not.toContain('the refresh token')
+  })
+
+  it('is given up after a week, and that is logged', async () => {
+    op.answers.set('/revoke', 'hang up')
+    await openWithRefreshToken()
+    await sessions.endBy({ sid: 's' }, someNotice())
+    await time.pass(8 * 86_400)
+    startRp()
+    await vi.waitFor(() => expect(log).toContainEqual(expect.objectContaining({ event: 'revocation_given_up' })))
+    expect(await sessions.nextOwedAt()).toBeUndefined()
+  })
+
+  it('is given up, and that is logged, when no secret opens it any more', async () => {
+    await openWithRefreshToken()
+    await sessions.endBy({ sid: 's' }, someNotice())
+    startRp('another secret of 32 characters or more')
+    await vi.waitFor(() => expect(log).toContainEqual(expect.objectContaining({ event: 'revocation_given_up' })))
+    expect(revoked()).toEqual([])
+  })
+})

@@ -1,0 +1,129 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import type { Page } from '../support/user-agent.ts'
+import { startWorld, type TestWorld, type WorldOptions } from './support.ts'
+
+let world: TestWorld | undefined
+
+async function start(options?: WorldOptions): Promise<TestWorld> {
+  world = await startWorld(options)
+  return world
+}
+
+afterEach(async () => {
+  await world?.close()
+  world = undefined
+})
+
+/** What the iframe posts to the page that made it. */
+function messageOf(page: Page): { message: Record<string, unknown>; target: string } {
+  const found = /^<!doctype html>\n<title>[^<]*<\/title><script>parent\.postMessage\((.*), (".*")\)<\/script>\n$/.exec(
+    page.body,
+  )
+  if (!found) throw new Error(`no message on ${page.url} (${page.status}): ${page.body.slice(0, 200)}`)
+  return { message: JSON.parse(found[1] ?? ''), target: JSON.parse(found[2] ?? '') }
+}
+
+const silent = '/auth/silent-check'
+const withoutBackchannel: WorldOptions = { client: { backchannel_logout_uri: undefined } }
+
+describe('a silent check', () => {
+  it('says that the End-User is the same, and keeps the RP session and its id [SM §3.1]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const before = agent.cookies(app.url)
+    const frame = await agent.frame(tab, silent)
+    expect(messageOf(frame)).toEqual({ message: { lockstep: 'silent-check', result: 'same' }, target: app.url })
+    const request = new URL(frame.trail[1] ?? '').searchParams
+    expect(request.get('prompt')).toBe('none')
+    expect(request.get('id_token_hint')).toMatch(/^eyJ/)
+    expect(agent.cookies(app.url)).toEqual(before)
+  })
+
+  it('runs one script, named by its hash, and may be framed by this app only', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const frame = await agent.frame(await signIn(agent, app), silent)
+    expect(frame.header('content-security-policy')).toMatch(
+      /^default-src 'none'; script-src 'sha256-[\w+/]{43}='; frame-ancestors 'self'$/,
+    )
+    expect(frame.header('cache-control')).toBe('no-store')
+  })
+
+  it('ends the RP session when nobody is signed in at the OP any more [SM §3.1] (61)', async () => {
+    const { app, issuer, newAgent, signIn } = await start(withoutBackchannel)
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const question = await agent.open(`${issuer}/session/end`)
+    await agent.submit(question, { logout: 'yes' })
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+    expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'ended' })
+    expect(app.ended).toEqual([{ sub: 'ada', cause: 'silent_check' }])
+    expect(messageOf(await agent.frame(tab, silent)).message).toMatchObject({ result: 'ended' })
+  })
+
+  it('ends the RP session, and opens none, when another End-User is signed in at the OP [SM §3.1] (62)', async () => {
+    const { app, issuer, other, newAgent, signIn } = await start(withoutBackchannel)
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const question = await agent.open(`${issuer}/session/end`)
+    await agent.submit(question, { logout: 'yes' })
+    await signIn(agent, other, 'grace')
+    // This OP honours the hint and answers login_required (Core §3.1.2.2); either way ada is signed out.
+    expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'ended' })
+    expect((await agent.open(app.url)).body).toMatch(/^signed out/)
+    expect(await app.sessions.listBySub('grace')).toEqual([])
+  })
+
+  it('does not know when the OP cannot be reached, and ends nothing (61)', async () => {
+    const { app, newAgent, signIn, stopOp } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const begun = await agent.fetch(tab, silent, { headers: { 'sec-fetch-dest': 'iframe' } })
+    const state = new URL(begun.header('location') ?? '').searchParams.get('state')
+    await stopOp()
+    const frame = await agent.frame(tab, `/auth/callback?code=c&state=${state}&iss=${world?.issuer}`)
+    expect(messageOf(frame).message).toMatchObject({ result: 'unknown' })
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
+  it.each([
+    'interaction_required',
+    'consent_required',
+    'account_selection_required',
+    'server_error',
+    'temporarily_unavailable',
+  ])('does not know when the OP answers %s, and ends nothing (61)', async (error) => {
+    const { app, issuer, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const begun = await agent.fetch(tab, silent, { headers: { 'sec-fetch-dest': 'iframe' } })
+    const state = new URL(begun.header('location') ?? '').searchParams.get('state')
+    const query = new URLSearchParams({ error, state: state ?? '', iss: issuer })
+    expect(messageOf(await agent.frame(tab, `/auth/callback?${query}`)).message).toMatchObject({ result: 'unknown' })
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
+  it('believes no answer it did not ask for [RFC 9700 §4.7] (61)', async () => {
+    const { app, issuer, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const forged = new URLSearchParams({ error: 'login_required', state: 'silent.made-up', iss: issuer })
+    expect(messageOf(await agent.frame(tab, `/auth/callback?${forged}`)).message).toMatchObject({ result: 'unknown' })
+    const begun = await agent.fetch(tab, silent, { headers: { 'sec-fetch-dest': 'iframe' } })
+    const state = new URL(begun.header('location') ?? '').searchParams.get('state')
+    const mixedUp = new URLSearchParams({ error: 'login_required', state: state ?? '', iss: 'https://evil.example' })
+    expect(messageOf(await agent.frame(tab, `/auth/callback?${mixedUp}`)).message).toMatchObject({ result: 'unknown' })
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
+  it('is not for browsers without an RP session, other sites or whole pages', async () => {
+    const { app, other, newAgent, signIn } = await start()
+    const stranger = newAgent()
+    expect(messageOf(await stranger.frame(app.url, silent)).message).toMatchObject({ result: 'unknown' })
+    const agent = newAgent()
+    await signIn(agent, app)
+    expect((await agent.frame(other.url, `${app.url}${silent}`)).status).toBe(403)
+    expect((await agent.open(`${app.url}${silent}`)).status).toBe(403)
+  })
+})
