@@ -46,9 +46,11 @@ describe('an app that no notice reaches', () => {
     await expect.poll(() => answers).toContain('error')
     await expect.poll(() => mail.locator('iframe').count()).toBe(0)
     await signOutAtOp(chromium, issuer)
-    const asked = mail.waitForResponse(`${appUrl}/auth/session`)
+    await mail.evaluate(() => {
+      document.addEventListener('lockstep:alive', () => document.body.setAttribute('data-asked', ''), { once: true })
+    })
     await mail.bringToFront()
-    await (await asked).finished()
+    await mail.locator('[data-asked]').waitFor()
     expect(await strip(mail)).toContain('alive')
     expect(answers).toEqual(['error'])
     expect(requests.filter((path) => path === '/auth/silent-check')).toEqual([])

@@ -5,6 +5,7 @@ export type { LoginClaims, RelyingPartyOptions } from './rp/options.ts'
 export { createRelyingParty, type RelyingParty } from './rp/relying-party.ts'
 export type { CurrentRpSession, RpSession } from './rp/rp-session.ts'
 export type {
+  CreateResult,
   EndByResult,
   FoundRpSession,
   LogoutNotice,

@@ -24,7 +24,7 @@ export function pageLeaver(
 ): (end: Pick<SessionMonitorEvents['ended'], 'session' | 'heardAt'>) => void {
   let begun = 0
   world.window.addEventListener('beforeunload', () => {
-    begun = world.now()
+    void world.now()
   })
 
   return ({ session, heardAt }) => {

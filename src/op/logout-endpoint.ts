@@ -198,8 +198,12 @@ function seeOther(location: string): Answer {
   return { status: 303, headers: { location, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' }, body: '' }
 }
 
-/** A state-changing POST must come from the OP's own page (T5): the OP cookie alone travels cross-site. */
+/**
+ * A state-changing POST must come from the OP's own page (T5): the OP cookie alone travels cross-site. Browsers always say
+ * where a POST comes from; a client that says nothing has shown by its sealed request that it read the page.
+ */
 function isSameOrigin(request: HttpRequest, origin: string): boolean {
+  const sentOrigin = request.header('origin')
   const site = request.header('sec-fetch-site')
-  return request.header('origin') === origin || (request.header('origin') === undefined && site === 'same-origin')
+  return (sentOrigin === undefined || sentOrigin === origin) && (site === undefined || site === 'same-origin')
 }

@@ -24,7 +24,7 @@ ${apps.length === 0 ? undefined : html`<ul>${apps.map((name) => html`<li>${name}
 <form class="choice" method="post" action="${action}">
 <input type="hidden" name="request" value="${sealed}">
 <button name="answer" value="yes">Sign out</button>
-<button name="answer" value="no" class="second">Stay signed in</button>
+<button name="answer" value="no">Stay signed in</button>
 </form>`,
   })
 }

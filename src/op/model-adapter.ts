@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import oidcProvider, { type Adapter, type AdapterPayload, errors } from 'oidc-provider'
 import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
+import { sealState, unsealState } from './sealed-state.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession, StoredModel } from './store/contract.ts'
 
 /** How long OP sessions may live. */
@@ -36,7 +37,7 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
   return {
     ...unsupported,
     async upsert(id, payload, expiresIn = 0) {
-      const { jti: _id, uid, accountId, authorizations = {}, exp: _exp, ...rest } = payload
+      const { jti: _id, uid, accountId, authorizations = {}, exp: _exp, state, ...rest } = payload
       if (!uid) throw new TypeError('oidc-provider saved a Session without uid')
       const seconds = Math.floor(now() / 1000)
       const unrecorded = unrecordedClient(oidcProvider.ctx)
@@ -44,7 +45,7 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
         uid,
         handle: sessionHandle(id),
         ...(accountId === undefined ? {} : { accountId }),
-        payload: rest,
+        payload: { ...rest, ...(state === undefined ? {} : { state: await sealState(state, id) }) },
         rps: Object.entries(authorizations).flatMap((entry) => (entry[0] === unrecorded ? [] : toLoggedInRp(entry))),
         expiresAt: Math.min(seconds + expiresIn, (payload.loginTs ?? seconds) + lifetime.absolute),
         extend: !isBackgroundCheck(),
@@ -57,7 +58,10 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
     },
     async find(id) {
       const session = await store.getOpSession({ handle: handleOf(id) })
-      return session && toPayload(session, id)
+      if (!session) return undefined
+      const { state } = session.payload
+      const opened = typeof state === 'string' ? await unsealState(state, id) : undefined
+      return { ...toPayload(session, id), ...(opened && { state: opened }) }
     },
     async findByUid(uid) {
       const session = await store.getOpSession({ uid })
@@ -84,8 +88,9 @@ function toPayload(session: OpSession, jti: string): AdapterPayload {
     clientId,
     { sid, ...(grantId === undefined ? {} : { grantId }), ...(persistsLogout ? { persistsLogout } : {}) },
   ])
+  const { state: _sealed, ...payload } = session.payload
   return {
-    ...session.payload,
+    ...payload,
     jti,
     uid: session.uid,
     exp: session.expiresAt,

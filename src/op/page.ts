@@ -20,7 +20,7 @@ form.choice { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin-t
 @media (max-width: 30rem) { form.choice { grid-template-columns: 1fr; } }
 button, a.button { display: block; width: 100%; padding: 12px 16px; border: 1px solid var(--accent); border-radius: 12px;
   background: var(--accent); color: var(--on-accent); font: inherit; font-weight: 600; text-align: center; text-decoration: none; cursor: pointer; }
-button.second { background: transparent; color: var(--accent); }
+form.choice button { background: transparent; color: var(--accent); }
 a { color: var(--accent); } :focus-visible { outline: 3px solid var(--accent); outline-offset: 3px; }
 .state { display: inline-flex; align-items: center; gap: 8px; white-space: nowrap; font-weight: 600; }
 .told { color: var(--told); } .waiting { color: var(--accent); } .later { color: var(--waiting); } .failed { color: var(--failed); } .unknown { color: var(--unknown); }

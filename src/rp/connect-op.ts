@@ -8,7 +8,7 @@ import type { ResolvedRpOptions } from './options.ts'
 export interface OpConnection {
   /** @throws LockstepError `op_unreachable` naming the URL; logged once until the OP is back. */
   configuration(): Promise<oidc.Configuration>
-  /** What is known already; never asks the OP, never throws. */
+  /** What is known already; what is not is looked for in the background, and that never throws. */
   known(): oidc.Configuration | undefined
   /** Finds the key of a JWT among the OP's; refetched for an unknown `kid` at most once per 30 s. */
   keys(): Promise<JWTVerifyGetKey>
@@ -55,7 +55,11 @@ export function connectOp<Data>(options: ResolvedRpOptions<Data>): OpConnection 
 
   return {
     configuration,
-    known: () => known,
+    known() {
+      // A failure is logged where it happens, and the next use tries again.
+      if (known === undefined) configuration().catch(() => undefined)
+      return known
+    },
     async keys() {
       const { jwks_uri } = (await configuration()).serverMetadata()
       if (jwks_uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)

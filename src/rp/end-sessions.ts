@@ -34,6 +34,19 @@ export async function endRpSession<Data>(
   return session
 }
 
+/**
+ * Follows up a login that took the place of an RP session. To the app the one has ended only if it was another
+ * End-User's; a login of the same one goes on.
+ */
+export function afterReplacement<Data>(
+  context: RpContext<Data>,
+  before: StoredRpSession,
+  after: StoredRpSession,
+): void {
+  if (before.sub !== after.sub) afterEnd(context, [before], { cause: 'user_switched', at: after.createdAt })
+  else if (before.refreshToken !== undefined) context.revoker.wake()
+}
+
 function afterEnd<Data>(context: RpContext<Data>, sessions: readonly StoredRpSession[], end: SessionEnd): void {
   if (sessions.some((session) => session.refreshToken !== undefined)) context.revoker.wake()
   for (const session of sessions) void runHook(context, session, end)

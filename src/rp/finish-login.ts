@@ -2,6 +2,7 @@ import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie, setCookie } from './cookies.ts'
+import { afterReplacement } from './end-sessions.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
 import { type LoginTransaction, takeTransaction } from './login-transaction.ts'
@@ -35,14 +36,15 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   const names = newSessionId(context.options.runtime)
   const session = await openedBy(context, redeemed, names)
   const before = readSessionCookie(request, context.options)
-  const outcome = await context.store.create(session, {
+  const result = await context.store.create(session, {
     requestedAt: transaction.requestedAt,
     ...(before === undefined ? {} : { replaces: namesOf(before).handle }),
   })
-  if (outcome === 'outdated') {
+  if (result.outcome === 'outdated') {
     if (!transaction.again) return goToOp(context, request, transaction.returnTo, true, {}, cookies)
     return loginFailedPage(context.options, 409, 'You were signed out while you were signing in.', 'outdated', cookies)
   }
+  if (result.replaced) afterReplacement(context, result.replaced, session)
   const cookie = setCookie(context.options.cookieName, names.id, context.options.lifetime.absolute, context.options)
   return redirect(transaction.returnTo, [...cookies, cookie])
 }

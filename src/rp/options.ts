@@ -54,7 +54,10 @@ export interface RelyingPartyOptions<Data = unknown> {
   idTokenSignedResponseAlg?: string
   /** Allows `http:` beyond this machine. Cookies then lose `Secure` and `__Host-`. Default false. */
   dangerouslyAllowHttp?: boolean
-  /** Runs after an RP session ended and that was committed. Its failure is logged and changes nothing. */
+  /**
+   * Runs after an RP session was ended (not when it expired) and that was committed. Its failure is logged and changes
+   * nothing.
+   */
   onSessionEnded?: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
   /** Default: one JSON line per event to standard error. */
   log?: RpLog

@@ -8,7 +8,7 @@ type App = Pick<ResolvedRpOptions<never>, 'origin' | 'home' | 'base'>
 const style = `
 :root { color-scheme: light dark; --accent: light-dark(#4f46e5, #a5b4fc); --on-accent: light-dark(#fff, #1e1b4b) }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0; background: light-dark(#f4f4f5, #18181b); color: light-dark(#27272a, #e4e4e7) }
-main { max-width: 32rem; margin: 15vh auto 0; padding: 32px; border-radius: 12px; background: light-dark(#fff, #27272a); box-shadow: 0 1px 8px #0002 }
+main { box-sizing: border-box; width: min(36rem, 100% - 32px); margin: 15vh auto 0; padding: 32px; border-radius: 12px; background: light-dark(#fff, #27272a); box-shadow: 0 1px 8px #0002 }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 16px } p { margin: 0 0 16px } small { color: light-dark(#52525b, #a1a1aa) }
 form { display: inline } a, button { display: inline-block; font: inherit; padding: 8px 16px; margin: 0 8px 8px 0; border-radius: 12px;
 border: 1px solid var(--accent); color: var(--accent); background: none; text-decoration: none; cursor: pointer }
@@ -28,7 +28,7 @@ export function confirmLogoutPage(app: App, returnTo: string): RpAnswer {
     <h1>Sign out?</h1>
     <p>You can sign out of every app you signed in to with this account, or of this app only.</p>
     <form method="post" action="${app.base}/logout">${to}
-      <input type="hidden" name="from" value="everywhere"><button class="first">Sign out everywhere</button></form>
+      <input type="hidden" name="from" value="everywhere"><button>Sign out everywhere</button></form>
     <form method="post" action="${app.base}/logout">${to}
       <input type="hidden" name="from" value="this-app"><button>Only from this app</button></form>`
   return page(200, layout('Sign out', content), csp)

@@ -23,7 +23,7 @@ export async function readDocument<Data>(context: RpContext<Data>, handle: strin
   if (found === undefined) return { state: 'none' }
   if (found.state === 'ended') return { state: 'ended', session: found.publicId, ended: found.end }
   const { session } = found
-  const iframe = await checkSessionIframe(context)
+  const iframe = checkSessionIframe(context)
   return {
     state: 'alive',
     session: session.publicId,
@@ -35,9 +35,8 @@ export async function readDocument<Data>(context: RpContext<Data>, handle: strin
   }
 }
 
-/** An OP that cannot be reached has no iframe to offer either; that it is away was logged where it was found out. */
-async function checkSessionIframe<Data>({ op }: RpContext<Data>): Promise<string | undefined> {
-  const configuration = await op.known()
-  const url = configuration?.serverMetadata().check_session_iframe
+/** Nobody waits for the OP here: after a restart of the app the iframe is named as soon as the OP has been found. */
+function checkSessionIframe<Data>({ op }: RpContext<Data>): string | undefined {
+  const url = op.known()?.serverMetadata().check_session_iframe
   return typeof url === 'string' ? url : undefined
 }

@@ -94,7 +94,8 @@ async function* events<Data>(context: RpContext<Data>, handle: string, gone: Abo
 
   /** Waits for a hint, the RP session's expiry or the time to read again, with heartbeats. */
   async function* quietly(untilExpiry: number): AsyncGenerator<string> {
-    for (let beat = 0, left = untilExpiry; beat < BEATS_PER_READ && left > 0; beat++, left -= HEARTBEAT) {
+    // At least a second, should the store's clock be behind ours.
+    for (let beat = 0, left = Math.max(untilExpiry, 1000); beat < BEATS_PER_READ; beat++, left -= HEARTBEAT) {
       const cut = await nudge.sleep(Math.min(HEARTBEAT, left), over)
       if (cut || over.aborted || left <= HEARTBEAT) return
       yield ': \n\n'

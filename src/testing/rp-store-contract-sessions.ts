@@ -18,7 +18,7 @@ export function rpSessionContract(law: RpLaw, durable: boolean): void {
       sessionState: 'hash.salt',
       refreshToken: { sealed: 'sealed refresh', offline: true },
     })
-    assert.equal(await rp.create(session, atStart), 'created')
+    assert.equal((await rp.create(session, atStart)).outcome, 'created')
     assert.deepEqual(await rp.get(session.handle), { state: 'alive', session })
     assert.equal(await rp.get('another'), undefined)
   })
@@ -105,7 +105,8 @@ export function rpSessionContract(law: RpLaw, durable: boolean): void {
     const before = someSession({ sid: 's' })
     const after = someSession({ sid: 's' })
     await opened(rp, before)
-    await rp.create(after, { ...atStart, replaces: before.handle })
+    const result = await rp.create(after, { ...atStart, replaces: before.handle })
+    assert.deepEqual(result, { outcome: 'created', replaced: before })
     assert.deepEqual(await statesOf(rp, before.handle, after.handle), ['none', 'alive'])
     assert.deepEqual(await rp.listBySub('ada'), [after])
   })

@@ -88,13 +88,28 @@ describe('after a logout', () => {
     await other.close()
   })
 
-  it('an offline_access token of the same OP session and RP does not keep a later one without it alive [BCL-2.7-c]', async () => {
+  it('offline_access that was granted in an earlier OP session does not keep later tokens alive [BCL-2.7-c]', async () => {
     const kept = await logIn(browser, op, notes, offline)
     await browser.open(logoutUrl(op, { id_token_hint: kept.tokens.id_token }))
     const later = await logIn(browser, op, notes)
     await browser.open(logoutUrl(op, { id_token_hint: later.tokens.id_token }))
     expect(await userinfo(later.tokens)).toBe(401)
     expect(await userinfo(kept.tokens)).toBe(200)
+  })
+})
+
+describe('one RP that logs in with and without offline_access in one OP session', () => {
+  it.each([
+    ['with it first', [offline, {}]],
+    ['without it first', [{}, offline]],
+  ])('keeps after the logout what it got with it, and nothing else: %s [BCL-2.7-c]', async (_order, logins) => {
+    const got: Tokens[] = []
+    for (const params of logins) got.push((await logIn(browser, op, notes, params)).tokens)
+    await browser.submit(await browser.open(logoutUrl(op)), { answer: 'yes' })
+    const survives = logins.map((params) => (params === offline ? 200 : 401))
+    expect(await Promise.all(got.map(userinfo))).toEqual(survives)
+    const refreshed = await Promise.all(got.map((tokens) => refresh(notes, tokens)))
+    expect(refreshed.map(({ status }) => status)).toEqual(survives.map((status) => (status === 200 ? 200 : 400)))
   })
 })
 

@@ -118,6 +118,7 @@ describe('a login', () => {
       ended: { cause: 'user_switched' },
     })
     expect(await tab.next()).toBeUndefined()
+    expect(app.ended).toEqual([{ sub: 'ada', cause: 'user_switched' }])
   })
 
   it('closes the streams of an RP session that the same End-User replaced, without calling it ended', async () => {

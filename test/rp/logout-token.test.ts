@@ -399,7 +399,7 @@ describe('a Logout Token ends', () => {
     await receive(await op.mint(claims()))
     now += 1000
     const again = someSession({ handle: 'again', sid: 'laptop', firstIat: START + 1 })
-    expect(await sessions.create(again, { requestedAt: await sessions.now() })).toBe('created')
+    expect((await sessions.create(again, { requestedAt: await sessions.now() })).outcome).toBe('created')
     expect(await statesOf(sessions, 'laptop', 'again')).toEqual(['ended', 'alive'])
   })
 
@@ -407,7 +407,7 @@ describe('a Logout Token ends', () => {
     const requestedAt = await sessions.now()
     now += 5
     await receive(await op.mint(claims({ sid: 'arriving' })))
-    expect(await sessions.create(someSession({ sid: 'arriving' }), { requestedAt })).toBe('outdated')
+    expect((await sessions.create(someSession({ sid: 'arriving' }), { requestedAt })).outcome).toBe('outdated')
   })
 
   it('(49) so that an in-flight request cannot bring it back', async () => {
@@ -550,7 +550,7 @@ it('(45) what a logout by sub ended stays dead when the same End-User signs in a
   await receive(await op.mint(claims({ sid: undefined })))
   now += 5000
   const fresh = someSession({ handle: 'fresh', firstIat: START + 5 })
-  expect(await sessions.create(fresh, { requestedAt: await sessions.now() })).toBe('created')
+  expect((await sessions.create(fresh, { requestedAt: await sessions.now() })).outcome).toBe('created')
   expect(await statesOf(sessions, 'laptop', 'phone', 'fresh')).toEqual(['ended', 'ended', 'alive'])
-  expect(await sessions.create(someSession(), atStart)).toBe('outdated')
+  expect((await sessions.create(someSession(), atStart)).outcome).toBe('outdated')
 })

@@ -74,6 +74,10 @@ describe('an ID Token', () => {
     expect(answer).toMatchObject({ status: 303, headers: { location: 'https://notes.example/x' } })
     const [session] = await sessions.listBySub('ada')
     expect(session).toMatchObject({ sub: 'ada', sid: 's', sessionState: 'hash.salt', firstIat: expect.any(Number) })
+    expect(JSON.parse(textOf(await browse('/auth/session')))).toMatchObject({
+      session_state: 'hash.salt',
+      check_session_iframe: `${op.issuer}/iframe`,
+    })
   })
 
   const now = Math.floor(Date.now() / 1000)

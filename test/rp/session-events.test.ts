@@ -23,7 +23,7 @@ let setting: Setting | undefined
 async function start(change: (store: RpSessionStore) => Partial<RpSessionStore> = () => ({})): Promise<Setting> {
   const time = createVirtualTime(START * 1000)
   const memory = memoryStore()
-  const identity = { issuer: 'https://op.example', clientId: 'notes' }
+  const identity = { issuer: 'http://127.0.0.1:9', clientId: 'notes' } // nobody is there
   const sessions = memory.forClient(identity, time)
   const log: RpLogEvent[] = []
   const rp = createRelyingParty({

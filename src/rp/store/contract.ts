@@ -63,6 +63,11 @@ export interface LogoutNotice {
   readonly revokeOffline: boolean
 }
 
+/** `replaced` is the live RP session of this browser that the new one took the place of. */
+export type CreateResult =
+  | { readonly outcome: 'created'; readonly replaced?: StoredRpSession }
+  | { readonly outcome: 'outdated' }
+
 /**
  * `replay`: the `jti` was seen before. `sub_mismatch`: RP sessions have that `sid`, all of another `sub`. In both cases
  * nothing was written.
@@ -104,7 +109,7 @@ export interface RpSessionStore {
   create(
     session: StoredRpSession,
     login: { readonly requestedAt: number; readonly replaces?: string },
-  ): Promise<'created' | 'outdated'>
+  ): Promise<CreateResult>
 
   /** An expired RP session is found as ended (`expired`) until its absolute expiry; so is one that a logout ended. */
   get(handle: string): Promise<FoundRpSession | undefined>

@@ -108,11 +108,11 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
         loggedOutSubs.get(session.sub),
       ]
       if (marks.some((mark) => mark !== undefined && mark.expiresAt > now() && mark.arrivedAt > requestedAt)) {
-        return 'outdated'
+        return { outcome: 'outdated' }
       }
       sweep()
-      const before = replaces === undefined ? undefined : sessions.get(replaces)
-      if (before && isLive(before, now())) {
+      const [before] = replaces === undefined ? [] : live([replaces])
+      if (before) {
         if (before.sub !== session.sub) end(before, { cause: 'user_switched', at: session.createdAt }, false)
         else {
           remove(before)
@@ -123,7 +123,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       if (session.sid !== undefined) add(bySid, session.sid, session.handle)
       add(bySub, session.sub, session.handle)
       if (before) hints.publish(before.handle)
-      return 'created'
+      return { outcome: 'created', ...(before && { replaced: before }) }
     },
 
     async get(handle): Promise<FoundRpSession | undefined> {
@@ -168,8 +168,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       sweep()
       jtis.set(notice.jti, { expiresAt: notice.jtiExpiresAt })
       const mark = { arrivedAt: runtime.now(), expiresAt: notice.watermarkExpiresAt }
-      if (isBySid) loggedOutSids.set(target.sid, mark)
-      else loggedOutSubs.set(target.sub, mark)
+      if (isBySid) putLast(loggedOutSids, target.sid, mark)
+      else putLast(loggedOutSubs, target.sub, mark)
       for (const session of members) end(session, notice.end, notice.revokeOffline)
       for (const session of members) hints.publish(session.handle)
       return { outcome: 'ended', sessions: members }
@@ -198,8 +198,9 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     },
 
     async nextOwedAt() {
-      const times = [...owed.values()].map((row) => row.dueAt)
-      return times.length === 0 ? undefined : Math.min(...times)
+      let next: number | undefined
+      for (const { dueAt } of owed.values()) next = Math.min(next ?? dueAt, dueAt)
+      return next
     },
   }
 }
@@ -213,6 +214,12 @@ function drop(index: Map<string, Set<string>>, key: string, handle: string): voi
   const members = index.get(key)
   members?.delete(handle)
   if (members?.size === 0) index.delete(key)
+}
+
+/** Keeps a map in the order of its writes, which is about the order of expiry: the sweep looks at its beginning. */
+function putLast<T>(map: Map<string, T>, key: string, value: T): void {
+  map.delete(key)
+  map.set(key, value)
 }
 
 function sweepMap(map: Map<string, { readonly expiresAt: number }>, now: number): void {

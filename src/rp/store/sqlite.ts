@@ -2,6 +2,7 @@ import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { Runtime } from '../../runtime/runtime.ts'
 import { openSqlite, type Sqlite } from '../../runtime/sqlite.ts'
 import type {
+  CreateResult,
   EndByResult,
   FoundRpSession,
   LogoutNotice,
@@ -88,10 +89,10 @@ function createSqliteStore(
   return {
     now: async () => runtime.now(),
 
-    create: async (session, { requestedAt, replaces }) =>
+    create: async (session, { requestedAt, replaces }): Promise<CreateResult> =>
       atomically((changed) => {
         const { sid = null, sub } = session
-        if (sql.wasLoggedOut.get(client, sid, sub, requestedAt, now()) !== undefined) return 'outdated'
+        if (sql.wasLoggedOut.get(client, sid, sub, requestedAt, now()) !== undefined) return { outcome: 'outdated' }
         sweep(sql, now())
         const before = replaces === undefined ? undefined : live(replaces)
         if (before) {
@@ -99,7 +100,7 @@ function createSqliteStore(
           changed(before.handle)
         }
         sql.insert.run(client, ...fields(session))
-        return 'created'
+        return { outcome: 'created', ...(before && { replaced: before }) }
       }),
 
     async get(handle): Promise<FoundRpSession | undefined> {

@@ -1,0 +1,117 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { authorize, isSignedIn, logIn } from '../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../support/test-op.ts'
+import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+
+const hour = 3_600_000
+const idle = 14 * 24 * hour // ttl.Session of the test OP
+
+let rps: RpSite
+let op: TestOp
+let browser: UserAgent
+let notes: ReturnType<RpSite['client']>
+let ahead = 0
+
+beforeEach(async () => {
+  ahead = 0
+  rps = await startRpSite()
+  browser = createUserAgent()
+  notes = rps.client('notes')
+})
+afterEach(async () => {
+  await op.close()
+  await browser.close()
+  await rps.close()
+})
+
+async function start(sessionLifetime?: number): Promise<void> {
+  op = await startTestOp({
+    clients: [notes],
+    options: {
+      runtime: { now: () => Date.now() + ahead },
+      ...(sessionLifetime === undefined ? {} : { sessionLifetime }),
+    },
+  })
+}
+
+async function expiresAt(): Promise<number> {
+  const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+  return session?.expiresAt ?? Number.NaN
+}
+
+describe('the idle lifetime of an OP session', () => {
+  it('is not extended by prompt=none, however often RPs ask [T11]', async () => {
+    await start()
+    await logIn(browser, op, notes)
+    const first = await expiresAt()
+    for (const after of [1, 2, 100, 300]) {
+      ahead = after * hour
+      expect(await isSignedIn(browser, op, notes)).toBe(true)
+      expect(await expiresAt()).toBe(first)
+    }
+    ahead = idle + hour
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
+  })
+
+  it('is not extended by prompt=none in a frame [T11]', async () => {
+    await start()
+    await logIn(browser, op, notes)
+    const first = await expiresAt()
+    ahead = 24 * hour
+    await browser.frame(rps.origin('notes'), `${op.issuer}/session/check`)
+    expect(await expiresAt()).toBe(first)
+  })
+
+  it('is extended when the user comes by himself [T11]', async () => {
+    await start()
+    await logIn(browser, op, notes)
+    const first = await expiresAt()
+    ahead = 24 * hour
+    await authorize(browser, op, notes)
+    expect(await expiresAt()).toBeGreaterThanOrEqual(first + 24 * 3600)
+    ahead = idle + hour
+    expect(await isSignedIn(browser, op, notes)).toBe(true)
+  })
+})
+
+describe('the absolute lifetime of an OP session', () => {
+  it('holds, however busy the user is [T11]', async () => {
+    await start((20 * hour) / 1000)
+    await logIn(browser, op, notes)
+    const end = await expiresAt()
+    for (const after of [5, 10, 15, 19]) {
+      ahead = after * hour
+      await authorize(browser, op, notes)
+      expect(await expiresAt()).toBe(end)
+    }
+    ahead = 21 * hour
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
+  })
+
+  it('is 30 days when the operator says nothing [T11]', async () => {
+    await start()
+    await logIn(browser, op, notes)
+    const login = Math.floor(Date.now() / 1000)
+    for (const day of [10, 20, 29]) {
+      ahead = day * 24 * hour
+      await authorize(browser, op, notes)
+    }
+    expect(Math.abs((await expiresAt()) - (login + 30 * 86_400))).toBeLessThanOrEqual(5)
+  })
+
+  it('is over for tokens too [T11]', async () => {
+    await start((20 * hour) / 1000)
+    const { tokens } = await logIn(browser, op, notes)
+    ahead = 21 * hour
+    const response = await fetch(`${op.issuer}/me`, { headers: { authorization: `Bearer ${tokens.access_token}` } })
+    expect(response.status).toBe(401)
+  })
+
+  it('lets the user sign in again in the same browser afterwards', async () => {
+    await start((20 * hour) / 1000)
+    await logIn(browser, op, notes)
+    ahead = 21 * hour
+    expect((await authorize(browser, op, notes)).code).toMatch(/./)
+  })
+})
