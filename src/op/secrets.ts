@@ -6,9 +6,9 @@ import type { OpStore } from './store/contract.ts'
 /** What an OP signs with: pass `jwks` and `cookies: { keys: cookieKeys }` in the configuration. */
 export interface OpSecrets {
   /** Private signing keys, RS256 and ES256. */
-  readonly jwks: { readonly keys: readonly JWK[] }
+  readonly jwks: { keys: JWK[] }
   /** Keys that sign the OP's cookies. */
-  readonly cookieKeys: readonly string[]
+  readonly cookieKeys: string[]
 }
 
 /**
