@@ -24,7 +24,7 @@ export function pageLeaver(
 ): (end: Pick<SessionMonitorEvents['ended'], 'session' | 'heardAt'>) => void {
   let begun = 0
   world.window.addEventListener('beforeunload', () => {
-    void world.now()
+    begun = world.now()
   })
 
   return ({ session, heardAt }) => {
@@ -36,6 +36,6 @@ export function pageLeaver(
     } catch {
       return // no storage
     }
-    world.after(begun + PATIENCE - world.now(), leave)
+    world.after(Math.max(0, begun + PATIENCE - world.now()), leave)
   }
 }

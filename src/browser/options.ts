@@ -6,7 +6,7 @@ export interface SessionMonitorOptions {
   readonly events?: string
   /** The page that asks the OP with prompt=none, in a hidden iframe. Default `/auth/silent-check`. */
   readonly silentCheck?: string
-  /** Seconds between two questions to `session`, beside the events. Default 300: it only catches what they missed. */
+  /** Seconds between two questions to `session`, beside the events. Default 300: it only catches what they missed. At most 1,000,000. */
   readonly checkInterval?: number
 }
 
@@ -23,7 +23,7 @@ export function resolveSessionMonitorOptions(
   }: SessionMonitorOptions,
   baseUrl: string,
 ): ResolvedSessionMonitorOptions {
-  if (!(checkInterval > 0)) throw new TypeError('checkInterval must be positive seconds')
+  if (!(checkInterval > 0 && checkInterval <= 1e6)) throw new TypeError('checkInterval must be 0 to 1e6 seconds')
   const absolute = (url: string) => new URL(url, baseUrl).href
   return {
     session: absolute(session),

@@ -73,6 +73,9 @@ const LARGEST_PAUSE = 10_000
  * the OP iframe is the second source, and a `changed` of it makes the backend find out. Only the backend can end a
  * session. One tab of the browser listens for all of them. On a page that nobody is signed in to, it asks once and rests.
  *
+ * It needs no inline script and no eval; a Content Security Policy must allow `connect-src 'self'` and, for the second
+ * source, `frame-src` with `'self'` and the OP's origin. Without the latter it works by push alone.
+ *
  * @example
  * ```ts
  * import { startSessionMonitor } from 'lockstep/browser'
@@ -141,7 +144,7 @@ export function startSessionMonitor(
     if (belief.state === 'ended') stop()
     // The stream belongs to the RP session it was opened for.
     if (belief.state === 'none' || (before && before !== belief.session?.session)) unfollow()
-    if (belief.state === 'alive' || belief.state === 'unknown') follow()
+    if (belief.state !== 'none') follow()
     for (const { type, ...telling } of decision.tell) {
       monitor.dispatchEvent(new CustomEvent(type, { detail: { ...telling, heardBy, heardAt: world.now() } }))
     }

@@ -7,7 +7,7 @@ export interface BrowserWorld {
   now(): number
   /** From 0 to 1. */
   random(): number
-  /** Runs `task` once, `ms` milliseconds later (soon, when that is past); returns how to call it off. */
+  /** Runs `task` once, `ms` milliseconds later (0 to 24 days: browsers count in 32 bits); returns how to call it off. */
   after(ms: number, task: () => void): () => void
   fetch(url: string, init: RequestInit): Promise<Response>
   /** What relative URLs are relative to. */

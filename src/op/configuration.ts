@@ -84,7 +84,7 @@ function endingWith(
 ): interactionPolicy.DefaultPolicy {
   const policy = interactionPolicy.base()
   policy.clear()
-  for (const prompt of [...given, last]) policy.add(prompt)
+  policy.push(...given, last)
   return policy
 }
 

@@ -5,7 +5,7 @@ import { readSessionCookie, setCookie } from './cookies.ts'
 import { afterReplacement } from './end-sessions.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
-import { type LoginTransaction, takeTransaction } from './login-transaction.ts'
+import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
 import { loginFailedPage } from './pages.ts'
 import { type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
 import { namesOf, newSessionId } from './session-id.ts'
@@ -23,18 +23,17 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   const query = new URL(request.url, context.options.origin).searchParams
   const state = query.get('state') ?? ''
   const { transaction, cookies } = await takeTransaction(context, request, state)
-  if (transaction?.kind === 'silent' || (!transaction && state.startsWith('silent.'))) {
+  if (isSilentState(state)) {
     return answerSilentCheck(context, transaction, query, cookies)
   }
   if (transaction === undefined) return withoutTransaction(context, request, cookies)
-  let redeemed: Redeemed
+  const names = newSessionId(context.options.runtime)
+  let session: StoredRpSession
   try {
-    redeemed = await redeemCode(context, transaction, query)
+    session = await openedBy(context, await redeemCode(context, transaction, query), names)
   } catch (error) {
     return loginFailed(context, error, transaction, cookies)
   }
-  const names = newSessionId(context.options.runtime)
-  const session = await openedBy(context, redeemed, names)
   const before = readSessionCookie(request, context.options)
   const result = await context.store.create(session, {
     requestedAt: transaction.requestedAt,

@@ -72,8 +72,9 @@ async function* events<Data>(context: RpContext<Data>, handle: string, gone: Abo
   const over = AbortSignal.any([gone, place.signal])
   const nudge = createNudge(options.runtime)
   // Subscribed before the first read: what happens in between is a hint already, never a gap (T17).
-  const unsubscribe = await store.subscribe(handle, nudge.nudge)
+  let unsubscribe = (): void => undefined
   try {
+    unsubscribe = await store.subscribe(handle, nudge.nudge)
     let told = ''
     while (!over.aborted) {
       const document = await readDocument(context, handle)

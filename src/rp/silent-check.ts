@@ -20,6 +20,10 @@ type SilentResult =
 /**
  * Asks the OP, in a hidden iframe of our own page, whether the End-User is still the same (Session §3.1): prompt=none
  * with the ID Token as hint. It never extends the idle lifetime (T11).
+ *
+ * It is for confirming that the OP iframe said `changed`, and for nothing else: that answer proves that this browser
+ * lets the OP see its cookies in our page. Where it does not, prompt=none says `login_required` of somebody who is
+ * signed in, and that is indistinguishable from a logout here.
  */
 export async function startSilentCheck<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   const { options, store } = context

@@ -62,6 +62,7 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
     now: () => now,
     random,
     after(ms, task) {
+      if (!(ms >= 0 && ms < 2 ** 31)) throw new RangeError(`a timer of ${ms} ms fires whenever it likes`)
       const timer = { at: now + ms, task }
       timers.push(timer)
       return () => {

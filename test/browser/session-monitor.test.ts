@@ -245,10 +245,17 @@ describe('a backend that does not answer', () => {
     expect(monitor.state).toBe('alive')
     expect(backend.streams).toBe(1)
 
-    backend.become(ended, { quietly: true })
+    backend.failWith(offline)
+    backend.cutStreams()
     world.show('hidden')
+    await world.advance(100_000)
+    expect(monitor.state).toBe('unknown')
+    backend.failWith(undefined)
+    world.window.dispatchEvent(new Event('online'))
     await settle()
     expect(monitor.state).toBe('alive')
+
+    backend.become(ended, { quietly: true })
     world.show('visible')
     await settle()
     expect(monitor.state).toBe('ended')
@@ -373,6 +380,19 @@ describe('several tabs of one browser', () => {
   })
 })
 
+it('leads for itself when the Web Locks it has do not work', async () => {
+  const backend = fakeBackend(alive)
+  const world = fakeWorld({ backend })
+  const broken = { request: () => Promise.reject(new DOMException('not here', 'SecurityError')) }
+  const tabs = { locks: broken, openChannel: (name: string) => new BroadcastChannel(name) }
+  const monitor = startSessionMonitor({}, { ...world, tabs })
+  running.push(monitor)
+  await settle()
+  backend.become(ended)
+  await settle()
+  expect(monitor.state).toBe('ended')
+})
+
 describe('a page that goes away', () => {
   it('leaves nothing behind after stop()', async () => {
     const backend = fakeBackend(alive)
@@ -428,5 +448,6 @@ describe('a page that goes away', () => {
 it('refuses a checkInterval that is not a positive number, naming it', () => {
   const world = fakeWorld({ backend: fakeBackend(alive) })
   expect(() => startSessionMonitor({ checkInterval: 0 }, world)).toThrow(/^checkInterval/)
+  expect(() => startSessionMonitor({ checkInterval: 1e7 }, world)).toThrow(/^checkInterval/)
   expect(() => startSessionMonitor({ checkInterval: Number.NaN }, world)).toThrow(TypeError)
 })

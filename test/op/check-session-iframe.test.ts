@@ -11,8 +11,16 @@ let url: string
 
 beforeAll(async () => {
   rps = await startRpSite()
-  const spaced = rps.client('notes', { client_id: 'notes & more', redirect_uris: [`${rps.origin('spaced')}/cb`] })
-  const phone = rps.client('phone', { application_type: 'native', redirect_uris: ['org.example.phone:/cb'] })
+  const spaced = rps.client('notes & more', {
+    redirect_uris: [`${rps.origin('spaced')}/cb`],
+    post_logout_redirect_uris: [],
+    backchannel_logout_uri: undefined,
+  })
+  const phone = rps.client('phone', {
+    application_type: 'native',
+    redirect_uris: ['org.example.phone:/cb'],
+    post_logout_redirect_uris: [],
+  })
   op = await startTestOp({ clients: [rps.client('notes'), spaced, phone] })
   url = `${op.issuer}/session/check`
 })

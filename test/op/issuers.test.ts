@@ -158,7 +158,6 @@ describe('requests of nobody', () => {
         await fetch(`${op.issuer}/session/end/ask`, { method })
       }
       await browser.open(logoutUrl(op, { client_id: 'notes', post_logout_redirect_uri: `${rps.origin('notes')}/bye` }))
-      await fetch(`${op.issuer}/session/end/success`)
       await fetch(`${op.issuer}/session/end/confirm`, { method: 'POST' })
       await fetch(`${op.issuer}/session/check`)
       await authorize(browser, op, notes, { prompt: 'none' })

@@ -132,6 +132,21 @@ describe('a login', () => {
   })
 })
 
+describe('an app', () => {
+  it('whose mapSession fails signs nobody in, and hears of it in its log only', async () => {
+    const mapSession = () => {
+      throw new Error('no such column: email of ada')
+    }
+    const { app, newAgent, signIn } = await start({ rp: { mapSession } })
+    const agent = newAgent()
+    const page = await signIn(agent, app)
+    expect(page.status).toBe(500)
+    expect(page.body).not.toContain('column')
+    expect(await app.sessions.listBySub('ada')).toEqual([])
+    expect(app.log).toEqual([{ event: 'internal_error', route: 'callback', message: 'no such column: email of ada' }])
+  })
+})
+
 describe('a login that a logout overtakes', () => {
   function overtaken(times: number): { options: WorldOptions; logouts: () => number } {
     const store = memoryStore()

@@ -24,7 +24,10 @@ describe('sealed texts', () => {
   it('do not open once a character was changed', async () => {
     const sealer = createSealer([old])
     const text = await sealer.seal('tokens', 1)
-    for (const wrong of ['', 'x', `${text.slice(0, -1)}${text.endsWith('A') ? 'B' : 'A'}`, text.replace('.', '.x')]) {
+    // Not the last character of all: its low bits are padding and mean nothing.
+    const [header, , iv, ciphertext, tag = ''] = text.split('.')
+    const forged = `${header}..${iv}.${ciphertext}.${tag.startsWith('A') ? 'B' : 'A'}${tag.slice(1)}`
+    for (const wrong of ['', 'x', forged, text.replace('.', '.x')]) {
       expect(await sealer.open('tokens', wrong)).toBeUndefined()
     }
   })

@@ -96,20 +96,23 @@ export async function startStockOp(
   })
 }
 
+/** Said in so many words, or oidc-provider writes a notice for each. */
+export const lifetimes: NonNullable<Configuration['ttl']> = {
+  AccessToken: 3600,
+  AuthorizationCode: 60,
+  Grant: 14 * 86_400,
+  IdToken: 3600,
+  Interaction: 3600,
+  RefreshToken: 14 * 86_400,
+  Session: 14 * 86_400,
+}
+
 function common({ clients }: TestOpParts): Configuration {
   return {
     clients: [...clients],
     features: { devInteractions: { enabled: false } },
     findAccount: (_ctx, id) => ({ accountId: id, claims: async () => ({ sub: id, name: `${id} the tester` }) }),
-    ttl: {
-      AccessToken: 3600,
-      AuthorizationCode: 60,
-      Grant: 14 * 86_400,
-      IdToken: 3600,
-      Interaction: 3600,
-      RefreshToken: 14 * 86_400,
-      Session: 14 * 86_400,
-    },
+    ttl: lifetimes,
     pkce: { required: () => false },
     issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     loadExistingGrant: grantWhatIsAsked,
@@ -164,10 +167,11 @@ async function serve<P extends OidcProvider>(
     port,
     provider,
     failures,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve())
-        server.closeAllConnections()
-      }),
+    close: async () => {
+      const closed = new Promise((resolve) => server.close(resolve))
+      server.closeAllConnections()
+      await closed
+      await new Promise(setImmediate) // the other ends of the connections are in this process: let them notice
+    },
   }
 }
