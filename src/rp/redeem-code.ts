@@ -44,7 +44,7 @@ export async function redeemCode<Data>(
   const sessionState = query.get('session_state')
   const scope = tokens.scope ?? options.scope
   return {
-    claims: claims as LoginClaims & { iat: number },
+    claims,
     idToken: tokens.id_token,
     accessToken: tokens.access_token,
     ...(tokens.refresh_token === undefined ? {} : { refreshToken: tokens.refresh_token }),

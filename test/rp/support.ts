@@ -214,7 +214,7 @@ function stockProvider(issuer: string, clients: ClientMetadata[]): Provider {
   provider.createContext = (request, response) => {
     const ctx = createContext(request, response)
     ctx.cookies.secure = true
-    return ctx as never
+    return ctx
   }
   return provider
 }
