@@ -38,11 +38,18 @@ describe.each(['allowed', 'blocked'] as const)('with third-party cookies %s', (t
     expect(await signedOut(mail)).toMatch(/signed out/i)
   })
 
-  it('every tab of an app signs out, however many there are, and only one of them listens', async () => {
+  it('every tab of an app signs out, however many there are, and one of them listens for all', async () => {
+    const streams: string[] = []
+    chromium.context.on('request', (request) => {
+      if (request.url() === `${demo.url('Mail')}/auth/session/events`) streams.push(request.url())
+    })
     const first = await signIn(chromium, demo.url('Mail'))
     const more = await Promise.all([1, 2, 3, 4, 5, 6, 7].map(() => chromium.openTab(demo.url('Mail'))))
+    for (const tab of more) await tab.getByText('alive').waitFor()
+    expect(streams).toHaveLength(1)
     const notes = await signIn(chromium, demo.url('Notes'))
     await first.close() // it held the stream
+    await expect.poll(() => streams).toHaveLength(2)
     await signOutIn(notes)
     for (const tab of more) await tab.getByRole('heading', { name: 'Signed out' }).waitFor()
   })

@@ -72,8 +72,8 @@ export async function launchChromium({
       return page
     },
     async close() {
-      await browser.close()
-      child.kill()
+      const devtools = await browser.newBrowserCDPSession()
+      await devtools.send('Browser.close') // so that nothing of it writes to the profile any more
       await gone
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
     },

@@ -112,7 +112,7 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
           account: await parts.accountName(session.accountId),
           apps: clients.flatMap((client) => (client ? [nameOf(client)] : [])),
           askedBy: askedBy && nameOf(askedBy),
-          formTargets: pending.postLogoutRedirectUri === undefined ? [] : [formTarget(pending.postLogoutRedirectUri)],
+          leadsAway: pending.postLogoutRedirectUri !== undefined,
         })
       })
     },
@@ -181,12 +181,6 @@ function redirectOf({
 
 function endingOf(clientId: string | undefined): Ending {
   return clientId === undefined ? { cause: 'op_logout' } : { cause: 'rp_initiated', initiator: clientId }
-}
-
-/** What CSP's `form-action` must list so that the answer may redirect there: an origin, or a native app's scheme. */
-function formTarget(uri: string): string {
-  const { origin, protocol } = new URL(uri)
-  return origin === 'null' ? protocol : origin
 }
 
 /** The client's name for people. */

@@ -10,13 +10,13 @@ export function confirmPage(input: {
   readonly account: string
   readonly apps: readonly string[]
   readonly askedBy: string | undefined
-  readonly formTargets: readonly string[]
+  readonly leadsAway: boolean
 }): Answer {
-  const { action, sealed, account, apps, askedBy, formTargets } = input
+  const { action, sealed, account, apps, askedBy, leadsAway } = input
   return page({
     status: 200,
     title: 'Sign out?',
-    formTargets,
+    leadsAway,
     body: html`<h1>Sign out everywhere?</h1>
 <p>${askedBy === undefined ? undefined : html`${askedBy} asks to sign you out. `}You are signed in as <strong>${account}</strong>.
 ${apps.length === 0 ? 'No app is signed in with this account in this browser.' : 'These apps will be signed out in this browser:'}</p>

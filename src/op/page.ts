@@ -39,14 +39,14 @@ export interface Page {
   readonly body: Html
   /** Seconds after which the page looks again by itself; it shows something that is still changing. */
   readonly refresh?: number
-  /** Origins a form on this page may end up at after its redirects. */
-  readonly formTargets?: readonly string[]
+  /** The form's answer redirects to an app, and who knows where from there: browsers hold `form-action` against each hop. */
+  readonly leadsAway?: boolean
 }
 
 /**
  * One of the OP's own pages: no script, no external request, never framed (Core §3.1.2.3, RFC 9700 §4.16), never cached.
  */
-export function page({ status, title, body, refresh, formTargets = [] }: Page): Answer {
+export function page({ status, title, body, refresh, leadsAway = false }: Page): Answer {
   const document = html`<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -64,7 +64,7 @@ ${refresh === undefined ? undefined : html`<meta http-equiv="refresh" content="$
       'content-security-policy': [
         "default-src 'none'",
         `style-src 'sha256-${styleHash}'`,
-        `form-action ${["'self'", ...formTargets].join(' ')}`,
+        ...(leadsAway ? [] : ["form-action 'self'"]),
         "frame-ancestors 'none'",
         "base-uri 'none'",
       ].join('; '),

@@ -8,7 +8,7 @@ import type { OpStore } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
 import { askForTokens, authorizationUrl, authorize, isSignedIn, logIn } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
+import { signIn, startTestOp, type TestOp } from '../support/test-op.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
 let folder: string
@@ -46,10 +46,10 @@ beforeEach(async () => {
         revocation: { enabled: true },
       },
     },
-    interact: ({ uid, prompt, params }) => {
-      handles.set(`interaction ${++interactions}`, uid)
+    interact: (interaction) => {
+      handles.set(`interaction ${++interactions}`, interaction.uid)
       keepCookies(`at interaction ${interactions}`)
-      return prompt.name === 'login' ? { login: { accountId: String(params.login_hint ?? 'ada') } } : { consent: {} }
+      return signIn(interaction)
     },
   })
 })

@@ -84,11 +84,9 @@ describe('the question', () => {
     expect(page.header('content-security-policy')).toContain("form-action 'self';")
   })
 
-  it('lets the form lead on to the app that asked, and to no other [RPI-6]', async () => {
-    const csp = (page: Page) => page.header('content-security-policy')
-    expect(csp(await ask(byNotes()))).toContain(`form-action 'self' ${rps.origin('notes')};`)
-    const native = { client_id: 'phone', post_logout_redirect_uri: 'org.example.phone:/bye' }
-    expect(csp(await ask(native))).toContain("form-action 'self' org.example.phone:;")
+  it('lets the form lead on to the app that asked and from there wherever that app leads [RPI-3-a]', async () => {
+    // Browsers hold form-action against every redirect that follows, the app's own included.
+    expect((await ask(byNotes())).header('content-security-policy')).not.toContain('form-action')
   })
 })
 

@@ -4,10 +4,11 @@ import express from 'express'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type OpStore, openSecrets, Provider } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
+import { logoutForm } from '../support/logout-pages.ts'
 import { isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { lifetimes } from '../support/test-op.ts'
-import { createUserAgent, type Page, type UserAgent } from '../support/user-agent.ts'
+import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
 let rps: RpSite
 let browser: UserAgent
@@ -66,13 +67,6 @@ afterEach(async () => {
 })
 
 const bye = () => `${rps.origin('notes')}/bye`
-const form = (): Page => ({
-  url: `${rps.origin('notes')}/`,
-  status: 200,
-  body: `<form method="post" action="${op.issuer}/session/end"></form>`,
-  header: () => undefined,
-  trail: [],
-})
 
 describe('an OP below a path of an Express app that parses bodies itself, with oidc-provider’s own grants and consent', () => {
   it('logs in, and out by GET [RPI-2-a]', async () => {
@@ -86,7 +80,7 @@ describe('an OP below a path of an Express app that parses bodies itself, with o
   it('logs out by POST, whose body the app has read already [RPI-2-a]', async () => {
     const { tokens } = await logIn(browser, op, notes)
     const fields = { id_token_hint: tokens.id_token, post_logout_redirect_uri: bye(), state: 'a&b=c' }
-    expect((await browser.submit(form(), fields)).url).toBe(`${bye()}?state=a%26b%3Dc`)
+    expect((await browser.submit(logoutForm(rps.origin('notes'), op), fields)).url).toBe(`${bye()}?state=a%26b%3Dc`)
     await rps.received(1)
   })
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { authorize, isSignedIn, logIn } from '../support/op-flow.ts'
+import { authorize, claimsOf, isSignedIn, logIn } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -26,7 +26,6 @@ afterEach(async () => {
   await rps.close()
 })
 
-const claimsOf = (jwt: string) => JSON.parse(Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString())
 const sessionsOf = (accountId: string) => op.provider.opSessions.list({ accountId })
 
 describe('an operator', () => {

@@ -103,7 +103,7 @@ describe('what the seam assumes of oidc-provider', () => {
         super.registerResponseMode(name, handler)
       }
     }
-    new Probe('https://op.example', configuration)
+    expect(new Probe('https://op.example', configuration)).toBeInstanceOf(OidcProvider)
     expect(registered).toEqual(
       expect.arrayContaining(['query', 'fragment', 'form_post', 'jwt', 'query.jwt', 'fragment.jwt', 'form_post.jwt']),
     )

@@ -1,7 +1,7 @@
 import type { ClientMetadata, Configuration, Provider as OidcProvider } from 'oidc-provider'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Provider } from '../../src/op.ts'
-import { askForTokens, authorize, logIn, type OpFlow } from '../support/op-flow.ts'
+import { askForTokens, authorize, claimsOf, logIn, type OpFlow } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { slowMemoryAdapter } from '../support/slow-memory-adapter.ts'
 import { type RunningOp, startStockOp, startTestOp } from '../support/test-op.ts'
@@ -83,8 +83,7 @@ async function redeemAll(op: OpFlow, logins: readonly (readonly [App, string])[]
   return answers.filter(({ status }) => status === 200).map(({ body }) => body)
 }
 
-const sidOf = ({ id_token }: Record<string, unknown>): string =>
-  JSON.parse(Buffer.from(String(id_token).split('.')[1] ?? '', 'base64url').toString()).sid
+const sidOf = ({ id_token }: Record<string, unknown>) => claimsOf(String(id_token)).sid
 
 describe('twenty RPs that log one browser in at the same moment', () => {
   async function race(start: Start): Promise<{ recorded: number; redeemed: number }> {
@@ -190,6 +189,8 @@ describe.each([
       listed: false,
       failures: 0,
     })
+    const states = browser.cookies('http://localhost').filter(({ name }) => name.startsWith('__Host-op_state.'))
+    expect(states.map(({ value }) => value[0])).toEqual(['n']) // the OP iframe sees the logout too
   })
 
   it('brings it back to life at stock oidc-provider [race 3]', async () => {

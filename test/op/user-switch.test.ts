@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { OpStore } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
-import { authorizationUrl, authorize, isSignedIn, logIn } from '../support/op-flow.ts'
+import { authorizationUrl, authorize, claimsOf, isSignedIn, logIn } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -50,7 +50,6 @@ afterEach(async () => {
   await rps.close()
 })
 
-const claimsOf = (jwt: string) => JSON.parse(Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString())
 const asBob = { login_hint: 'bob', prompt: 'login' }
 const uidsOf = async (accountId: string) => (await op.provider.opSessions.list({ accountId })).map(({ uid }) => uid)
 

@@ -1,3 +1,4 @@
+import type { JWTPayload } from 'jose'
 import type { Page, UserAgent } from './user-agent.ts'
 
 interface App {
@@ -104,6 +105,11 @@ export async function logIn(
 ): Promise<AuthorizationAnswer & { readonly tokens: Tokens }> {
   const answer = await authorize(browser, op, app, params)
   return Object.assign(answer, { tokens: await redeem(op, app, answer.code) })
+}
+
+/** The claims of a JWT, unverified. */
+export function claimsOf(jwt: string): JWTPayload & { readonly sid?: string } {
+  return JSON.parse(Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString()) as JWTPayload
 }
 
 /** The URL of a logout request. */

@@ -13,7 +13,7 @@ import { sqliteStore } from '../../src/op-sqlite.ts'
 
 type Interaction = Awaited<ReturnType<OidcProvider['interactionDetails']>>
 
-/** Answers an interaction of the OP: by default whoever `login_hint` names signs in, else ada. */
+/** Answers an interaction of the OP; the default is {@link signIn}. */
 export type Interact = (interaction: Interaction) => InteractionResults | Promise<InteractionResults>
 
 export interface TestOpParts {
@@ -90,7 +90,7 @@ export async function startStockOp(
     provider.createContext = (request, response) => {
       const ctx = createContext(request, response)
       ctx.cookies.secure = true
-      return ctx as never
+      return ctx
     }
     return provider
   })
@@ -131,13 +131,14 @@ async function grantWhatIsAsked(ctx: KoaContextWithOIDC): Promise<Grant | undefi
   const known = result?.consent?.grantId ?? session.grantIdFor(client.clientId)
   const found = known === undefined ? undefined : await provider.Grant.find(known)
   const grant = found ?? new provider.Grant({ accountId: session.accountId, clientId: client.clientId })
-  grant.addOIDCScope(String(params?.scope ?? ''))
+  if (typeof params?.scope === 'string') grant.addOIDCScope(params.scope)
   await grant.save()
   return grant
 }
 
-const signIn: Interact = ({ prompt, params }) =>
-  prompt.name === 'login' ? { login: { accountId: String(params.login_hint ?? 'ada') } } : { consent: {} }
+/** Signs in whoever `login_hint` names, else ada, and consents to everything. */
+export const signIn: Interact = ({ prompt, params: { login_hint: hint } }) =>
+  prompt.name === 'login' ? { login: { accountId: typeof hint === 'string' ? hint : 'ada' } } : { consent: {} }
 
 async function serve<P extends OidcProvider>(
   { port: wanted = 0, interact = signIn }: TestOpParts,

@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest'
+import { fakeBackend, fakeWorld, freshPage, settle } from './fake-world.ts'
+import { alive, ended, openTab, signedOut, watch } from './open-tab.ts'
+
+describe('several tabs of one browser', () => {
+  it('share one stream and are all signed out, each once', async () => {
+    const backend = fakeBackend(alive)
+    const baseUrl = freshPage()
+    const tabs = [
+      await openTab(backend, { baseUrl }),
+      await openTab(backend, { baseUrl }),
+      await openTab(backend, { baseUrl }),
+    ]
+    expect(backend.streams).toBe(1)
+    backend.become(ended)
+    await settle()
+    for (const { told } of tabs) {
+      expect(told.filter(({ type }) => type === 'ended')).toEqual([
+        expect.objectContaining({ heardBy: 'push', ended: signedOut }),
+      ])
+    }
+  })
+
+  it('have a new leader as soon as the old one is gone', async () => {
+    const backend = fakeBackend(alive)
+    const baseUrl = freshPage()
+    const first = await openTab(backend, { baseUrl })
+    const second = await openTab(backend, { baseUrl })
+    first.monitor.stop()
+    await settle()
+    expect(backend).toMatchObject({ streams: 1, streamsOpened: 2 })
+    backend.become(ended)
+    await settle()
+    expect(second.types().at(-1)).toBe('ended')
+    expect(first.types()).not.toContain('ended')
+  })
+
+  it('take what concerns another session only as a reason to ask', async () => {
+    const backend = fakeBackend(alive)
+    const baseUrl = freshPage()
+    const old = await openTab(backend, { baseUrl })
+    backend.become({ ...alive, session: 's2' }, { quietly: true })
+    const fresh = await openTab(backend, { baseUrl })
+    await settle()
+    expect(fresh.monitor.state).toBe('alive')
+    backend.become({ state: 'ended', session: 's2', ended: signedOut })
+    await settle()
+    expect([old.monitor.state, fresh.monitor.state]).toEqual(['ended', 'ended'])
+  })
+
+  it('each listen for themselves where the browser has no Web Locks', async () => {
+    const backend = fakeBackend(alive)
+    const tabs = [await openTab(backend, { tabs: false }), await openTab(backend, { tabs: false })]
+    expect(backend.streams).toBe(2)
+    backend.become(ended)
+    await settle()
+    expect(tabs.map(({ monitor }) => monitor.state)).toEqual(['ended', 'ended'])
+  })
+
+  it('lets another tab lead while it rests', async () => {
+    const backend = fakeBackend(alive)
+    const baseUrl = freshPage()
+    const first = await openTab(backend, { baseUrl })
+    const second = await openTab(backend, { baseUrl })
+    first.world.window.dispatchEvent(new Event('pagehide'))
+    await settle()
+    expect(backend.streams).toBe(1)
+    backend.become(ended)
+    await settle()
+    expect(second.monitor.state).toBe('ended')
+    first.world.window.dispatchEvent(new Event('pageshow'))
+    await settle()
+    expect(first.monitor.state).toBe('ended')
+  })
+})
+
+it('leads for itself when the Web Locks it has do not work', async () => {
+  const backend = fakeBackend(alive)
+  const world = fakeWorld({ backend })
+  const broken = { request: () => Promise.reject(new DOMException('not here', 'SecurityError')) }
+  const tabs = { locks: broken, openChannel: (name: string) => new BroadcastChannel(name) }
+  const { monitor } = await watch({ ...world, tabs })
+  backend.become(ended)
+  await settle()
+  expect(monitor.state).toBe('ended')
+})
