@@ -60,6 +60,7 @@ check('import directions', process.execPath, 'scripts/check-imports.mjs')
 check('docs', process.execPath, 'scripts/check-docs.mjs')
 check('package build', 'npm', 'run', '--silent', 'build')
 suite('unit and flows', 'vitest.config.ts')
+suite('oldest oidc-provider', 'vitest.oldest.config.ts')
 if (chromium()) suite('browsers', 'e2e/vitest.config.ts')
 else skipped.push('the browser tests: install Chromium (Debian: apt-get install chromium)')
 
