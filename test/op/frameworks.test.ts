@@ -24,8 +24,9 @@ afterEach(async () => {
   for (const each of opened.splice(0).reverse()) await each.close()
 })
 
+type Listener = (...[req, res]: Parameters<RequestListener>) => unknown
 /** Puts a provider below `/oidc` of an app; the app itself serves the interactions. */
-type Mount = (provider: Provider, proxied: boolean) => RequestListener | Promise<RequestListener>
+type Mount = (provider: Provider, proxied: boolean) => Listener | Promise<Listener>
 
 const inExpress: Mount = (provider, proxied) => {
   const app = express()
