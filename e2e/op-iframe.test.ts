@@ -29,7 +29,7 @@ afterAll(async () => {
 })
 
 describe('an app that no notice reaches', () => {
-  it('is signed out by the OP iframe and a silent check where third-party cookies are allowed', async () => {
+  it('is signed out by the OP iframe and a silent check where third-party cookies are allowed [SM-3.1-d/e]', async () => {
     chromium = await launchChromium({ thirdPartyCookies: 'allowed' })
     const { answers } = await observe(chromium)
     const mail = await signIn(chromium, appUrl)
@@ -39,7 +39,7 @@ describe('an app that no notice reaches', () => {
     expect(await signedOut(mail)).toContain('You signed out elsewhere')
   })
 
-  it('stays as it is where they are blocked: no false logout, no loop, and the OP is asked for nothing', async () => {
+  it('stays as it is where they are blocked: no false logout, no loop, and the OP is asked for nothing [SM-3.1-d/f] [SM-5.1-a]', async () => {
     chromium = await launchChromium({ thirdPartyCookies: 'blocked' })
     const { answers, requests } = await observe(chromium)
     const mail = await signIn(chromium, appUrl)

@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import type { RotationOptions } from 'lockstep/op'
 import { loadConfig, type ServerConfig } from './config.ts'
 import { ConfigError } from './config-error.ts'
 import { demoConfig } from './demo-config.ts'
@@ -7,11 +8,14 @@ import { demoConfig } from './demo-config.ts'
 /** What `--help` prints. */
 export const USAGE = `Usage: npm run server -- --config FILE [--data DIR] [--port PORT]
        npm run server -- --demo [--data DIR] [--port PORT]
+       npm run server -- --config FILE [--data DIR] --rotate-keys [--compromised KID]...
 
   --config FILE  run an OpenID Provider from a JSON file (docs/server.md describes every key)
   --demo         run the built-in demo's OpenID Provider, on loopback
   --data DIR     folder of the SQLite file (default: the folder of FILE; with --demo .lockstep/data)
-  --port PORT    listen on this port instead (with --demo: the apps are at PORT+1 and PORT+2; default 4000)`
+  --port PORT    listen on this port instead (with --demo: the apps are at PORT+1 and PORT+2; default 4000)
+  --rotate-keys  let the next signing keys sign from the next start on, and leave
+  --compromised  with --rotate-keys: withdraw the key with this kid instead ("all": every key)`
 
 /**
  * Turns a command line into a configuration; `help` when that was all that was asked.
@@ -34,6 +38,15 @@ export function configFromArguments(args: readonly string[]): ServerConfig | 'he
   return port === undefined ? config : { ...config, listen: { ...config.listen, port } }
 }
 
+/** What `--rotate-keys` asks for; `undefined` when it was not said. */
+export function rotationFromArguments(args: readonly string[]): Pick<RotationOptions, 'compromised'> | undefined {
+  const { 'rotate-keys': rotate, compromised } = parse(args)
+  if (!rotate && compromised) throw new ConfigError('--compromised goes with --rotate-keys.')
+  if (!rotate) return undefined
+  if (!compromised) return {}
+  return { compromised: compromised.includes('all') ? 'all' : compromised }
+}
+
 function parse(args: readonly string[]) {
   try {
     return parseArgs({
@@ -43,6 +56,8 @@ function parse(args: readonly string[]) {
         demo: { type: 'boolean', default: false },
         data: { type: 'string' },
         port: { type: 'string' },
+        'rotate-keys': { type: 'boolean', default: false },
+        compromised: { type: 'string', multiple: true },
         help: { type: 'boolean', short: 'h', default: false },
       },
     }).values

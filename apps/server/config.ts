@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
+import type { SigningAlgorithm } from 'lockstep/op'
 import { z } from 'zod'
 import { advice, complaintOf } from './config-complaint.ts'
 import { ConfigError } from './config-error.ts'
@@ -30,6 +31,12 @@ export interface ServerConfig {
   readonly clients: readonly ConfiguredClient[]
   readonly accounts: readonly ConfiguredAccount[]
   readonly egress: { readonly allow: readonly string[] }
+  /** Absolute paths of PEM files; with them the server speaks TLS itself. */
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined
+  /** What ID Tokens and Logout Tokens are signed with where a client's metadata does not say. */
+  readonly signing_alg: SigningAlgorithm
+  /** Where the key is that encrypts the OP's secrets in the store; an absolute path. */
+  readonly secrets: { readonly key_file: string }
   /** True for the built-in demo: accounts are shown on the login page. */
   readonly demo: boolean
 }
@@ -45,20 +52,28 @@ const schema = z.strictObject({
     z.strictObject({ username: text, password: text, claims: z.record(z.string(), z.unknown()).default({}) }),
   ),
   egress: z.strictObject({ allow: z.array(text).default([]) }).default({ allow: [] }),
+  tls: z.strictObject({ cert: text, key: text }).optional(),
+  signing_alg: z.enum(['RS256', 'PS256', 'ES256', 'EdDSA']).default('RS256'),
+  secrets: z.strictObject({ key_file: text.default('op.key') }).default({ key_file: 'op.key' }),
 })
 
 /**
  * Reads a configuration file.
  *
- * @param file Its path; a relative `store.sqlite` is taken from `dataFolder`, else from the file's own folder.
+ * @param file Its path; a relative `store.sqlite` or `secrets.key_file` is taken from `dataFolder`, else from the file's own folder.
  * @throws ConfigError naming the key, and the client or account it belongs to.
  */
 export function loadConfig(file: string, dataFolder?: string): ServerConfig {
   const source = basename(file)
   const config = parseConfig(source, parseJson(source, readText(file)))
-  const { sqlite } = config.store
+  const { store, secrets, tls } = config
   const folder = dataFolder ?? dirname(file)
-  return { ...config, store: { sqlite: sqlite === ':memory:' ? sqlite : resolve(folder, sqlite) } }
+  return {
+    ...config,
+    store: { sqlite: store.sqlite === ':memory:' ? store.sqlite : resolve(folder, store.sqlite) },
+    secrets: { key_file: resolve(folder, secrets.key_file) },
+    tls: tls && { cert: resolve(dirname(file), tls.cert), key: resolve(dirname(file), tls.key) },
+  }
 }
 
 /** Checks the content of a configuration file; every complaint is one line that names the key. */
@@ -109,11 +124,14 @@ function parseJson(source: string, content: string): unknown {
   }
 }
 
-function checkIssuer({ source, issuer }: ServerConfig): void {
+function checkIssuer({ source, issuer, tls }: ServerConfig): void {
   const url = URL.parse(issuer)
   const plain = url && (url.protocol === 'https:' || url.protocol === 'http:') && !url.search && !url.hash
   if (!plain || url.username || url.password) {
     throw new ConfigError(`${source}: "issuer" must be an https URL without query or fragment. ${advice.issuer}`)
+  }
+  if (tls && url.protocol === 'http:') {
+    throw new ConfigError(`${source}: "tls" needs an "issuer" that is an https URL. ${advice.issuer}`)
   }
 }
 

@@ -15,6 +15,8 @@ export function demoConfig({ port, dataFolder }: { port: number; dataFolder: str
     clients: [demoApp('Notes', port + 1), demoApp('Mail', port + 2)],
     accounts: demoAccounts,
     egress: { allow: ['127.0.0.0/8'] },
+    signing_alg: 'RS256',
+    secrets: { key_file: join(dataFolder, 'op.key') },
     demo: true,
   }
 }

@@ -1,13 +1,25 @@
-import { configFromArguments, USAGE } from './arguments.ts'
+import { configFromArguments, rotationFromArguments, USAGE } from './arguments.ts'
 import { ConfigError } from './config-error.ts'
 import { log } from './log.ts'
-import { startServer } from './serve.ts'
+import { rotateServerKeys } from './secrets.ts'
+import { openStore, startServer } from './serve.ts'
 
 /** The OP as a program: exit code 2 with one line when it cannot start as it is told, 0 after SIGINT or SIGTERM. */
 async function main(args: readonly string[]): Promise<void> {
   const config = configFromArguments(args)
   if (config === 'help') {
     console.log(USAGE)
+    return
+  }
+  const rotation = rotationFromArguments(args)
+  if (rotation) {
+    const store = openStore(config)
+    try {
+      const kids = await rotateServerKeys(store, config, rotation)
+      console.log(`From the next start on these keys sign: ${kids.join(', ')}`)
+    } finally {
+      await store.close()
+    }
     return
   }
   const server = await startServer(config, log)

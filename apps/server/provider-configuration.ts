@@ -1,4 +1,4 @@
-import type { OpSecrets } from 'lockstep/op'
+import type { OpSecrets, SigningAlgorithm } from 'lockstep/op'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import type { Accounts } from './accounts.ts'
 
@@ -13,14 +13,16 @@ export interface ConfigurationInput {
   readonly secrets: OpSecrets
   /** Path under which this OP lives, without a slash at its end. */
   readonly base: string
+  readonly signingAlg: SigningAlgorithm
   readonly renderError: NonNullable<Configuration['renderError']>
 }
 
 /** Builds oidc-provider's configuration for first-party clients: no consent page, claims in the ID Token. */
 export function providerConfiguration(input: ConfigurationInput): Configuration {
-  const { clients, accounts, secrets, base, renderError } = input
+  const { clients, accounts, secrets, base, signingAlg, renderError } = input
   return {
     clients: [...clients],
+    clientDefaults: { id_token_signed_response_alg: signingAlg },
     jwks: { keys: [...secrets.jwks.keys] },
     cookies: { keys: [...secrets.cookieKeys] },
     findAccount: (_ctx, sub) => {

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
-import { createServer, type Server } from 'node:http'
+import type { Server } from 'node:http'
 import { dirname } from 'node:path'
-import { type OpLogEvent, type OpSecrets, openSecrets, Provider } from 'lockstep/op'
+import { type OpLogEvent, type OpSecrets, Provider } from 'lockstep/op'
 import { sqliteStore } from 'lockstep/op/sqlite'
 import { type Accounts, accountsOf } from './accounts.ts'
 import { checkClients } from './check-clients.ts'
@@ -13,6 +13,8 @@ import type { Site } from './pages.ts'
 import { providerConfiguration } from './provider-configuration.ts'
 import { answerNotFound, answerTooLarge, errorRenderer } from './provider-errors.ts'
 import { requestListener } from './request-listener.ts'
+import { openServerSecrets } from './secrets.ts'
+import { serverOf } from './tls.ts'
 
 /** An OP that runs. */
 export interface RunningServer {
@@ -33,7 +35,7 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
   requireLoopback(config)
   const store = openStore(config)
   try {
-    const secrets = await openSecrets(store, config.issuer)
+    const secrets = await openServerSecrets(store, config)
     const site: Site = {
       issuer: config.issuer,
       base: new URL(config.issuer).pathname.replace(/\/$/, ''),
@@ -45,7 +47,7 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
       await checkClients(op, config)
       await op.ready()
       const listener = requestListener({ op, config, site, accounts, csrfKey: secrets.cookieKeys[0] ?? '', log })
-      const server = await listen(createServer(listener), config)
+      const server = await listen(serverOf(config, listener), config)
       return { op, close: () => stop(server, op, store) }
     } catch (error) {
       await op.close()
@@ -57,7 +59,8 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
   }
 }
 
-function openStore(config: ServerConfig): ReturnType<typeof sqliteStore> {
+/** Opens the store of a configuration. */
+export function openStore(config: ServerConfig): ReturnType<typeof sqliteStore> {
   const { sqlite } = config.store
   try {
     if (sqlite !== ':memory:') mkdirSync(dirname(sqlite), { recursive: true, mode: 0o700 })
@@ -85,7 +88,14 @@ function buildProvider(config: ServerConfig, { store, secrets, accounts, site, l
   try {
     const op = new Provider(
       config.issuer,
-      providerConfiguration({ clients, accounts, secrets, base: site.base, renderError }),
+      providerConfiguration({
+        clients,
+        accounts,
+        secrets,
+        base: site.base,
+        signingAlg: config.signing_alg,
+        renderError,
+      }),
       {
         store,
         egress: { allow: config.egress.allow },

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type ClientMetadata, type Configuration, errors, interactionPolicy } from 'oidc-provider'
+import { checkPostLogoutUris } from './post-logout-uris.ts'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
 export interface CookieNames {
@@ -70,8 +71,10 @@ export function completeConfiguration(
     extraClientMetadata: {
       properties: [...(given.extraClientMetadata?.properties ?? []), LOGOUT_DETAILS],
       validator: (ctx, key, value, metadata) => {
-        if (key === LOGOUT_DETAILS) checkLogoutDetails(ctx !== undefined, value, metadata)
-        else given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+        if (key === LOGOUT_DETAILS) {
+          checkLogoutDetails(ctx !== undefined, value, metadata)
+          checkPostLogoutUris(metadata) // once per client is enough
+        } else given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
       },
     },
   }

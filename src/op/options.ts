@@ -45,6 +45,14 @@ const KNOWN: ReadonlySet<string> = new Set([
 export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockstepOptions {
   const unknown = Object.keys(options ?? {}).find((name) => !KNOWN.has(name))
   if (unknown !== undefined) throw new TypeError(`"${unknown}" is not an option of Lockstep's Provider`)
+  for (const name of ['egress', 'backchannel', 'runtime'] as const) {
+    const value: unknown = options?.[name]
+    if (value !== undefined && (typeof value !== 'object' || value === null)) {
+      throw new TypeError(`${name} must be an object`)
+    }
+  }
+  const strange = Object.keys(options?.egress ?? {}).find((name) => name !== 'allow')
+  if (strange !== undefined) throw new TypeError(`"egress.${strange}" is not an option of Lockstep's Provider`)
   const {
     store,
     egress: { allow = [] } = {},

@@ -132,6 +132,8 @@ export class Provider extends OidcProvider {
   }
 
   async #serve(ctx: Context, next: Next): Promise<void> {
+    // below another Koa app `ctx` is that app's, whose cookies are not signed with our keys
+    if (ctx.app !== this) ctx.cookies = this.createContext(ctx.req, ctx.res).cookies
     const { sealing } = await this.#loadSecrets()
     const served = await sessionRoutes(ctx, {
       provider: this,

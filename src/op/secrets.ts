@@ -1,19 +1,55 @@
-import { randomBytes } from 'node:crypto'
-import { exportJWK, generateKeyPair, type JWK } from 'jose'
+import { CompactEncrypt, compactDecrypt, errors, type JWK } from 'jose'
+import { LockstepError } from '../protocol/errors.ts'
 import { world } from '../runtime/runtime.ts'
-import type { OpStore } from './store/contract.ts'
+import {
+  completeRing,
+  jwksOf,
+  type KeyRing,
+  newRing,
+  ringWithout,
+  rotatedRing,
+  type SigningAlgorithm,
+  startedRing,
+} from './key-ring.ts'
+import type { OpIssuerStore, OpStore } from './store/contract.ts'
 
 /** What an OP signs with: pass `jwks` and `cookies: { keys: cookieKeys }` in the configuration. */
 export interface OpSecrets {
-  /** Private signing keys, RS256 and ES256. */
-  readonly jwks: { keys: JWK[] }
+  /** Private signing keys: of each algorithm first the one that signs. */
+  readonly jwks: { readonly keys: JWK[] }
   /** Keys that sign the OP's cookies. */
   readonly cookieKeys: string[]
+}
+
+/** How an OP's secrets are made and kept. */
+export interface SecretsOptions {
+  /** Algorithms to have keys for; one that is left out later keeps its keys. Default `RS256` and `ES256`. */
+  algorithms?: readonly SigningAlgorithm[]
+  /**
+   * 256-bit keys, from outside the store, under which the secrets are encrypted in it (T6): the first encrypts, all decrypt.
+   * To replace one, put the new one in front and start the OP. Default none: the secrets stand in the store as they are.
+   */
+  encryptionKeys?: readonly Uint8Array[]
+  /** Seconds for which RPs may cache the JWKS: a key is listed for so long before it signs. Default 900. */
+  jwksCache?: number
+  /** Seconds for which a retired key verifies: at least the longest OP session. Default 2,678,400 (31 days). */
+  keepRetired?: number
+  /** Epoch milliseconds; replaced in tests. */
+  now?: () => number
+}
+
+/** What {@link rotateKeys} takes beside the above. */
+export interface RotationOptions extends SecretsOptions {
+  /** The `kid`s of keys that somebody else may have, or `all`: they are withdrawn at once, and nothing else rotates. */
+  compromised?: readonly string[] | 'all'
 }
 
 /**
  * Returns the OP's signing and cookie keys from its store; the first start of an issuer makes them, so that a restart
  * changes nothing for anybody.
+ *
+ * @throws TypeError naming the option that is wrong.
+ * @throws LockstepError `secrets_unreadable` when no encryption key fits.
  *
  * @example
  * ```ts
@@ -22,22 +58,112 @@ export interface OpSecrets {
  * const op = new Provider(issuer, { jwks, cookies: { keys: cookieKeys } }, { store })
  * ```
  */
-export async function openSecrets(store: OpStore, issuer: string): Promise<OpSecrets> {
-  const secrets = store.forIssuer(issuer, world)
-  const [rs256, es256, cookieKey] = await Promise.all([
-    secrets.secret('jwk.RS256', () => newSigningKey('RS256')),
-    secrets.secret('jwk.ES256', () => newSigningKey('ES256')),
-    secrets.secret('cookies', async () => randomBytes(32).toString('base64url')),
-  ])
-  return { jwks: { keys: [JSON.parse(rs256) as JWK, JSON.parse(es256) as JWK] }, cookieKeys: [cookieKey] }
+export async function openSecrets(store: OpStore, issuer: string, options: SecretsOptions = {}): Promise<OpSecrets> {
+  const { algorithms, encryptionKeys, keepRetired, now } = resolveSecretsOptions(options)
+  const ring = await updateRing(
+    store.forIssuer(issuer, { ...world, now }),
+    { algorithms, encryptionKeys, now },
+    (found) => startedRing(found, { now: seconds(now), keep: keepRetired }),
+  )
+  return { jwks: jwksOf(ring), cookieKeys: [...ring.cookieKeys] }
 }
 
-async function newSigningKey(alg: 'RS256' | 'ES256'): Promise<string> {
-  const { privateKey } = await generateKeyPair(alg, { extractable: true, modulusLength: 2048 })
-  return JSON.stringify({
-    ...(await exportJWK(privateKey)),
-    alg,
-    use: 'sig',
-    kid: randomBytes(9).toString('base64url'),
-  })
+/**
+ * Lets the next keys sign and makes new next ones; each OP process takes part when it starts the next time. The keys that
+ * signed until now go on verifying.
+ *
+ * With `compromised` the keys named are withdrawn instead: nothing they signed is accepted any more, and a logout whose hint
+ * they signed is asked about.
+ *
+ * @throws LockstepError `key_too_young` when RPs cannot know the next keys yet.
+ *
+ * @returns The `kid` of each key that signs from the next start on.
+ */
+export async function rotateKeys(
+  store: OpStore,
+  issuer: string,
+  options: RotationOptions = {},
+): Promise<readonly string[]> {
+  const { algorithms, encryptionKeys, jwksCache, now } = resolveSecretsOptions(options)
+  const { compromised } = options
+  const ring = await updateRing(
+    store.forIssuer(issuer, { ...world, now }),
+    { algorithms, encryptionKeys, now },
+    (found) => (compromised ? ringWithout(found, compromised) : rotatedRing(found, { now: seconds(now), jwksCache })),
+  )
+  return ring.keys.filter(({ state }) => state === 'current').map(({ jwk }) => jwk.kid ?? '')
+}
+
+type ResolvedSecretsOptions = Required<SecretsOptions>
+type RingParts = Pick<ResolvedSecretsOptions, 'algorithms' | 'encryptionKeys' | 'now'>
+
+const ALGORITHMS: ReadonlySet<string> = new Set(['RS256', 'PS256', 'ES256', 'EdDSA'] satisfies SigningAlgorithm[])
+
+function resolveSecretsOptions({
+  algorithms = ['RS256', 'ES256'],
+  encryptionKeys = [],
+  jwksCache = 900,
+  keepRetired = 2_678_400,
+  now = world.now,
+}: SecretsOptions): ResolvedSecretsOptions {
+  if (algorithms.length === 0 || algorithms.some((alg) => !ALGORITHMS.has(alg))) {
+    throw new TypeError('algorithms must be some of RS256, PS256, ES256 and EdDSA')
+  }
+  if (encryptionKeys.some((key) => !(key instanceof Uint8Array) || key.length !== 32)) {
+    throw new TypeError('encryptionKeys must be Uint8Arrays of 32 bytes')
+  }
+  if (!(jwksCache >= 0)) throw new TypeError('jwksCache must be a number of seconds, not negative')
+  if (!(keepRetired > 0)) throw new TypeError('keepRetired must be a positive number of seconds')
+  return { algorithms, encryptionKeys, jwksCache, keepRetired, now }
+}
+
+const NAME = 'keys'
+
+/** Reads, changes and writes the ring as often as it takes for nobody to have changed it in between. */
+async function updateRing(
+  secrets: OpIssuerStore,
+  { algorithms, encryptionKeys, now }: RingParts,
+  change: (ring: KeyRing) => KeyRing,
+): Promise<KeyRing> {
+  for (;;) {
+    const stored = await secrets.secret(NAME, async () =>
+      write(await newRing(algorithms, seconds(now)), encryptionKeys),
+    )
+    const { ring, fresh } = await read(stored, encryptionKeys)
+    const changed = await completeRing(change(ring), algorithms)
+    if (fresh && JSON.stringify(changed) === JSON.stringify(ring)) return ring
+    if (await secrets.replaceSecret(NAME, stored, await write(changed, encryptionKeys))) return changed
+  }
+}
+
+const ENCRYPTION = { alg: 'dir', enc: 'A256GCM' } as const
+
+async function write(ring: KeyRing, [key]: readonly Uint8Array[]): Promise<string> {
+  const text = JSON.stringify(ring)
+  if (!key) return text
+  return new CompactEncrypt(new TextEncoder().encode(text)).setProtectedHeader(ENCRYPTION).encrypt(key)
+}
+
+/** `fresh` when it was written under the first of these keys, and needs no rewriting. */
+async function read(stored: string, keys: readonly Uint8Array[]): Promise<{ ring: KeyRing; fresh: boolean }> {
+  if (stored.startsWith('{')) return { ring: JSON.parse(stored) as KeyRing, fresh: keys.length === 0 }
+  for (const [index, key] of keys.entries()) {
+    try {
+      const { plaintext } = await compactDecrypt(stored, key, {
+        keyManagementAlgorithms: [ENCRYPTION.alg],
+        contentEncryptionAlgorithms: [ENCRYPTION.enc],
+      })
+      return { ring: JSON.parse(new TextDecoder().decode(plaintext)) as KeyRing, fresh: index === 0 }
+    } catch (error) {
+      if (!(error instanceof errors.JWEDecryptionFailed)) throw error
+    }
+  }
+  throw new LockstepError(
+    'secrets_unreadable',
+    `The store's signing keys are encrypted and ${keys.length === 0 ? 'no key was given' : 'none of the given keys fits'}`,
+  )
+}
+
+function seconds(now: () => number): number {
+  return Math.floor(now() / 1000)
 }

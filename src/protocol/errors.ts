@@ -11,6 +11,8 @@ export type LockstepErrorCode =
   | 'store_not_durable'
   | 'op_session_ended'
   | 'provider_unsupported'
+  | 'secrets_unreadable'
+  | 'key_too_young'
 
 /**
  * The base of every error Lockstep throws for something another party or the environment did wrong.

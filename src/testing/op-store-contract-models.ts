@@ -84,6 +84,15 @@ export function modelContract(law: Law, durable: boolean): void {
     equal(await op.secret('cookies', async () => 'another'), 'another')
   })
 
+  law('replaces a secret for one of those who read the same value', async ({ op }) => {
+    await op.secret('keys', async () => 'first')
+    const answers = await Promise.all(['second', 'third'].map((to) => op.replaceSecret('keys', 'first', to)))
+    deepEqual(answers.toSorted(), [false, true])
+    equal(await op.secret('keys', async () => 'another'), answers[0] ? 'second' : 'third')
+    equal(await op.replaceSecret('cookies', 'nothing', 'something'), false)
+    equal(await op.secret('cookies', async () => 'made'), 'made')
+  })
+
   law('keeps issuers apart [T20]', async ({ store, op, runtime }) => {
     const other = store.forIssuer('https://other.example', runtime)
     await op.putModel({ kind: 'AccessToken', handle: 'h', payload: {}, grantId: 'g', alias: 'a' })

@@ -52,7 +52,7 @@ async function openPage(
 }
 
 describe('the OP iframe as a source', () => {
-  it('is asked for the client and its session_state, every two seconds [SM §3.1]', async () => {
+  it('is asked for the client and its session_state, every two seconds [SM-3.1-c] [SM-3.2-a]', async () => {
     const { world, asked } = await openPage(['unchanged'])
     expect(asked()).toEqual(['notes app one.salt'])
     await world.advance(10_000)
@@ -91,7 +91,7 @@ describe('the OP iframe as a source', () => {
     expect(background.framesOpened).toEqual([])
   })
 
-  it('listens only to the frame itself at its own origin [SM §3.1]', async () => {
+  it('listens only to the frame itself at its own origin [SM-3.1-a/b] [SM-6-a] [E37]', async () => {
     const { world, silentChecks } = await openPage(['unchanged'], { answer: () => undefined })
     const frame = world.frames[0]
     frame?.say('changed', { origin: 'https://evil.example' })
@@ -128,7 +128,7 @@ describe('the OP iframe as a source', () => {
     expect(asked()).toHaveLength(1)
   })
 
-  it('is not asked again after an error, and prompt=none is not used [SM §3.1]', async () => {
+  it('is not asked again after an error, and prompt=none is not used [SM-3.1-f] [E42]', async () => {
     const { world, asked, silentChecks } = await openPage(['unchanged', 'error', 'changed'])
     await world.advance(60_000)
     expect(asked()).toHaveLength(2)
@@ -144,7 +144,7 @@ describe('the OP iframe as a source', () => {
 })
 
 describe('a changed of the OP iframe', () => {
-  it('signs out when the silent check made the backend end the session, and not before', async () => {
+  it('signs out when the silent check made the backend end the session, and not before [SM-3.1-e/i] [E39]', async () => {
     const { backend, world, told } = await openPage(['unchanged', 'changed'])
     await world.advance(2_000)
     const frame = world.frames.find(isSilentCheck)
@@ -158,7 +158,7 @@ describe('a changed of the OP iframe', () => {
     expect(world.frames).toEqual([])
   })
 
-  it('goes on with the new session_state when the End-User is still the same [SM §3.1]', async () => {
+  it('goes on with the new session_state when the End-User is still the same [SM-3.1-h] [SM-3.2-m] [E38]', async () => {
     const { backend, world, monitor, asked } = await openPage(['unchanged', 'changed', 'unchanged'], {
       silent: (frame) => {
         backend.become({ ...alive, session_state: 'two.salt' }, { quietly: true })
@@ -170,7 +170,7 @@ describe('a changed of the OP iframe', () => {
     expect(asked().slice(0, 3)).toEqual(['notes app one.salt', 'notes app one.salt', 'notes app two.salt'])
   })
 
-  it('ends nothing when the silent check does not answer within ten seconds', async () => {
+  it('ends nothing when the silent check does not answer within ten seconds [E41]', async () => {
     const { world, monitor, silentChecks } = await openPage(['unchanged', 'changed'])
     await world.advance(11_999)
     expect(world.frames.filter(isSilentCheck)).toHaveLength(1)

@@ -69,7 +69,7 @@ describe('the OP iframe answers', () => {
     ['error cross-site when the cookies are those of a partition', { access: false }, outdated, 'error'],
     ['error when the site is not known and access is denied', { site: 'unknown', access: false }, outdated, 'error'],
     ['error when the browser cannot say', { access: () => Promise.reject(new Error('no')) }, outdated, 'error'],
-    ['error when the browser withholds the cookie [SM §5.1]', { cookies: '' }, matching, 'error'],
+    ['error when the browser withholds the cookie [SM-5.1-a] [E36]', { cookies: '' }, matching, 'error'],
     ['error when it is withheld though same-site', { cookies: 'a=1', site: 'same-site' }, outdated, 'error'],
     [
       'error when a cookie of a longer name is all there is',

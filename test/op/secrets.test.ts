@@ -26,13 +26,15 @@ describe('the secrets of an OP', () => {
     expect(a.jwks.keys.map(({ kid }) => kid)).not.toEqual(b.jwks.keys.map(({ kid }) => kid))
   })
 
-  it('are a key for RS256, one for ES256, each with its own kid, and one of 256 bits for cookies', async () => {
+  it('are a key that signs and one that waits for RS256 and ES256, each with its own kid, and one of 256 bits for cookies', async () => {
     const { jwks, cookieKeys } = await openSecrets(store, issuer)
     expect(jwks.keys.map(({ alg, use }) => [alg, use])).toEqual([
       ['RS256', 'sig'],
       ['ES256', 'sig'],
+      ['RS256', 'sig'],
+      ['ES256', 'sig'],
     ])
-    expect(new Set(jwks.keys.map(({ kid }) => kid)).size).toBe(2)
+    expect(new Set(jwks.keys.map(({ kid }) => kid)).size).toBe(4)
     expect(cookieKeys).toEqual([expect.stringMatching(/^[\w-]{43}$/)])
     for (const jwk of jwks.keys) {
       const { alg = '' } = jwk

@@ -115,7 +115,7 @@ describe('a Logout Token is accepted', () => {
       { events: { [BACKCHANNEL_LOGOUT_EVENT]: {}, revoke_offline_access: true } },
       {},
     ],
-    ['with claims nobody knows [BC §2.4]', { ignored_claim: 'x' }, {}],
+    ['with claims nobody knows [BCL-2.4-e] [E28]', { ignored_claim: 'x' }, {}],
     [
       '(19) with jku, x5u and jwk in the header, which are not looked at',
       {},
@@ -328,7 +328,7 @@ describe('a request to the back-channel endpoint is refused', () => {
     ['(7) with an empty form', 400, form, ''],
     ['(7) with JSON', 415, { 'content-type': 'application/json' }, '{"logout_token":"a.b.c"}'],
     ['(7) with multipart', 415, { 'content-type': 'multipart/form-data; boundary=x' }, '--x--'],
-    ['(8) with logout_token twice', 400, form, 'logout_token=a.b.c&logout_token=a.b.c'],
+    ['(8) with logout_token twice [E17]', 400, form, 'logout_token=a.b.c&logout_token=a.b.c'],
     ['with an empty logout_token', 400, form, 'logout_token='],
     ['(11) with a body over 64 kB', 413, form, `logout_token=${'a'.repeat(70_000)}`],
     ['(30) with a jti of 100 kB', 413, form, `logout_token=${'a'.repeat(140_000)}`],
@@ -345,7 +345,7 @@ describe('a Logout Token ends', () => {
     expect(await outcomeOf(await op.mint(claims()))).toEqual(accepted)
   })
 
-  it('(43) all RP sessions of the End-User when it has no sid [BC §2.4]', async () => {
+  it('(43) all RP sessions of the End-User when it has no sid [BCL-2.4-c] [E27]', async () => {
     const answer = await receive(await op.mint(claims({ sid: undefined })))
     expect(answer.headers['logout-sessions-ended']).toBe('2')
     expect(await alive()).toBe('graces')

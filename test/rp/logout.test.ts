@@ -24,7 +24,7 @@ async function signOut(agent: UserAgent, app: TestApp, fields: Record<string, st
 }
 
 describe('signing out', () => {
-  it('ends the RP session here first, then goes to the OP by POST with hint, client and state [RPI §2, T12]', async () => {
+  it('ends the RP session here first, then goes to the OP by POST with hint, client and state [RPI-2-b/c/r] [T12]', async () => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -36,7 +36,7 @@ describe('signing out', () => {
     expect(agent.cookies(app.url).map(({ name }) => name)).toEqual([expect.stringMatching(/-logout$/)])
   })
 
-  it('comes back to a neutral page when the OP is done, and the other app’s tab hears of it [BC §2.7]', async () => {
+  it('comes back to a neutral page when the OP is done, and the other app’s tab hears of it [BCL-2.7-a]', async () => {
     const { app, other, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -70,7 +70,7 @@ describe('signing out', () => {
     'state=made-up',
     '',
     'state=',
-  ])('uses nothing stored for the way back when it is sent %j [RFC 9700 §4.11] (58)', async (query) => {
+  ])('uses nothing stored for the way back when it is sent %j (58) [RFC 9700 §4.11] [E47]', async (query) => {
     const { app, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -102,7 +102,7 @@ describe('signing out', () => {
     expect(event).toMatchObject({ state: 'ended', ended: { cause: 'rp_initiated', at_ms: expect.any(Number) } })
   })
 
-  it('does not happen by a GET, an image or another site’s form [RPI §6] (56)', async () => {
+  it('does not happen by a GET, an image or another site’s form (56) [RPI-6-a]', async () => {
     const { app, other, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -115,7 +115,7 @@ describe('signing out', () => {
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
   })
 
-  it('twice succeeds twice', async () => {
+  it('twice succeeds twice [SM-3.1-j]', async () => {
     const { app, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)

@@ -27,7 +27,7 @@ const silent = '/auth/silent-check'
 const withoutBackchannel: WorldOptions = { client: { backchannel_logout_uri: undefined } }
 
 describe('a silent check', () => {
-  it('says that the End-User is the same, and keeps the RP session and its id [SM §3.1]', async () => {
+  it('says that the End-User is the same, and keeps the RP session and its id [SM-3.1-g/h] [E38]', async () => {
     const { app, newAgent, signIn } = await start()
     const agent = newAgent()
     const tab = await signIn(agent, app)
@@ -50,7 +50,7 @@ describe('a silent check', () => {
     expect(frame.header('cache-control')).toBe('no-store')
   })
 
-  it('ends the RP session when nobody is signed in at the OP any more [SM §3.1] (61)', async () => {
+  it('ends the RP session when nobody is signed in at the OP any more (61) [SM-3.1-i] [E39]', async () => {
     const { app, issuer, newAgent, signIn } = await start(withoutBackchannel)
     const agent = newAgent()
     const tab = await signIn(agent, app)
@@ -62,7 +62,7 @@ describe('a silent check', () => {
     expect(messageOf(await agent.frame(tab, silent)).message).toMatchObject({ result: 'ended' })
   })
 
-  it('ends the RP session, and opens none, when another End-User is signed in at the OP [SM §3.1] (62)', async () => {
+  it('ends the RP session, and opens none, when another End-User is signed in at the OP (62) [SM-3.1-i] [E39]', async () => {
     const { app, issuer, other, newAgent, signIn } = await start(withoutBackchannel)
     const agent = newAgent()
     const tab = await signIn(agent, app)
@@ -75,7 +75,7 @@ describe('a silent check', () => {
     expect(await app.sessions.listBySub('grace')).toEqual([])
   })
 
-  it('does not know when the OP cannot be reached, and ends nothing (61)', async () => {
+  it('does not know when the OP cannot be reached, and ends nothing (61) [E41]', async () => {
     const { app, newAgent, signIn, stopOp } = await start()
     const agent = newAgent()
     const tab = await signIn(agent, app)

@@ -125,7 +125,7 @@ function common({ clients }: TestOpParts): Configuration {
 }
 
 /** What an OP of first-party apps does: everything that is asked for is granted, and each OP session has its own grant. */
-async function grantWhatIsAsked(ctx: KoaContextWithOIDC): Promise<Grant | undefined> {
+export async function grantWhatIsAsked(ctx: KoaContextWithOIDC): Promise<Grant | undefined> {
   const { client, session, provider, params, result } = ctx.oidc
   if (!client || !session?.accountId) return undefined
   const known = result?.consent?.grantId ?? session.grantIdFor(client.clientId)

@@ -139,8 +139,10 @@ export interface EndedOpSession {
  * a lease or the outcome of an attempt may be lost with the power, since the attempt is then made again.
  */
 export interface OpIssuerStore {
-  /** Returns the secret of that name, made once by `make` and then the same for ever, on every node. */
+  /** Returns the secret of that name, made once by `make` and then the same on every node until it is replaced. */
   secret(name: string, make: () => Promise<string>): Promise<string>
+  /** Replaces a secret, if it still has the value that was read; `false` when somebody else replaced it meanwhile. */
+  replaceSecret(name: string, from: string, to: string): Promise<boolean>
 
   /** Stores or replaces a model; does nothing when its grant was revoked by the end of its OP session. */
   putModel(model: StoredModel): Promise<void>

@@ -12,7 +12,7 @@ interface ModelRow {
 
 type Models = Pick<
   OpIssuerStore,
-  'secret' | 'putModel' | 'getModel' | 'consumeModel' | 'deleteModel' | 'deleteModelsByGrant'
+  'secret' | 'replaceSecret' | 'putModel' | 'getModel' | 'consumeModel' | 'deleteModel' | 'deleteModelsByGrant'
 >
 
 /** oidc-provider's models and the issuer's secrets in SQLite. */
@@ -45,6 +45,10 @@ export function sqliteModels(context: SqliteContext, tombstones: SqliteTombstone
     'INSERT INTO secret (issuer, name, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING',
   )
 
+  const swapSecret = db.prepare<[string, number, string, string]>(
+    'UPDATE secret SET value = ? WHERE issuer = ? AND name = ? AND value = ?',
+  )
+
   return {
     async secret(name, make) {
       const kept = context.read(() => readSecret.get(issuer, name))
@@ -54,6 +58,10 @@ export function sqliteModels(context: SqliteContext, tombstones: SqliteTombstone
         keepFirstSecret.run(issuer, name, made)
         return readSecret.get(issuer, name)?.value ?? made
       })
+    },
+
+    async replaceSecret(name, from, to) {
+      return context.write(() => swapSecret.run(to, issuer, name, from).changes === 1)
     },
 
     async putModel({ kind, handle, payload, expiresAt, grantId, alias }) {

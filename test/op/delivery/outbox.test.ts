@@ -102,7 +102,7 @@ describe('telling RPs', () => {
     expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
   })
 
-  it('refuses only after five refusals over 15 minutes', async () => {
+  it('refuses only after five refusals over 15 minutes [BCL-2.5-b] [E32]', async () => {
     world.rps.set('notes', () => says(400, {}, '{"error":"invalid_request"}'))
     world.start()
     const ended = await world.logout('u', 'notes')
