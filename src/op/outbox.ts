@@ -192,6 +192,9 @@ export function startOutbox(parts: OutboxParts): Outbox {
           if (!store.onWake || until.signal.aborted) break
           await takeOutWhatOthersTried(waiting, logoutId)
         }
+      } catch (error) {
+        // the logout is committed: that nobody can tell how far it is must not look like a failure
+        log({ event: 'op_failed', task: 'first_attempts', message: messageOf(error) })
       } finally {
         attempted.delete(tell)
       }

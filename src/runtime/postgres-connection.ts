@@ -14,6 +14,8 @@ export interface PostgresOptions extends Omit<PoolConfig, 'onConnect' | 'types' 
 export interface ResolvedPostgresOptions {
   readonly config: PoolConfig & ClientConfig
   readonly schema: string
+  /** What each connection of the pool is set to. */
+  readonly settings: Readonly<Record<string, string>>
   /** Names the database in messages: host, port and database, never the user's password. */
   readonly place: string
 }
@@ -28,7 +30,14 @@ loopback.addAddress('::1', 'ipv6')
  * @throws TypeError when one is wrong, or when they lead over the network without TLS (T19).
  */
 export function resolvePostgresOptions(options: PostgresOptions, defaultSchema: string): ResolvedPostgresOptions {
-  const { schema = defaultSchema, allowInsecure = false, ...given } = options ?? {}
+  const {
+    schema = defaultSchema,
+    allowInsecure = false,
+    lock_timeout = 5_000,
+    statement_timeout = 30_000,
+    idle_in_transaction_session_timeout = 10_000, // a node that froze in a transaction keeps nobody waiting
+    ...given
+  } = options ?? {}
   if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) {
     throw new TypeError('schema must be lower-case letters, digits and "_", at most 63, not beginning with a digit')
   }
@@ -37,10 +46,7 @@ export function resolvePostgresOptions(options: PostgresOptions, defaultSchema: 
     connectionTimeoutMillis: 5_000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 60_000,
-    lock_timeout: 5_000,
-    statement_timeout: 30_000,
     query_timeout: 35_000, // for a network that went away: the server's own limit comes first
-    idle_in_transaction_session_timeout: 10_000, // a node that froze in a transaction keeps nobody waiting
     ...given,
     types: { getTypeParser },
   }
@@ -51,7 +57,14 @@ export function resolvePostgresOptions(options: PostgresOptions, defaultSchema: 
         '(sslmode=verify-full), or set allowInsecure where the network itself is trusted',
     )
   }
-  return { config, schema, place: `${host}:${port}/${database}` }
+  // set by statements and not in the greeting, where poolers refuse what they do not know
+  const settings = {
+    search_path: schema,
+    lock_timeout: String(Number(lock_timeout)),
+    statement_timeout: String(Number(statement_timeout)),
+    idle_in_transaction_session_timeout: String(Number(idle_in_transaction_session_timeout)),
+  }
+  return { config, schema, settings, place: `${host}:${port}/${database}` }
 }
 
 /** What `pg` makes of the options, connection string and environment: only a client that never connects can tell. */

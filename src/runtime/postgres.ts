@@ -175,13 +175,14 @@ export function openPostgres(options: ResolvedPostgresOptions): Postgres {
 }
 
 /** Makes a new connection durable and reads it back. */
-async function prepareConnection(client: ClientBase, { schema, place }: ResolvedPostgresOptions): Promise<void> {
+async function prepareConnection(client: ClientBase, { settings, place }: ResolvedPostgresOptions): Promise<void> {
   client.on('error', () => {}) // a connection that breaks between two statements fails the next one
   try {
     await client.query(
-      `SELECT set_config('search_path', $1, false), set_config('synchronous_commit',
+      `SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS setting (name, value)
+       UNION ALL SELECT set_config('synchronous_commit',
          CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)`,
-      [schema],
+      [Object.keys(settings), Object.values(settings)],
     )
     const { rows } = await client.query<Settings>(
       `SELECT current_setting('synchronous_commit') AS synchronous_commit, current_setting('fsync') AS fsync,
@@ -227,7 +228,7 @@ export function failed(cause: unknown, place: string): LockstepError {
 }
 
 function isConnectionTrouble(error: unknown): boolean {
-  return error instanceof LockstepError && error.code === 'store_failed' && !(error.cause instanceof DatabaseError)
+  return error instanceof LockstepError && error.cause instanceof Error && !(error.cause instanceof DatabaseError)
 }
 
 /** Deadlocks: two transactions met in the other order; PostgreSQL has undone this one. */

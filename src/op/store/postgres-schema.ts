@@ -157,6 +157,7 @@ export async function migrate(
   { schema, place }: Pick<ResolvedPostgresOptions, 'schema' | 'place'>,
 ): Promise<void> {
   await db.transaction(async (queries) => {
+    await queries.command('SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0') // others may be long at it
     await queries.all(oneAtATime, `lockstep migrate ${schema}`)
     await createFirstTable(queries, schema)
     const { step: taken = 0 } = (await queries.first(latest)) ?? {}

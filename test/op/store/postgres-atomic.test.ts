@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { OpIssuerStore, OpStore } from '../../../src/op/store/contract.ts'
@@ -166,6 +167,65 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
       () => admin.query('ROLLBACK'),
     )
     expect((await ending)?.deliveries).toHaveLength(3)
+  })
+
+  it('hears the other nodes again after the connection that listens was cut, and nothing else they say [T18]', async () => {
+    let heard = 0
+    const stop = op.onWake?.(() => {
+      heard += 1
+    })
+    const ring = async (payload: string): Promise<void> => {
+      await admin.query('SELECT pg_notify($1, $2)', [`atomic_${made}`, payload])
+    }
+    await op.nextDueAt()
+    expect(heard).toBe(1) // for what was rung before it listened
+    await admin.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'`)
+    await expect.poll(() => heard).toBe(2) // it may have missed something
+    await op.nextDueAt()
+    expect(heard).toBe(3)
+    await ring('no hash of an issuer')
+    await ring(createHash('sha256').update('https://other.example').digest('base64url'))
+    await ring(createHash('sha256').update(issuer).digest('base64url'))
+    await expect.poll(() => heard).toBe(4)
+    stop?.()
+  })
+
+  it('gives up on a lock that a frozen node holds, and says so', async () => {
+    const { connectionString } = postgres
+    const impatient = postgresStore({
+      connectionString,
+      schema: `atomic_${made}`,
+      clock: runtime.now,
+      lock_timeout: 50,
+    })
+    await admin.query('BEGIN')
+    await admin.query('LOCK TABLE op_session_client')
+    await expect(
+      impatient.forIssuer(issuer, runtime).saveOpSession(opSession(runtime, { rps: [loggedIn('d')] })),
+    ).rejects.toMatchObject({
+      code: 'store_failed',
+      message: expect.stringContaining('55P03'),
+    })
+    await admin.query('ROLLBACK')
+    await impatient.close()
+  })
+
+  it('measures leases by its own clock when the nodes differ by twenty minutes', async () => {
+    const real = postgresStore({ connectionString: postgres.connectionString, schema: `atomic_${made}` })
+    const [ahead, behind] = [600_000, -600_000].map((skew) =>
+      real.forIssuer(issuer, { ...runtime, now: () => Date.now() + skew }),
+    )
+    if (!ahead || !behind) return expect.unreachable()
+    await behind.saveOpSession(
+      opSession({ ...runtime, now: Date.now }, { uid: 'u', handle: 'h', accountId: 'carol', rps: [loggedIn('z')] }),
+    )
+    await behind.endOpSession('u', { cause: 'admin' }, (told) => told)
+    expect(await behind.claimDue({ limit: 9, lease: 60_000 })).toHaveLength(1)
+    expect(await ahead.claimDue({ limit: 9, lease: 60_000 })).toEqual([])
+    const due = (await ahead.nextDueAt()) ?? 0
+    expect(due - (Date.now() + 600_000)).toBeGreaterThan(0)
+    expect(due - (Date.now() + 600_000)).toBeLessThanOrEqual(61_000)
+    await real.close()
   })
 
   async function waiting(): Promise<number> {
