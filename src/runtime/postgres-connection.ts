@@ -60,9 +60,9 @@ export function resolvePostgresOptions(options: PostgresOptions, defaultSchema: 
   // set by statements and not in the greeting, where poolers refuse what they do not know
   const settings = {
     search_path: schema,
-    lock_timeout: String(Number(lock_timeout)),
-    statement_timeout: String(Number(statement_timeout)),
-    idle_in_transaction_session_timeout: String(Number(idle_in_transaction_session_timeout)),
+    lock_timeout: String(lock_timeout),
+    statement_timeout: String(statement_timeout || 0),
+    idle_in_transaction_session_timeout: String(idle_in_transaction_session_timeout),
   }
   return { config, schema, settings, place: `${host}:${port}/${database}` }
 }
