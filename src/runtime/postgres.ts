@@ -215,7 +215,7 @@ interface Settings {
 }
 
 /** Says what failed, and never what a statement was given. */
-export function failed(cause: unknown, place: string): LockstepError {
+function failed(cause: unknown, place: string): LockstepError {
   if (cause instanceof LockstepError) return cause
   if (cause instanceof DatabaseError) {
     return new LockstepError('store_failed', `PostgreSQL at ${place} failed with ${cause.code}: ${cause.message}`, {

@@ -24,12 +24,14 @@ async function startNodes(clients: ClientMetadata[]): Promise<TestOp> {
   return op
 }
 
-async function sql(text: string): Promise<void> {
+/** Runs SQL of the test's own; answers the rows' only column, `text`. */
+async function sql(statement: string): Promise<string[]> {
   const client = new Client(postgres.connectionString)
   await client.connect()
   await client.query(`SET search_path = ${schema}`)
-  await client.query(text)
+  const { rows } = await client.query<{ text: string }>(statement)
   await client.end()
+  return rows.map(({ text }) => text)
 }
 
 describe.skipIf(!hasPostgres)('two nodes on one PostgreSQL', () => {
@@ -86,13 +88,32 @@ describe.skipIf(!hasPostgres)('two nodes on one PostgreSQL', () => {
     expect(session?.clients).toHaveLength(20)
   })
 
+  it('keep no cookie, code or token as it was issued [T6]', async () => {
+    const notes = rps.client('notes')
+    const op = await startNodes([notes])
+    const { code, tokens } = await logIn(browser, op, notes, { scope: 'openid offline_access', prompt: 'consent' })
+    const unused = await authorize(browser, op, notes, { prompt: 'none' })
+    const handles = [code, unused.code, tokens.access_token, tokens.refresh_token ?? '']
+    for (const { name, value } of browser.cookies(op.issuer)) if (!name.includes('op_state')) handles.push(value)
+
+    const tables = await sql('SELECT tablename AS text FROM pg_tables WHERE schemaname = current_schema()')
+    const dump = (await Promise.all(tables.map((table) => sql(`SELECT t::text AS text FROM "${table}" t`))))
+      .flat()
+      .join('\n')
+    expect(dump).toContain('ada') // it is the right place
+    expect(handles.length).toBeGreaterThan(4)
+    for (const handle of handles) {
+      expect(handle.length).toBeGreaterThan(20)
+      expect(dump).not.toContain(handle)
+    }
+  })
+
   it('leave the user signed in, and say so, when the transaction fails [design §4]', async () => {
     const notes = rps.client('notes')
     const op = await startNodes([notes])
     const { tokens } = await logIn(browser, op, notes)
-    await sql(`
-      CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk full'; END $$;
-      CREATE TRIGGER fail BEFORE INSERT ON delivery EXECUTE FUNCTION fail()`)
+    await sql(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk full'; END $$`)
+    await sql('CREATE TRIGGER fail BEFORE INSERT ON delivery EXECUTE FUNCTION fail()')
     const page = await browser.open(logoutUrl(op, { id_token_hint: tokens.id_token }))
     expect(page.status).toBe(500)
     expect(page.body).not.toMatch(/disk full|PostgreSQL/)
