@@ -1,9 +1,9 @@
 // `npm test`: type check, lint, import directions, unit and flow tests, the packed package, and every browser found.
 // The last line says how many passed and failed; on Debian as root what is missing is installed first.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 
 const inCi = process.env.CI === 'true'
 const scratch = mkdtempSync(join(tmpdir(), 'lockstep-test-'))
@@ -37,11 +37,15 @@ function suite(name, config) {
     total.failed += 1
     return
   }
-  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests } = JSON.parse(readFileSync(report, 'utf8'))
+  const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, 'utf8'))
   total.passed += numPassedTests
   total.failed += numFailedTests
-  if (numPendingTests + numTodoTests > 0)
-    skipped.push(`${numPendingTests + numTodoTests} tests of "${name}" are marked as skipped`)
+  // those that had no PostgreSQL are told of below, with how to get it
+  const marked = testResults
+    .filter(({ name: file }) => hasPostgres || !/postgres[^/]*$/.test(file))
+    .flatMap(({ assertionResults }) => assertionResults)
+    .filter(({ status }) => status !== 'passed' && status !== 'failed')
+  if (marked.length > 0) skipped.push(`${marked.length} tests of "${name}" are marked as skipped`)
   if (!ok && numFailedTests === 0) total.failed += 1 // a file that did not load, or an error outside a test
 }
 
@@ -53,6 +57,28 @@ function chromium() {
   return run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'chromium', 'fonts-liberation')
 }
 
+/** PostgreSQL's server programs; the tests run instances of their own from them. */
+function postgres() {
+  const isThere = () => {
+    const debian = '/usr/lib/postgresql'
+    const versions = existsSync(debian) ? readdirSync(debian).map((version) => join(debian, version, 'bin')) : []
+    return [...versions, ...(process.env.PATH ?? '').split(delimiter)].some((folder) =>
+      existsSync(join(folder, 'initdb')),
+    )
+  }
+  if (isThere()) return true
+  if (process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) return false
+  console.log('\n# installing PostgreSQL from the distribution')
+  if (!existsSync('/etc/postgresql-common/createcluster.conf')) {
+    mkdirSync('/etc/postgresql-common', { recursive: true })
+    writeFileSync('/etc/postgresql-common/createcluster.conf', 'create_main_cluster = false\n') // programs only, no service
+  }
+  run('apt-get', 'update', '-qq')
+  return run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'postgresql') && isThere()
+}
+
+const hasPostgres = postgres()
+if (!hasPostgres) skipped.push('the PostgreSQL tests: install PostgreSQL (Debian: apt-get install postgresql)')
 check('types', 'tsc', '-p', '.')
 check('format and lint', 'biome', 'check', '.')
 check('lint with types', 'oxlint', '--type-aware', '--deny-warnings')

@@ -6,7 +6,8 @@ export const advice: Readonly<Record<string, string>> = {
   listen: 'Write the address to listen on, such as {"host": "127.0.0.1", "port": 4000}.',
   'listen.host': 'Write an address of this machine, such as "127.0.0.1".',
   'listen.port': 'Write a whole number from 1 to 65535, without quotes.',
-  store: 'Write where logins are kept, such as {"sqlite": "op.db"}.',
+  store:
+    'Write where logins are kept, such as {"sqlite": "op.db"}, or for several nodes {"postgres": "postgres://op@localhost/op"}.',
   'store.sqlite': 'Write the path of the SQLite file, such as "op.db".',
   tls: 'Write the PEM files of the certificate and its key, such as {"cert": "op.crt", "key": "op.pem"}, or leave it out.',
   'tls.cert': 'Write the path of the PEM file with the certificate and the chain to its issuer.',
@@ -14,6 +15,8 @@ export const advice: Readonly<Record<string, string>> = {
   signing_alg: 'Write "RS256", "PS256", "ES256" or "EdDSA", or leave it out.',
   secrets: 'Write where the key that encrypts the secrets is, such as {"key_file": "op.key"}, or leave it out.',
   'secrets.key_file': 'Write the path of a file that only this program may read.',
+  'store.postgres': 'Write a connection string, such as "postgres://op@db.example.com/op?sslmode=verify-full".',
+  'store.allowInsecure': 'Write true only where the network to the database is trusted itself, or leave it out.',
   clients: 'Write a list of clients, each with client_id, redirect_uris and, unless it is public, client_secret.',
   'clients.client_id': 'Give every client a client_id.',
   'clients.client_secret': 'Write the secret as text, or leave it out and set token_endpoint_auth_method to "none".',

@@ -20,14 +20,18 @@ export interface ConfiguredAccount {
   readonly claims: Readonly<Record<string, unknown>>
 }
 
+/** Where logins are kept: the absolute path of a SQLite file (or `:memory:`), or a PostgreSQL connection string. */
+export type ConfiguredStore =
+  | { readonly sqlite: string }
+  | { readonly postgres: string; readonly allowInsecure: boolean }
+
 /** What the server runs on, checked; past this point nothing is optional. */
 export interface ServerConfig {
   /** Names the file in messages. */
   readonly source: string
   readonly issuer: string
   readonly listen: { readonly host: string; readonly port: number }
-  /** An absolute path, or `:memory:`. */
-  readonly store: { readonly sqlite: string }
+  readonly store: ConfiguredStore
   readonly clients: readonly ConfiguredClient[]
   readonly accounts: readonly ConfiguredAccount[]
   readonly egress: { readonly allow: readonly string[] }
@@ -46,7 +50,7 @@ const text = z.string().min(1)
 const schema = z.strictObject({
   issuer: text,
   listen: z.strictObject({ host: text.default('127.0.0.1'), port: z.number().int().min(1).max(65_535) }),
-  store: z.strictObject({ sqlite: text }),
+  store: z.strictObject({ sqlite: text.optional(), postgres: text.optional(), allowInsecure: z.boolean().optional() }),
   clients: z.array(z.looseObject({ client_id: text, client_secret: text.optional() })),
   accounts: z.array(
     z.strictObject({ username: text, password: text, claims: z.record(z.string(), z.unknown()).default({}) }),
@@ -68,9 +72,10 @@ export function loadConfig(file: string, dataFolder?: string): ServerConfig {
   const config = parseConfig(source, parseJson(source, readText(file)))
   const { store, secrets, tls } = config
   const folder = dataFolder ?? dirname(file)
+  const inFolder = 'sqlite' in store && store.sqlite !== ':memory:' ? { sqlite: resolve(folder, store.sqlite) } : store
   return {
     ...config,
-    store: { sqlite: store.sqlite === ':memory:' ? store.sqlite : resolve(folder, store.sqlite) },
+    store: inFolder,
     secrets: { key_file: resolve(folder, secrets.key_file) },
     tls: tls && { cert: resolve(dirname(file), tls.cert), key: resolve(dirname(file), tls.key) },
   }
@@ -85,7 +90,7 @@ export function parseConfig(source: string, content: unknown): ServerConfig {
     const more = others.length > 0 ? ` (And ${others.length} more.)` : ''
     throw new ConfigError(`${source}: ${first ? complaintOf(first, content) : 'is not valid.'}${more}`)
   }
-  const config = { source, demo: false, ...parsed.data }
+  const config = { source, demo: false, ...parsed.data, store: storeOf(source, parsed.data.store) }
   checkIssuer(config)
   checkUnique(config)
   for (const entry of config.egress.allow) {
@@ -96,6 +101,23 @@ export function parseConfig(source: string, content: unknown): ServerConfig {
     }
   }
   return config
+}
+
+function storeOf(
+  source: string,
+  { sqlite, postgres, allowInsecure }: z.infer<typeof schema>['store'],
+): ConfiguredStore {
+  if (sqlite !== undefined && postgres !== undefined) {
+    throw new ConfigError(`${source}: "store" names both "sqlite" and "postgres". Remove one of them.`)
+  }
+  if (postgres !== undefined) return { postgres, allowInsecure: allowInsecure ?? false }
+  if (sqlite === undefined) {
+    throw new ConfigError(`${source}: "store.sqlite" or "store.postgres" is missing. ${advice.store}`)
+  }
+  if (allowInsecure !== undefined) {
+    throw new ConfigError(`${source}: "store.allowInsecure" belongs to "store.postgres". Remove it.`)
+  }
+  return { sqlite }
 }
 
 function rank(issue: z.core.$ZodIssue): number {

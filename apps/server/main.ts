@@ -1,8 +1,9 @@
 import { configFromArguments, rotationFromArguments, USAGE } from './arguments.ts'
 import { ConfigError } from './config-error.ts'
 import { log } from './log.ts'
+import { openStore } from './open-store.ts'
 import { rotateServerKeys } from './secrets.ts'
-import { openStore, startServer } from './serve.ts'
+import { startServer } from './serve.ts'
 
 /** The OP as a program: exit code 2 with one line when it cannot start as it is told, 0 after SIGINT or SIGTERM. */
 async function main(args: readonly string[]): Promise<void> {

@@ -35,12 +35,19 @@ export async function rotateServerKeys(
   return explained(config, () => rotateKeys(store, config.issuer, { ...secretsOptions(config), ...rotation }))
 }
 
-async function explained<T>({ source, secrets }: ServerConfig, work: () => Promise<T>): Promise<T> {
+async function explained<T>({ source, secrets, store }: ServerConfig, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
     if (code === 'key_too_young') throw new ConfigError(`${(cause as Error).message}.`, { cause })
+    if ('postgres' in store && code !== 'secrets_unreadable') {
+      const why = cause instanceof Error ? cause.message : String(cause) // the first time that PostgreSQL is asked
+      throw new ConfigError(
+        `${source}: "store.postgres" cannot be used: ${why}. Start the database, or correct the connection string.`,
+        { cause },
+      )
+    }
     if (code !== 'secrets_unreadable') throw cause
     throw new ConfigError(
       `${source}: the secrets in the store are encrypted under another key than ${VARIABLE} or ${secrets.key_file} holds. Put that key back.`,
@@ -52,7 +59,7 @@ async function explained<T>({ source, secrets }: ServerConfig, work: () => Promi
 function secretsOptions(config: ServerConfig): SecretsOptions {
   const named = config.clients.map(({ id_token_signed_response_alg: alg }) => alg).filter(isOurs)
   const algorithms = [...new Set<SigningAlgorithm>([config.signing_alg, 'RS256', 'ES256', ...named])]
-  if (config.store.sqlite === ':memory:') return { algorithms }
+  if ('sqlite' in config.store && config.store.sqlite === ':memory:') return { algorithms }
   return { algorithms, encryptionKeys: keysFromEnvironment() ?? [keyFromFile(config)] }
 }
 

@@ -1,14 +1,12 @@
-import { mkdirSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { dirname } from 'node:path'
-import { type OpLogEvent, type OpSecrets, Provider } from 'lockstep/op'
-import { sqliteStore } from 'lockstep/op/sqlite'
+import { type OpLogEvent, type OpSecrets, type OpStore, Provider } from 'lockstep/op'
 import { type Accounts, accountsOf } from './accounts.ts'
 import { checkClients } from './check-clients.ts'
 import type { ServerConfig } from './config.ts'
 import { ConfigError } from './config-error.ts'
 import { type Log, placeOf } from './log.ts'
 import { requireLoopback } from './loopback.ts'
+import { openStore } from './open-store.ts'
 import type { Site } from './pages.ts'
 import { providerConfiguration } from './provider-configuration.ts'
 import { answerNotFound, answerTooLarge, errorRenderer } from './provider-errors.ts'
@@ -59,23 +57,8 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
   }
 }
 
-/** Opens the store of a configuration. */
-export function openStore(config: ServerConfig): ReturnType<typeof sqliteStore> {
-  const { sqlite } = config.store
-  try {
-    if (sqlite !== ':memory:') mkdirSync(dirname(sqlite), { recursive: true, mode: 0o700 })
-    return sqliteStore(sqlite)
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause)
-    throw new ConfigError(
-      `${config.source}: "store.sqlite" cannot be opened at ${sqlite}: ${why}. Write the path of a file this program may write.`,
-      { cause },
-    )
-  }
-}
-
 interface ProviderParts {
-  readonly store: ReturnType<typeof sqliteStore>
+  readonly store: OpStore
   readonly secrets: OpSecrets
   readonly accounts: Accounts
   readonly site: Site

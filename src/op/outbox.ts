@@ -31,6 +31,8 @@ export interface Outbox {
 
 /** Milliseconds after which the store is asked again although nothing was to be due: clocks jump. */
 const longestSleep = 60_000
+/** Milliseconds between two looks at deliveries of which other nodes may have taken some. */
+const lookAgain = 50
 /** Milliseconds until the store is asked again after it failed. */
 const afterFailure = 1_000
 
@@ -157,6 +159,13 @@ export function startOutbox(parts: OutboxParts): Outbox {
     return false
   }
 
+  /** Another node may have made an attempt and has no way to tell: only its row shows it. */
+  async function takeOutWhatOthersTried(waiting: Set<string>, logoutId: string): Promise<void> {
+    const found = await store.getLogout(logoutId)
+    for (const { id, attempts } of found?.deliveries ?? []) if (attempts > 0) waiting.delete(id)
+  }
+
+  const stopListening = store.onWake?.(() => bell.ring())
   const working = work()
   return {
     wake: () => bell.ring(),
@@ -177,7 +186,15 @@ export function startOutbox(parts: OutboxParts): Outbox {
           ({ id, attempts, clientId }) => attempts === 0 && !seen.has(id) && !breakers.isOpen(clientId),
         )
         waiting = new Set(first?.map(({ id }) => id))
-        if (waiting.size > 0) await pause(runtime, ms, until.signal)
+        const end = runtime.now() + ms
+        for (let left = ms; waiting.size > 0 && left > 0; left = end - runtime.now()) {
+          await pause(runtime, store.onWake ? Math.min(left, lookAgain) : left, until.signal)
+          if (!store.onWake || until.signal.aborted) break
+          await takeOutWhatOthersTried(waiting, logoutId)
+        }
+      } catch (error) {
+        // the logout is committed: that nobody can tell how far it is must not look like a failure
+        log({ event: 'op_failed', task: 'first_attempts', message: messageOf(error) })
       } finally {
         attempted.delete(tell)
       }
@@ -185,6 +202,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
 
     async stop() {
       stopping = true
+      stopListening?.()
       bell.ring()
       await working
       const all = Promise.all(inFlight)

@@ -69,7 +69,16 @@ describe('a configuration file', () => {
     ['no listen', changed('listen', undefined), ['"listen" is missing']],
     ['no port', changed('listen.port', undefined), ['"listen.port" is missing']],
     ['no store', changed('store', undefined), ['"store" is missing']],
-    ['no SQLite file', changed('store.sqlite', undefined), ['"store.sqlite" is missing']],
+    ['no place in the store', changed('store', {}), ['"store.sqlite" or "store.postgres" is missing']],
+    ['two stores', changed('store.postgres', 'postgres://op@localhost/op'), ['both "sqlite" and "postgres"']],
+    ['an unknown store', changed('store', { mysql: 'x' }), ['"store.mysql"', 'known are sqlite, postgres']],
+    ['a connection string that is none', changed('store', { postgres: 1 }), ['"store.postgres" must be text']],
+    ['allowInsecure for a file', changed('store.allowInsecure', true), ['"store.allowInsecure" belongs to']],
+    [
+      'allowInsecure as text',
+      changed('store', { postgres: 'x', allowInsecure: 'yes' }),
+      ['"store.allowInsecure" must be'],
+    ],
     ['no clients', changed('clients', undefined), ['"clients" is missing']],
     ['no accounts', changed('accounts', undefined), ['"accounts" is missing']],
     ['a client without client_id', changed('clients.1.client_id', undefined), ['"clients[1].client_id" is missing']],
@@ -151,8 +160,8 @@ describe('a configuration file on disk', () => {
 
   it('keeps its SQLite file beside it, or in the data folder', () => {
     const file = write(JSON.stringify(valid))
-    expect(loadConfig(file).store.sqlite).toBe(join(folder, 'op.db'))
-    expect(loadConfig(file, '/elsewhere').store.sqlite).toBe('/elsewhere/op.db')
+    expect(loadConfig(file).store).toEqual({ sqlite: join(folder, 'op.db') })
+    expect(loadConfig(file, '/elsewhere').store).toEqual({ sqlite: '/elsewhere/op.db' })
   })
 
   it('is refused by its path when it does not exist', () => {

@@ -150,7 +150,10 @@ describe('signing in', () => {
 describe('a restart', () => {
   it('keeps logins and keys', async () => {
     const file = join(scratchFolder(), 'op.db')
-    const { app, config, server, login } = await world({ store: { sqlite: file } })
+    const { app, config, server, login } = await world({
+      store: { sqlite: file },
+      secrets: { key_file: `${file}.key` },
+    })
     const tab = browser()
     await tab.submit(await tab.open(login()), { username: 'ada', password: 'analytical' })
     const keys = await browser().open(`${config.issuer}/jwks`)

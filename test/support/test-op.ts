@@ -22,6 +22,8 @@ export interface TestOpParts {
   readonly options?: Partial<LockstepOptions>
   /** Default: a fresh one in memory, which `close` closes. */
   readonly store?: OpStore
+  /** Stores of further nodes of the same OP: requests go to the nodes in turn. Default none. */
+  readonly otherNodes?: readonly OpStore[]
   /** Default: a free one. */
   readonly port?: number
   readonly interact?: Interact
@@ -31,7 +33,9 @@ export interface TestOpParts {
 export interface RunningOp<P extends OidcProvider> {
   readonly issuer: string
   readonly port: number
+  /** The first of its nodes. */
   readonly provider: P
+  readonly nodes: readonly P[]
   /** What went wrong inside, by oidc-provider's `server_error` event. */
   readonly failures: readonly Error[]
   close(): Promise<void>
@@ -44,7 +48,7 @@ export interface TestOp extends RunningOp<Provider> {
 /** Starts a real Lockstep OP on loopback. */
 export async function startTestOp(parts: TestOpParts): Promise<TestOp> {
   const store = parts.store ?? sqliteStore(':memory:')
-  const op = await serve(parts, async (issuer) => {
+  const node = (store: OpStore) => async (issuer: string) => {
     const { jwks, cookieKeys } = await openSecrets(store, issuer)
     const configuration: Configuration = {
       ...common(parts),
@@ -59,13 +63,14 @@ export async function startTestOp(parts: TestOpParts): Promise<TestOp> {
       log: silent,
       ...parts.options,
     })
-  })
+  }
+  const op = await serve(parts, [store, ...(parts.otherNodes ?? [])].map(node))
   return {
     ...op,
     store,
     close: async () => {
       await op.close()
-      await op.provider.close()
+      await Promise.all(op.nodes.map((each) => each.close()))
       if (!parts.store) await store.close()
     },
   }
@@ -75,7 +80,7 @@ export async function startTestOp(parts: TestOpParts): Promise<TestOp> {
 export async function startStockOp(
   parts: TestOpParts & { readonly adapter: NonNullable<Configuration['adapter']> },
 ): Promise<RunningOp<OidcProvider>> {
-  return serve(parts, async (issuer) => {
+  const node = async (issuer: string) => {
     const secrets = sqliteStore(':memory:')
     const { jwks, cookieKeys } = await openSecrets(secrets, issuer)
     await secrets.close()
@@ -93,7 +98,8 @@ export async function startStockOp(
       return ctx
     }
     return provider
-  })
+  }
+  return serve(parts, [node])
 }
 
 /** Said in so many words, or oidc-provider writes a notice for each. */
@@ -142,19 +148,26 @@ export const signIn: Interact = ({ prompt, params: { login_hint: hint } }) =>
 
 async function serve<P extends OidcProvider>(
   { port: wanted = 0, interact = signIn }: TestOpParts,
-  build: (issuer: string) => Promise<P>,
+  builders: readonly ((issuer: string) => Promise<P>)[],
 ): Promise<RunningOp<P>> {
   let listener: (request: IncomingMessage, response: ServerResponse) => unknown = () => {}
   const server = createServer((request, response) => listener(request, response))
   await new Promise<void>((resolve) => server.listen(wanted, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
   const issuer = `http://localhost:${port}`
-  const provider = await build(issuer)
   const failures: Error[] = []
-  provider.on('server_error', (_ctx, error) => failures.push(error))
+  const nodes: { provider: P; callback: ReturnType<OidcProvider['callback']> }[] = []
+  for (const build of builders) {
+    const provider = await build(issuer)
+    provider.on('server_error', (_ctx, error) => failures.push(error))
+    nodes.push({ provider, callback: provider.callback() })
+  }
+  const [first] = nodes
+  if (!first) throw new Error('an OP has at least one node')
 
-  const callback = provider.callback()
+  let requests = 0
   listener = async (request, response) => {
+    const { provider, callback } = nodes[requests++ % nodes.length] ?? first
     if (!request.url?.startsWith('/interaction/')) return callback(request, response)
     try {
       const interaction = await provider.interactionDetails(request, response)
@@ -166,7 +179,8 @@ async function serve<P extends OidcProvider>(
   return {
     issuer,
     port,
-    provider,
+    provider: first.provider,
+    nodes: nodes.map(({ provider }) => provider),
     failures,
     close: async () => {
       const closed = new Promise((resolve) => server.close(resolve))

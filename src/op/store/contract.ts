@@ -218,10 +218,15 @@ export interface OpIssuerStore {
    * many. Called once when a worker starts. A store that several processes share cannot know who crashed and does nothing.
    */
   takeOver(): Promise<number>
+  /**
+   * Has `listener` called when another node may have planned deliveries: a hint to look into the outbox, never a fact (T18).
+   * Returns the way to stop. Only a store that several processes share has it; it must not be relied on to be called.
+   */
+  onWake?(listener: () => void): () => void
   getLogout(id: string): Promise<{ logout: Logout; deliveries: readonly Delivery[] } | undefined>
 }
 
-/** Where an OP keeps what must not be lost; `lockstep/op/sqlite` has one. */
+/** Where an OP keeps what must not be lost: `lockstep/op/sqlite` for one process, `lockstep/op/postgres` for many. */
 export interface OpStore {
   /** The same store, seen by one issuer: issuers never see each other's rows (T20). */
   forIssuer(issuer: string, runtime: Pick<Runtime, 'now' | 'random'>): OpIssuerStore

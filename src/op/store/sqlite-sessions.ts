@@ -1,5 +1,6 @@
 import { LockstepError } from '../../protocol/errors.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession } from './contract.ts'
+import { mergeRp } from './merge-rp.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import { longestRequest, type SqliteTombstones } from './sqlite-tombstones.ts'
 
@@ -105,7 +106,7 @@ export function sqliteSessions(context: SqliteContext, tombstones: SqliteTombsto
         const known = new Map(rps(uid).map((rp) => [rp.clientId, rp]))
         for (const rp of seen) {
           const first = known.get(rp.clientId)
-          const merged = first ? merge(first, rp) : rp
+          const merged = first ? mergeRp(first, rp) : rp
           if (merged !== first) write(uid, merged)
         }
         return 'saved'
@@ -149,14 +150,6 @@ export function sqliteSessions(context: SqliteContext, tombstones: SqliteTombsto
       )
     },
   }
-}
-
-/** First `sid` and first grant win; that a grant survives logout is remembered for that grant only. */
-function merge(first: LoggedInRp, later: LoggedInRp): LoggedInRp {
-  const grantId = first.grantId ?? later.grantId
-  const persistsLogout = first.persistsLogout || (later.persistsLogout && later.grantId === grantId)
-  if (grantId === first.grantId && persistsLogout === first.persistsLogout) return first
-  return { clientId: first.clientId, sid: first.sid, ...(grantId !== undefined && { grantId }), persistsLogout }
 }
 
 function toRp(row: RpRow): LoggedInRp {

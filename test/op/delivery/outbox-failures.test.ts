@@ -107,6 +107,18 @@ describe('crashes and failures of our own', () => {
     expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
   })
 
+  it('does not fail a logout that is committed because nobody can tell how far it is', async () => {
+    world.rps.set('notes', () => says(200))
+    const getLogout = async (): Promise<never> => {
+      throw new LockstepError('store_failed', 'gone')
+    }
+    const outbox = world.start({}, { store: { ...world.store, getLogout } })
+    const ended = await world.logout('u', 'notes')
+    await outbox.firstAttempts(ended.logout.id, 1000)
+    expect(world.log).toContainEqual({ event: 'op_failed', task: 'first_attempts', message: 'gone' })
+    expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
+  })
+
   it('does not lose a wake-up that comes while it is at work', async () => {
     world.rps.set('notes', () => says(200))
     let ended: Awaited<ReturnType<typeof world.logout>> | undefined

@@ -1,0 +1,253 @@
+import { statement } from '../../runtime/postgres.ts'
+import type { AttemptOutcome, ClaimedDelivery, Delivery, Logout, OpIssuerStore } from './contract.ts'
+import type { PostgresContext, SharedClock } from './postgres-context.ts'
+
+interface LogoutRow {
+  logout_id: string
+  uid: string
+  account_id: string
+  cause: Logout['cause']
+  initiator: string | null
+  actor: string | null
+  ended_at: number
+}
+
+interface DeliveryRow extends LogoutRow {
+  id: string
+  client_id: string
+  sid: string
+  state: Delivery['state']
+  attempts: number
+  created_at: number
+  due_at: number | null
+  final_at: number | null
+  fence: number
+  refusals: number
+  refused_since: number | null
+  last_outcome: string | null
+}
+
+/** The delivery of an RP that comes due first. */
+interface Head {
+  client_id: string
+  due_at: number
+}
+
+type Outbox = Pick<
+  OpIssuerStore,
+  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout'
+>
+
+const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.ended_at'
+// Each column by its name: a node of the next version may add some while this one runs.
+const columns = `d.id, d.client_id, d.sid, d.state, d.attempts, d.created_at, d.due_at, d.final_at, d.fence, d.refusals,
+  d.refused_since, d.last_outcome, ${logoutColumns}`
+
+// Steps through the index from RP to RP: costs what the RPs are many, not what the rows are many.
+const heads = statement<Head>(
+  'delivery_heads',
+  `WITH RECURSIVE owed (client_id) AS (
+     SELECT min(client_id) FROM delivery WHERE issuer = $1 AND due_at IS NOT NULL
+     UNION ALL
+     SELECT (SELECT min(client_id) FROM delivery
+             WHERE issuer = $1 AND due_at IS NOT NULL AND client_id > owed.client_id)
+     FROM owed WHERE owed.client_id IS NOT NULL
+   )
+   SELECT owed.client_id, head.due_at FROM owed CROSS JOIN LATERAL (
+     SELECT min(d.due_at) AS due_at FROM delivery d
+     WHERE d.issuer = $1 AND d.client_id = owed.client_id AND d.due_at IS NOT NULL) AS head
+   WHERE owed.client_id IS NOT NULL AND head.due_at IS NOT NULL`,
+)
+const lease = (picked: string): string =>
+  `WITH picked AS (${picked}),
+     leased AS (
+       UPDATE delivery d SET state = 'in-flight', fence = fence + 1, due_at = $2
+       FROM picked, logout l WHERE d.seq = picked.seq AND l.cursor = d.logout
+       RETURNING picked.turn, picked.was_due, d.seq, ${columns})
+   SELECT * FROM leased ORDER BY turn, was_due, seq`
+// What another node holds in its hands at this moment is skipped, not waited for.
+const claimDue = statement<DeliveryRow>(
+  'delivery_claim_due',
+  lease(`SELECT due.seq, due.due_at AS was_due, wanted.turn
+    FROM unnest($4::text[], $5::int[]) WITH ORDINALITY AS wanted (client_id, take, turn)
+    CROSS JOIN LATERAL (
+      SELECT d.seq, d.due_at FROM delivery d
+      WHERE d.issuer = $1 AND d.client_id = wanted.client_id AND d.due_at <= $3
+      ORDER BY d.due_at, d.seq LIMIT wanted.take FOR UPDATE SKIP LOCKED) AS due
+    LIMIT $6`),
+)
+const claimEarly = statement<DeliveryRow>(
+  'delivery_claim_early',
+  lease(`SELECT d.seq, d.due_at AS was_due, 1 AS turn FROM delivery d
+    WHERE d.issuer = $1 AND d.client_id = $4 AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= $3)
+    ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE SKIP LOCKED`),
+)
+const settle = statement<{ seq: number; attempts: number }>(
+  'delivery_settle',
+  `UPDATE delivery SET
+     state = $4, due_at = $5, final_at = $6, last_outcome = $7,
+     attempts = attempts + CASE WHEN $8 THEN 1 ELSE 0 END,
+     refusals = CASE WHEN $9 THEN refusals + 1 WHEN $8 THEN 0 ELSE refusals END,
+     refused_since = CASE WHEN $9 THEN coalesce(refused_since, $10::bigint) WHEN $8 THEN NULL ELSE refused_since END
+   WHERE issuer = $1 AND id = $2 AND fence = $3 AND state = 'in-flight'
+   RETURNING seq, attempts`,
+)
+const keepAttempt = statement(
+  'attempt_keep',
+  `INSERT INTO attempt (delivery, number, started_at, finished_at, outcome)
+   SELECT seq, $3, $4, $5, $6 FROM delivery WHERE issuer = $1 AND seq = $2`,
+)
+const hasten = statement(
+  'delivery_hasten',
+  `WITH waiting AS (
+     SELECT seq, client_id, due_at FROM delivery
+     WHERE issuer = $1 AND due_at IS NOT NULL AND state = 'due' AND ($2::text IS NULL OR client_id = $2)
+     FOR UPDATE SKIP LOCKED),
+   sooner AS (
+     SELECT seq, $3::bigint + floor((row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) - 1) * $4::float8)::bigint
+       AS due_at FROM waiting)
+   UPDATE delivery SET due_at = sooner.due_at FROM sooner
+   WHERE delivery.seq = sooner.seq AND sooner.due_at < delivery.due_at`,
+)
+const logoutById = statement<LogoutRow>(
+  'logout_by_id',
+  `SELECT ${logoutColumns} FROM logout l WHERE l.issuer = $1 AND l.id = $2`,
+)
+const byLogout = statement<DeliveryRow>(
+  'delivery_by_logout',
+  `SELECT ${columns} FROM logout l JOIN delivery d ON d.logout = l.cursor
+   WHERE l.issuer = $1 AND l.id = $2 ORDER BY d.seq`,
+)
+
+/**
+ * The outbox in PostgreSQL: leases and due times are by the clock that all nodes share.
+ *
+ * @param attend Called before a worker goes to sleep: it must hear the others ring.
+ */
+export function postgresOutbox(context: PostgresContext, attend: () => Promise<void>): Outbox {
+  const { each } = context
+  /** The RP that the last claim ended with: the next one goes on behind it. */
+  let last = ''
+
+  return {
+    async claimDue({ limit, lease: duration, room = () => limit }) {
+      const clock = await context.clock()
+      return context.writeSoon(async (queries) => {
+        const owed = (await queries.all(heads)).filter(({ due_at }) => due_at <= clock.now)
+        const takes = inTurn(owed, last)
+          .map(({ client_id }) => [client_id, Math.min(limit, room(client_id))] as const)
+          .filter(([, take]) => take > 0)
+        if (takes.length === 0) return []
+        const rows = await queries.all(
+          claimDue,
+          clock.now + duration,
+          clock.now,
+          takes.map(([clientId]) => clientId),
+          takes.map(([, take]) => take),
+          limit,
+        )
+        last = (rows.at(-1)?.client_id ?? takes.at(-1)?.[0]) as string
+        return rows.map((row) => toClaimed(row, clock))
+      })
+    },
+
+    async claimEarly(clientId, duration) {
+      const clock = await context.clock()
+      return context.writeSoon(async (queries) => {
+        const row = await queries.first(claimEarly, clock.now + duration, clock.now, clientId)
+        return row && toClaimed(row, clock)
+      })
+    },
+
+    async settle({ id, fence }, { startedAt, finishedAt, outcome }) {
+      const isDue = outcome.state === 'due'
+      const isCounted = !isDue || outcome.why !== 'released'
+      const dueAt = isDue ? (await context.clock()).fromNode(Math.ceil(outcome.retryAt)) : null
+      const text = JSON.stringify(outcome)
+      return context.writeSoon(async (queries) => {
+        const settled = await queries.first(
+          settle,
+          id,
+          fence,
+          outcome.state,
+          dueAt,
+          isDue ? null : finishedAt,
+          text,
+          isCounted,
+          isDue && outcome.why === 'refusal',
+          finishedAt,
+        )
+        if (settled && isCounted) {
+          await queries.change(keepAttempt, settled.seq, settled.attempts, startedAt, finishedAt, text)
+        }
+        return settled !== undefined
+      })
+    },
+
+    async hasten(whose, perSecond) {
+      const { now } = await context.clock()
+      const clientId = whose === 'all' ? null : whose.clientId
+      return context.writeSoon((queries) => queries.change(hasten, clientId, now, 1000 / perSecond))
+    },
+
+    async nextDueAt(room = () => 1) {
+      await attend()
+      const { toNode } = await context.clock()
+      const times = (await each.all(heads)).filter(({ client_id }) => room(client_id) > 0).map(({ due_at }) => due_at)
+      return times.length === 0 ? undefined : toNode(Math.min(...times))
+    },
+
+    // What is in flight may be in the hands of a node that is well; of one that crashed, the leases run out.
+    async takeOver() {
+      return 0
+    },
+
+    async getLogout(id) {
+      const row = await each.first(logoutById, id)
+      if (!row) return undefined
+      const clock = await context.clock()
+      return { logout: toLogout(row), deliveries: (await each.all(byLogout, id)).map((one) => toDelivery(one, clock)) }
+    },
+  }
+}
+
+/** The RPs behind `last` first, then those up to it; the database has sorted them by their bytes. */
+function inTurn(owed: readonly Head[], last: string): Head[] {
+  const at = owed.findIndex(({ client_id }) => client_id === last)
+  return at < 0 ? [...owed] : [...owed.slice(at + 1), ...owed.slice(0, at + 1)]
+}
+
+function toLogout(row: LogoutRow): Logout {
+  return {
+    id: row.logout_id,
+    uid: row.uid,
+    accountId: row.account_id,
+    cause: row.cause,
+    ...(row.initiator !== null && { initiator: row.initiator }),
+    ...(row.actor !== null && { actor: row.actor }),
+    endedAt: row.ended_at,
+  }
+}
+
+function toDelivery(row: DeliveryRow, { toNode }: SharedClock): Delivery {
+  return {
+    id: row.id,
+    logout: toLogout(row),
+    clientId: row.client_id,
+    sid: row.sid,
+    state: row.state,
+    attempts: row.attempts,
+    createdAt: row.created_at,
+    dueAt: row.due_at === null ? (row.final_at ?? row.created_at) : toNode(row.due_at),
+    ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
+  }
+}
+
+function toClaimed(row: DeliveryRow, clock: SharedClock): ClaimedDelivery {
+  return {
+    ...toDelivery(row, clock),
+    fence: row.fence,
+    refusals: row.refusals,
+    ...(row.refused_since !== null && { refusedSince: row.refused_since }),
+  }
+}

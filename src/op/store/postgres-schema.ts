@@ -1,0 +1,185 @@
+import { LockstepError } from '../../protocol/errors.ts'
+import { type Commands, type Postgres, statement } from '../../runtime/postgres.ts'
+import type { ResolvedPostgresOptions } from '../../runtime/postgres-connection.ts'
+
+/**
+ * The steps from an empty schema to the present one, the same tables as in SQLite; `migration` lists the steps taken.
+ *
+ * Published steps never change, new ones are appended, and none breaks the nodes that still run the version before. Every
+ * table starts with the issuer (T20); no foreign key leads to it, since all writers would queue for a share of one row's
+ * lock. Names are compared byte by byte (`COLLATE "C"`). Payloads are JSON kept as text: what goes in comes out the same.
+ */
+const steps: readonly string[] = [
+  `
+  CREATE TABLE issuer (
+    id  INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    url TEXT COLLATE "C" NOT NULL UNIQUE
+  );
+
+  CREATE TABLE secret (
+    issuer INTEGER NOT NULL,
+    name   TEXT COLLATE "C" NOT NULL,
+    value  TEXT NOT NULL,
+    PRIMARY KEY (issuer, name)
+  );
+
+  CREATE TABLE model (
+    issuer      INTEGER NOT NULL,
+    kind        TEXT COLLATE "C" NOT NULL,
+    handle      TEXT COLLATE "C" NOT NULL,
+    payload     TEXT NOT NULL,
+    expires_at  BIGINT,
+    grant_id    TEXT COLLATE "C",
+    alias       TEXT COLLATE "C",
+    consumed_at BIGINT,
+    seq         BIGINT GENERATED ALWAYS AS IDENTITY,
+    PRIMARY KEY (issuer, kind, handle)
+  );
+  CREATE INDEX model_by_grant  ON model (issuer, grant_id) WHERE grant_id IS NOT NULL;
+  CREATE INDEX model_by_alias  ON model (issuer, kind, alias) WHERE alias IS NOT NULL;
+  CREATE INDEX model_by_expiry ON model (issuer, expires_at) WHERE expires_at IS NOT NULL;
+
+  CREATE TABLE op_session (
+    issuer     INTEGER NOT NULL,
+    uid        TEXT COLLATE "C" NOT NULL,
+    handle     TEXT COLLATE "C" NOT NULL,
+    account_id TEXT COLLATE "C",
+    payload    TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    seq        BIGINT GENERATED ALWAYS AS IDENTITY,
+    PRIMARY KEY (issuer, uid)
+  );
+  CREATE INDEX op_session_by_account ON op_session (issuer, account_id) WHERE account_id IS NOT NULL;
+  CREATE INDEX op_session_by_expiry  ON op_session (issuer, expires_at);
+
+  -- Two requests may rotate the cookie of one OP session at once: both new handles work, each until it is retired.
+  CREATE TABLE op_session_handle (
+    issuer INTEGER NOT NULL,
+    handle TEXT COLLATE "C" NOT NULL,
+    uid    TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (issuer, handle)
+  );
+  CREATE INDEX op_session_handle_by_uid ON op_session_handle (issuer, uid);
+
+  -- Not bound to op_session by a foreign key: a login is recorded before a new OP session is saved for the first time.
+  CREATE TABLE op_session_client (
+    issuer          INTEGER NOT NULL,
+    uid             TEXT COLLATE "C" NOT NULL,
+    client_id       TEXT COLLATE "C" NOT NULL,
+    sid             TEXT COLLATE "C" NOT NULL,
+    grant_id        TEXT COLLATE "C",
+    persists_logout BOOLEAN NOT NULL,
+    PRIMARY KEY (issuer, uid, client_id)
+  );
+
+  -- OP sessions under which a login was recorded and which were not saved yet.
+  CREATE TABLE op_session_pending (
+    issuer     INTEGER NOT NULL,
+    uid        TEXT COLLATE "C" NOT NULL,
+    expires_at BIGINT NOT NULL,
+    PRIMARY KEY (issuer, uid)
+  );
+  CREATE INDEX op_session_pending_by_expiry ON op_session_pending (issuer, expires_at);
+
+  -- What a write that is still on its way must not bring back: kind is uid, handle or grant.
+  CREATE TABLE tombstone (
+    issuer     INTEGER NOT NULL,
+    kind       TEXT COLLATE "C" NOT NULL,
+    name       TEXT COLLATE "C" NOT NULL,
+    expires_at BIGINT NOT NULL,
+    PRIMARY KEY (issuer, kind, name)
+  );
+  CREATE INDEX tombstone_by_expiry ON tombstone (issuer, expires_at);
+
+  CREATE TABLE logout (
+    cursor     BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    issuer     INTEGER NOT NULL,
+    id         TEXT COLLATE "C" NOT NULL,
+    uid        TEXT COLLATE "C" NOT NULL,
+    account_id TEXT COLLATE "C" NOT NULL,
+    cause      TEXT NOT NULL,
+    initiator  TEXT,
+    actor      TEXT,
+    ended_at   BIGINT NOT NULL,
+    UNIQUE (issuer, id)
+  );
+
+  CREATE TABLE delivery (
+    seq           BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    issuer        INTEGER NOT NULL,
+    id            TEXT COLLATE "C" NOT NULL,
+    logout        BIGINT NOT NULL REFERENCES logout (cursor),
+    client_id     TEXT COLLATE "C" NOT NULL,
+    sid           TEXT COLLATE "C" NOT NULL,
+    state         TEXT NOT NULL,
+    attempts      INTEGER NOT NULL DEFAULT 0,
+    created_at    BIGINT NOT NULL,
+    due_at        BIGINT,               -- the end of the lease while in flight, NULL once final; by the database's clock
+    final_at      BIGINT,
+    fence         INTEGER NOT NULL DEFAULT 0,
+    refusals      INTEGER NOT NULL DEFAULT 0,
+    refused_since BIGINT,
+    last_outcome  TEXT,
+    UNIQUE (issuer, id),
+    CHECK ((due_at IS NULL) = (state IN ('delivered', 'refused', 'dead'))),
+    CHECK ((due_at IS NULL) = (final_at IS NOT NULL))
+  );
+  CREATE INDEX delivery_by_logout ON delivery (logout);
+  CREATE INDEX delivery_owed      ON delivery (issuer, client_id, due_at, seq) WHERE due_at IS NOT NULL;
+
+  CREATE TABLE attempt (
+    delivery    BIGINT NOT NULL REFERENCES delivery (seq),
+    number      INTEGER NOT NULL,
+    started_at  BIGINT NOT NULL,
+    finished_at BIGINT NOT NULL,
+    outcome     TEXT NOT NULL,
+    PRIMARY KEY (delivery, number)
+  );
+  `,
+]
+
+const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')
+const findSchema = statement<{ found: 1 }>('migrate_schema', 'SELECT 1 AS found FROM pg_namespace WHERE nspname = $1')
+const findTable = statement<{ found: boolean }>('migrate_table', 'SELECT to_regclass($1) IS NOT NULL AS found')
+const latest = statement<{ step: number }>(
+  'migrate_latest',
+  'SELECT coalesce(max(step), 0)::int AS step FROM migration',
+)
+
+/**
+ * Brings the schema up to date, whole or not at all; of several nodes that start at once one does it, the others wait.
+ *
+ * @throws LockstepError `store_failed` when a newer Lockstep has been here.
+ */
+export async function migrate(
+  db: Postgres,
+  { schema, place }: Pick<ResolvedPostgresOptions, 'schema' | 'place'>,
+): Promise<void> {
+  await db.transaction(async (queries) => {
+    await queries.command('SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0') // others may be long at it
+    await queries.all(oneAtATime, `lockstep migrate ${schema}`)
+    await createFirstTable(queries, schema)
+    const { step: taken = 0 } = (await queries.first(latest)) ?? {}
+    if (taken > steps.length) {
+      throw new LockstepError(
+        'store_failed',
+        `PostgreSQL at ${place} has schema ${taken}, this Lockstep knows ${steps.length}: a newer Lockstep wrote it`,
+      )
+    }
+    for (const [i, step] of steps.entries()) {
+      if (i < taken) continue
+      await queries.command(step)
+      await queries.command(`INSERT INTO migration (step) VALUES (${i + 1})`)
+    }
+  })
+}
+
+async function createFirstTable(queries: Commands, schema: string): Promise<void> {
+  // CREATE ... IF NOT EXISTS would want the right to create even where there is nothing to do
+  if (!(await queries.first(findSchema, schema))) await queries.command(`CREATE SCHEMA "${schema}"`)
+  if ((await queries.first(findTable, `"${schema}".migration`))?.found) return
+  await queries.command(
+    'CREATE TABLE migration (step INTEGER PRIMARY KEY, taken_at TIMESTAMPTZ NOT NULL DEFAULT now())',
+  )
+}

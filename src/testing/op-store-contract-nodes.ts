@@ -1,0 +1,164 @@
+import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
+import type { OpIssuerStore, PlannedDelivery } from '../op/store/contract.ts'
+import { byClient, issuer, type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
+
+/** Milliseconds by which a node's clock is wrong: far more than any lease lasts. */
+const skew = 600_000
+
+const tellAll = (rps: readonly PlannedDelivery[]): readonly PlannedDelivery[] => rps
+
+/** What an OP store promises when several nodes share it, each with a pool, a memory and a clock of its own. */
+export function nodesContract(law: Law): void {
+  const several = (
+    name: string,
+    body: (bench: OpStoreBench & { nodes: [OpIssuerStore, OpIssuerStore, OpIssuerStore] }) => Promise<void>,
+  ): void =>
+    law(name, async (bench) => {
+      const { reopen } = bench
+      ok(reopen)
+      const stores = await Promise.all([1, 2, 3].map(() => reopen()))
+      try {
+        const [a, b, c] = stores.map((store) => store.forIssuer(issuer, bench.runtime))
+        ok(a && b && c)
+        await body({ ...bench, nodes: [a, b, c] })
+      } finally {
+        await Promise.all(stores.map((store) => store.close()))
+      }
+    })
+
+  several('makes a secret once when all nodes start at the same moment', async ({ nodes }) => {
+    const made = await Promise.all(nodes.map((node, i) => node.secret('keys', async () => `of node ${i}`)))
+    equal(new Set(made).size, 1)
+  })
+
+  several('merges the logins of one browser that different nodes serve', async ({ nodes, runtime }) => {
+    const names = Array.from({ length: 20 }, (_, i) => `rp-${i}`)
+    await Promise.all(
+      names.map((name, i) => (nodes[i % 3] ?? nodes[0]).saveOpSession(opSession(runtime, { rps: [loggedIn(name)] }))),
+    )
+    for (const node of nodes) {
+      const found = await node.getOpSession({ handle: 'handle-1' })
+      deepEqual(byClient(found?.rps), byClient(names.map((name) => loggedIn(name))))
+    }
+  })
+
+  several('gives the tabs of one RP the same sid, whichever nodes they meet', async ({ nodes }) => {
+    const claims = await Promise.all(
+      nodes.map((node, i) => node.claimLogin('uid-1', { clientId: 'notes', sid: `${i}`, grantId: `g${i}` }, false)),
+    )
+    for (const claim of claims) deepEqual(claim, claims[0])
+  })
+
+  several('ends an OP session once, and brings it back on no node', async ({ nodes, op, runtime }) => {
+    for (let round = 0; round < 20; round++) {
+      const uid = `uid-${round}`
+      const grantId = `grant-${round}`
+      const write = opSession(runtime, { uid, handle: uid, rps: [loggedIn('notes', { grantId })] })
+      await op.saveOpSession(write)
+      const token = { kind: 'RefreshToken', handle: uid, payload: {}, grantId }
+      const [first, second, , , rotated] = await Promise.all([
+        nodes[0].endOpSession(uid, { cause: 'op_logout' }, tellAll),
+        nodes[1].endOpSession(uid, { cause: 'admin' }, tellAll),
+        nodes[2].putModel(token),
+        nodes[1].saveOpSession(write),
+        nodes[2].saveOpSession({ ...write, handle: `${uid} rotated` }),
+      ])
+      equal([first, second].filter((ended) => ended !== undefined).length, 1)
+      ok(rotated === 'saved' || rotated === 'ended')
+      for (const node of nodes) {
+        equal(await node.saveOpSession(write), 'ended')
+        equal(await node.getOpSession({ uid }), undefined)
+        equal(await node.getOpSession({ handle: uid }), undefined)
+        equal(await node.getOpSession({ handle: `${uid} rotated` }), undefined)
+        equal(await node.getModel('RefreshToken', { handle: uid }), undefined)
+        await rejects(node.claimLogin(uid, { clientId: 'mail', sid: 's', grantId: 'g' }, false), {
+          code: 'op_session_ended',
+        })
+      }
+    }
+  })
+
+  several('never leases one delivery to two nodes', async (bench) => {
+    const { nodes } = bench
+    for (let i = 0; i < 20; i++) await owe(bench, `u${i}`, ['a', 'b', 'c'])
+    const claims = await Promise.all(
+      [...nodes, ...nodes].map((node) => node.claimDue({ limit: 30, lease: 60_000, room: () => 30 })),
+    )
+    const rest = await nodes[0].claimDue({ limit: 60, lease: 60_000, room: () => 60 })
+    const ids = [...claims, rest].flat().map(({ id }) => id)
+    equal(ids.length, 60)
+    equal(new Set(ids).size, 60)
+  })
+
+  several('leaves a lease alone until it has run out, when another node starts', async (bench) => {
+    const { nodes, runtime } = bench
+    await owe(bench, 'u', ['a'])
+    const [held] = await nodes[0].claimDue({ limit: 1, lease: 30_000 })
+    ok(held)
+    equal(await nodes[1].takeOver(), 0)
+    runtime.pass(29_999)
+    deepEqual(await nodes[1].claimDue({ limit: 1, lease: 30_000 }), [])
+    runtime.pass(1)
+    const [taken] = await nodes[1].claimDue({ limit: 1, lease: 30_000 })
+    equal(taken?.id, held.id)
+    const outcome = { startedAt: 0, finishedAt: 0, outcome: { state: 'delivered', status: 200 } } as const
+    equal(await nodes[0].settle(held, outcome), false)
+  })
+
+  law('keeps leases and due times whatever the clocks of the nodes say', async (bench) => {
+    const { store, op, runtime } = bench
+    const ahead = store.forIssuer(issuer, { ...runtime, now: () => runtime.now() + skew })
+    const behind = store.forIssuer(issuer, { ...runtime, now: () => runtime.now() - skew })
+    await owe(bench, 'u', ['a'])
+    // A node whose clock is behind leases, one whose clock is ahead must not think that the lease has run out.
+    const [held] = await behind.claimDue({ limit: 1, lease: 30_000 })
+    ok(held)
+    deepEqual(await ahead.claimDue({ limit: 1, lease: 30_000 }), [])
+    equal(await op.nextDueAt(), runtime.now() + 30_000)
+    equal(await ahead.nextDueAt(), runtime.now() + skew + 30_000)
+    runtime.pass(30_000)
+    // Nor must a lease of the node that is ahead last longer for the others than it was taken for.
+    const [taken] = await ahead.claimDue({ limit: 1, lease: 30_000 })
+    equal(taken?.id, held.id)
+    deepEqual(await behind.claimDue({ limit: 1, lease: 30_000 }), [])
+    const retryAt = runtime.now() + skew + 5_000 // in five seconds, as that node says it
+    const finished = { startedAt: runtime.now() + skew, finishedAt: runtime.now() + skew }
+    equal(
+      await ahead.settle(taken ?? held, {
+        ...finished,
+        outcome: { state: 'due', retryAt, why: 'status', status: 503 },
+      }),
+      true,
+    )
+    equal(await behind.nextDueAt(), runtime.now() - skew + 5_000)
+    runtime.pass(4_999)
+    deepEqual(await ahead.claimDue({ limit: 1, lease: 30_000 }), [])
+    runtime.pass(1)
+    equal((await behind.claimDue({ limit: 1, lease: 30_000 })).length, 1)
+  })
+
+  law('brings nothing back through a node whose clock is wrong', async ({ store, op, runtime }) => {
+    const ahead = store.forIssuer(issuer, { ...runtime, now: () => runtime.now() + skew })
+    const behind = store.forIssuer(issuer, { ...runtime, now: () => runtime.now() - skew })
+    const write = opSession(runtime, { rps: [loggedIn('notes')] })
+    await behind.saveOpSession(write)
+    await behind.endOpSession('uid-1', { cause: 'op_logout' }, tellAll)
+    await ahead.deleteModel('Interaction', 'any') // a turn of cleaning
+    for (const node of [ahead, behind, op]) equal(await node.saveOpSession(write), 'ended')
+  })
+
+  several('lets another node hear that there are deliveries [T18]', async (bench) => {
+    const [node] = bench.nodes
+    ok(node.onWake)
+    let hear = (): void => {}
+    const stop = node.onWake(() => hear())
+    await node.nextDueAt() // a worker asks this before it sleeps: from now on it hears
+    const heard = new Promise<void>((resolve) => {
+      hear = resolve
+    })
+    await owe(bench, 'u', ['a'])
+    await heard
+    equal((await node.claimDue({ limit: 1, lease: 1000 })).length, 1)
+    stop()
+  })
+}
