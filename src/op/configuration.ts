@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type ClientMetadata, type Configuration, errors, interactionPolicy } from 'oidc-provider'
+import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './logout-metadata.ts'
 import { checkPostLogoutUris } from './post-logout-uris.ts'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
@@ -67,14 +68,22 @@ export function completeConfiguration(
       rpInitiatedLogout: { ...rpInitiatedLogout, enabled: true },
       backchannelLogout: { ...backchannelLogout, enabled: true },
     },
-    discovery: { ...given.discovery, check_session_iframe: parts.issuer.replace(/\/$/, '') + parts.checkSessionPath },
+    discovery: {
+      ...given.discovery,
+      check_session_iframe: parts.issuer.replace(/\/$/, '') + parts.checkSessionPath,
+      frontchannel_logout_supported: true,
+      frontchannel_logout_session_supported: true,
+    },
     extraClientMetadata: {
-      properties: [...(given.extraClientMetadata?.properties ?? []), LOGOUT_DETAILS],
+      properties: [...(given.extraClientMetadata?.properties ?? []), ...FRONTCHANNEL_METADATA, LOGOUT_DETAILS],
       validator: (ctx, key, value, metadata) => {
+        const [logoutUri, sessionRequired] = FRONTCHANNEL_METADATA
+        const registersItself = ctx !== undefined
         if (key === LOGOUT_DETAILS) {
-          checkLogoutDetails(ctx !== undefined, value, metadata)
+          checkLogoutDetails(registersItself, value, metadata)
           checkPostLogoutUris(metadata) // once per client is enough
-        } else given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+        } else if (key === logoutUri) checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself })
+        else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
       },
     },
   }

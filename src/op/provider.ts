@@ -12,7 +12,7 @@ import type { OpSessions } from './op-sessions.ts'
 import { type LockstepOptions, resolveLockstepOptions } from './options.ts'
 import { type Outbox, startOutbox } from './outbox.ts'
 import { attachSeam } from './provider-seam.ts'
-import { receiverOf } from './receiver.ts'
+import { receiverOf, wishesOf } from './receiver.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
 import { sessionRoutes } from './session-routes.ts'
 import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
@@ -158,7 +158,7 @@ export class Provider extends OidcProvider {
     return endSession(
       {
         store: this.#store,
-        findReceiver: (clientId) => this.Client.find(clientId),
+        findReceiver: (clientId) => wishesOf(this, clientId),
         wake: () => this.#outbox.wake(),
       },
       uid,
