@@ -22,7 +22,7 @@ export function pageLeaver(
   storage: () => Pick<Storage, 'getItem' | 'setItem'>,
   leave: () => void,
 ): (end: Pick<SessionMonitorEvents['ended'], 'session' | 'heardAt'>) => void {
-  const begun = 0
+  let begun = 0
   world.window.addEventListener('beforeunload', () => {
     begun = world.now()
   })
