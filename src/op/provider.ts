@@ -11,6 +11,7 @@ import { modelAdapter } from './model-adapter.ts'
 import type { OpSessions } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
 import { type Outbox, startOutbox } from './outbox.ts'
+import { hideWhoIsThere, refusedPrompt, showRefusedPrompt } from './prompts.ts'
 import { attachSeam } from './provider-seam.ts'
 import { type Receipts, receiptsOf } from './receipts.ts'
 import { receiverOf, wishesOf } from './receiver.ts'
@@ -70,6 +71,7 @@ export class Provider extends OidcProvider {
       fetch: network.fetch,
       checkSessionPath: CHECK_SESSION_PATH,
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
+      promptCreate: resolved.promptCreate,
     })
     super(issuer, complete)
 
@@ -112,9 +114,11 @@ export class Provider extends OidcProvider {
   override registerResponseMode(...[name, handler]: Parameters<OidcProvider['registerResponseMode']>): void {
     // runs inside super(): whatever it needs of this class is looked up at request time
     super.registerResponseMode(name, async (ctx, redirectUri, payload) => {
+      const refusal = refusedPrompt(ctx, this.#configuration)
+      if (refusal) return showRefusedPrompt(ctx, refusal, this.#configuration)
       const sessionState = await this.#sessionState(ctx, redirectUri)
       const extended = sessionState === undefined ? payload : { ...payload, session_state: sessionState }
-      return handler.call(this, ctx, redirectUri, extended)
+      return handler.call(this, ctx, redirectUri, hideWhoIsThere(ctx, extended))
     })
   }
 
