@@ -48,8 +48,14 @@ export async function showFrames(parts: FramesParts, request: HttpRequest): Prom
   const { html, origins } = framesOf(await framedOf(parts, receipt), provider.issuer)
   if (origins.length === 0) return seeOther(pending.next)
   await store.noteFramed(receipt.logoutId)
-  const { apps } = receipt
-  const data = { languages: languagesFor(request, locales), frames: html, apps, next: pending.next, wait: FRAMES_WAIT }
+  const data = {
+    languages: languagesFor(request, locales),
+    frames: html,
+    apps: receipt.apps,
+    next: pending.next,
+    wait: FRAMES_WAIT,
+    now: runtime.now(),
+  }
   return showPage(pages, 'telling', data, { frames: origins })
 }
 

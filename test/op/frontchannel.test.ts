@@ -146,6 +146,14 @@ describe('after a logout, the page with frames', () => {
     expect(page.body.match(/Telling \.\.\./g)).toHaveLength(2)
   })
 
+  it('says when an app that was told otherwise and failed is tried again', async () => {
+    rps.answer('mail', (response) => response.writeHead(503).end())
+    const { body } = await logOut()
+    rps.answer('mail', (response) => response.end())
+    expect(body).toMatch(/<span>Mail<\/span>.*?(Next try in \d{1,2} s|Telling)/)
+    expect(body).not.toMatch(/\d{3} (s|min)/)
+  })
+
   it('opens for a minute, only as it was made, and to nobody who makes one up', async () => {
     const { url } = await logOut()
     expect(framesOn(await browser.open(url))).toHaveLength(2)

@@ -33,7 +33,7 @@ ${apps.length === 0 ? undefined : html`<ul>${apps.map((name) => html`<li>${name}
     })
   },
 
-  telling({ apps, frames, next, wait }, words) {
+  telling({ apps, frames, next, wait, now }, words) {
     const { title, heading, text } = words.telling
     return builtInPage({
       language: words.language,
@@ -41,7 +41,7 @@ ${apps.length === 0 ? undefined : html`<ul>${apps.map((name) => html`<li>${name}
       refresh: { after: wait, to: next },
       isLive: true,
       body: html`<h1>${heading}</h1><p>${text}</p>
-${appList(apps, 0, words)}
+${appList(apps, now, words)}
 <a class="button" id="next" href="${next}">${words.goOn}</a>
 ${raw(frames)}`,
     })

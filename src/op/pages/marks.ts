@@ -11,7 +11,10 @@ export interface State {
 /** Decides what is said about an app: no more than is known of it. */
 export function stateOf({ state, attempts, nextTryAt, flag }: ReceiptApp, now: number, words: Words): State {
   const mark = markOf(state, attempts, flag)
-  return { mark, says: mark === 'later' ? nextTry((nextTryAt ?? now) - now, words) : words.marks[mark] }
+  if (mark !== 'later') return { mark, says: words.marks[mark] }
+  const wait = (nextTryAt ?? now) - now
+  // Past its time: it is tried again as soon as there is a turn for it.
+  return wait > 0 ? { mark, says: nextTry(wait, words) } : { mark: 'waiting', says: words.marks.waiting }
 }
 
 /** What is said about all of them: how many are known to be signed out. */
@@ -34,7 +37,7 @@ function markOf(state: ReceiptApp['state'], attempts: number, flag: ReceiptApp['
 }
 
 function nextTry(ms: number, { nextTry: { seconds, minutes } }: Words): string {
-  return ms < 120_000 ? seconds(Math.max(1, Math.ceil(ms / 1000))) : minutes(Math.round(ms / 60_000))
+  return ms < 120_000 ? seconds(Math.ceil(ms / 1000)) : minutes(Math.round(ms / 60_000))
 }
 
 const line = 'fill="none" stroke="currentColor" stroke-width="2"'

@@ -16,7 +16,8 @@ main { max-width: 36rem; margin: 12vh auto 4rem; padding: 32px; background: var(
 h1 { margin: 0 0 8px; font-size: 1.5rem; line-height: 1.25; }
 p { margin: 0 0 16px; } .quiet { color: var(--quiet); font-size: 0.9rem; } form + .quiet { margin: 16px 0 0; }
 ul { list-style: none; margin: 16px 0 24px; padding: 0; border-top: 1px solid var(--line); }
-li { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 16px; padding: 12px 0; border-bottom: 1px solid var(--line); }
+li { display: flex; justify-content: space-between; gap: 0 16px; padding: 12px 0; border-bottom: 1px solid var(--line); }
+@media (max-width: 30rem) { li { flex-direction: column; } }
 form.choice { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin-top: 24px; }
 @media (max-width: 30rem) { form.choice { grid-template-columns: 1fr; } }
 button, a.button { display: block; width: 100%; padding: 12px 16px; border: 1px solid var(--accent); border-radius: 12px;

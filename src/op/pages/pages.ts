@@ -34,6 +34,8 @@ export interface TellingPage extends AnyPage {
   /** Where the page must lead by itself after at most `wait` seconds. */
   readonly next: string
   readonly wait: number
+  /** Epoch milliseconds. */
+  readonly now: number
 }
 
 /** Says how the logout went, app by app. */
