@@ -27,11 +27,16 @@ export async function followLogout(again: number, { pause, ask, paint }: LogoutP
   }
 }
 
-/**
- * Leaves a page with frames as soon as all of them have loaded. That says nothing about what they did; the page's `meta
- * refresh` leaves in any case.
- */
-export function leaveWhenLoaded(page: EventTarget, isLoaded: boolean, leave: () => void): void {
-  if (isLoaded) leave()
-  else page.addEventListener('load', leave, { once: true })
+/** A page with frames. */
+export interface FramesPage {
+  /** Resolves when all its frames have loaded, which says nothing about what they did. */
+  readonly loaded: Promise<void>
+  pause(ms: number): Promise<void>
+  leave(): void
+}
+
+/** Leaves a page with frames when they have loaded, or after so many seconds. */
+export async function leaveInTime(wait: number, { loaded, pause, leave }: FramesPage): Promise<void> {
+  await Promise.race([loaded, pause(wait * 1000)])
+  leave()
 }

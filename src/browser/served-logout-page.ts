@@ -2,19 +2,22 @@
  * The script of the OP's pages after a logout, bundled to `dist/served/logout-page.js` and inlined there: it leaves a page
  * with frames when they have loaded, and keeps the list of apps on the signed-out page up to date.
  */
-import { followLogout, type LogoutProgress, leaveWhenLoaded } from './logout-page.ts'
+import { followLogout, type LogoutProgress, leaveInTime } from './logout-page.ts'
 
 const next = document.querySelector<HTMLAnchorElement>('#next')
 const open = document.querySelector<HTMLElement>('#open')
 
-if (next) leaveWhenLoaded(window, document.readyState === 'complete', () => location.replace(next.href))
-if (open) {
-  void followLogout(Number(open.dataset.again), {
-    pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-    ask,
-    paint,
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+if (next) {
+  // Frames that stand in the page are part of it: its load event waits for theirs.
+  const loaded = new Promise<void>((resolve) => {
+    if (document.readyState === 'complete') resolve()
+    else window.addEventListener('load', () => resolve(), { once: true })
   })
+  void leaveInTime(Number(next.dataset.wait), { loaded, pause, leave: () => location.replace(next.href) })
 }
+if (open) void followLogout(Number(open.dataset.again), { pause, ask, paint })
 
 async function ask(): Promise<LogoutProgress | 'gone' | undefined> {
   try {

@@ -33,6 +33,7 @@ ${apps.length === 0 ? undefined : html`<ul>${apps.map((name) => html`<li>${name}
     })
   },
 
+  /** `meta refresh` is for browsers without JavaScript: its time starts when the frames have loaded, if they ever do. */
   telling({ apps, frames, next, wait, now }, words) {
     const { title, heading, text } = words.telling
     return builtInPage({
@@ -42,7 +43,7 @@ ${apps.length === 0 ? undefined : html`<ul>${apps.map((name) => html`<li>${name}
       isLive: true,
       body: html`<h1>${heading}</h1><p>${text}</p>
 ${appList(apps, now, words)}
-<a class="button" id="next" href="${next}">${words.goOn}</a>
+<a class="button" id="next" data-wait="${wait}" href="${next}">${words.goOn}</a>
 ${raw(frames)}`,
     })
   },
