@@ -1,4 +1,4 @@
-// Bundles the two scripts that the OP and the RP serve to browsers into dist/served. Does nothing when they are newer
+// Bundles the scripts that the OP and the RP serve to browsers into dist/served. Does nothing when they are newer
 // than everything they are made from.
 import { mkdirSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -11,6 +11,7 @@ const outdir = join(root, 'dist/served')
 const bundles = [
   { entry: 'src/browser/served.ts', file: 'session-monitor.js' },
   { entry: 'src/browser/served-op-iframe.ts', file: 'op-iframe.js' },
+  { entry: 'src/browser/served-logout-page.ts', file: 'logout-page.js' },
 ]
 
 const inputs = [fileURLToPath(import.meta.url), ...filesIn('src/browser'), ...filesIn('src/protocol')]

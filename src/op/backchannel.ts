@@ -64,7 +64,12 @@ export async function deliverLogoutToken(
         signal,
       })
       const wait = waitAskedFor(answer, runtime.now())
-      return { outcome: judgeAnswer(answer, context()), ...(wait !== undefined && { notBefore: runtime.now() + wait }) }
+      const outcome = judgeAnswer(answer, context())
+      const isFirst = delivery.fence === 1 && !isSecondTry
+      return {
+        outcome: isFirst ? flagged(outcome) : outcome,
+        ...(wait !== undefined && { notBefore: runtime.now() + wait }),
+      }
     } catch (cause) {
       if (signal.aborted) return { outcome: { state: 'due', retryAt: runtime.now(), why: 'released' } }
       const why = whyPostFailed(cause)
@@ -72,6 +77,11 @@ export async function deliverLogoutToken(
       return { outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
     }
   }
+}
+
+/** Marks a success that ended nothing, where no earlier attempt may have ended it (T28). */
+function flagged(outcome: AttemptOutcome): AttemptOutcome {
+  return outcome.state === 'delivered' && outcome.sessionsEnded === 0 ? { ...outcome, endedNothing: true } : outcome
 }
 
 function contextOf(

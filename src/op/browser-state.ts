@@ -67,7 +67,18 @@ export function rotateBrowserState(ctx: Context, signedIn: SignedIn, parts: Brow
       secure: true,
       signed: false,
     })
+    setLogin(ctx, cookie, value)
   }
   ctx.state.lockstepBrowserState = value // one request has one answer, also where the cookie may not be set
   return value
+}
+
+/**
+ * Tells the browser's own login status (FedCM) of a login and a logout, where it may hear it: on what may set the cookie.
+ *
+ * @see {@link https://w3c-fedid.github.io/login-status/ | Login Status API}
+ */
+function setLogin(ctx: Context, before: string | undefined, after: string): void {
+  if (after.startsWith('a.')) ctx.set('set-login', 'logged-in')
+  else if (before?.startsWith('a.')) ctx.set('set-login', 'logged-out')
 }

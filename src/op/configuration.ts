@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
-import { type ClientMetadata, type Configuration, errors, interactionPolicy } from 'oidc-provider'
+import { type ClientMetadata, type Configuration, errors, type interactionPolicy } from 'oidc-provider'
+import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './logout-metadata.ts'
 import { checkPostLogoutUris } from './post-logout-uris.ts'
+import { completePolicy, promptValues } from './prompts.ts'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
 export interface CookieNames {
@@ -17,6 +19,8 @@ export interface ConfigurationParts {
   readonly checkSessionPath: string
   /** The last step before a login is granted. */
   readonly lastPrompt: interactionPolicy.Prompt
+  /** Whether the OP takes prompt=create. */
+  readonly promptCreate: boolean
 }
 
 /** Client metadata of Lockstep: the Logout Token may carry who and when (see `LogoutDetails`). Only the operator grants it. */
@@ -50,6 +54,7 @@ export function completeConfiguration(
   refuse(backchannelLogout?.enabled === false, 'features.backchannelLogout.enabled', 'must not be false')
 
   const cookieNames = namesFor(given, parts.issuer)
+  const policy = completePolicy(parts.lastPrompt, parts.promptCreate, given.interactions?.policy)
   const configuration: Configuration = {
     ...given,
     adapter: parts.adapter,
@@ -61,34 +66,33 @@ export function completeConfiguration(
       long: { httpOnly: true, signed: true, ...given.cookies?.long, sameSite: 'none', secure: true },
       short: { httpOnly: true, signed: true, sameSite: 'lax', secure: true, ...given.cookies?.short },
     },
-    interactions: { ...given.interactions, policy: endingWith(parts.lastPrompt, given.interactions?.policy) },
+    interactions: { ...given.interactions, policy },
     features: {
       ...given.features,
       rpInitiatedLogout: { ...rpInitiatedLogout, enabled: true },
       backchannelLogout: { ...backchannelLogout, enabled: true },
     },
-    discovery: { ...given.discovery, check_session_iframe: parts.issuer.replace(/\/$/, '') + parts.checkSessionPath },
+    discovery: {
+      ...given.discovery,
+      check_session_iframe: parts.issuer.replace(/\/$/, '') + parts.checkSessionPath,
+      frontchannel_logout_supported: true,
+      frontchannel_logout_session_supported: true,
+      prompt_values_supported: promptValues(policy),
+    },
     extraClientMetadata: {
-      properties: [...(given.extraClientMetadata?.properties ?? []), LOGOUT_DETAILS],
+      properties: [...(given.extraClientMetadata?.properties ?? []), ...FRONTCHANNEL_METADATA, LOGOUT_DETAILS],
       validator: (ctx, key, value, metadata) => {
+        const [logoutUri, sessionRequired] = FRONTCHANNEL_METADATA
+        const registersItself = ctx !== undefined
         if (key === LOGOUT_DETAILS) {
-          checkLogoutDetails(ctx !== undefined, value, metadata)
+          checkLogoutDetails(registersItself, value, metadata)
           checkPostLogoutUris(metadata) // once per client is enough
-        } else given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+        } else if (key === logoutUri) checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself })
+        else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
       },
     },
   }
   return { configuration, cookieNames }
-}
-
-function endingWith(
-  last: interactionPolicy.Prompt,
-  given: readonly interactionPolicy.Prompt[] = interactionPolicy.base(),
-): interactionPolicy.DefaultPolicy {
-  const policy = interactionPolicy.base()
-  policy.clear()
-  policy.push(...given, last)
-  return policy
 }
 
 function checkLogoutDetails(registersItself: boolean, value: unknown, metadata: ClientMetadata): void {

@@ -3,21 +3,27 @@ import type { LoggedInRp, PlannedDelivery } from './store/contract.ts'
 /** How an RP wants to hear of a logout. */
 export interface Receiver {
   readonly backchannelLogoutUri?: string | undefined
+  readonly frontchannelLogoutUri?: string | undefined
 }
 
 /**
- * Plans who must hear that an OP session ended, and how: one delivery per logged-in RP with a `backchannel_logout_uri`.
+ * Plans who must hear that an OP session ended, and how: a Logout Token for each logged-in RP with a
+ * `backchannel_logout_uri`, a frame for those that have only a `frontchannel_logout_uri`.
  *
+ * An RP that has both gets the Logout Token: it is answered, sent again, and needs no cookie that a browser may withhold.
  * An RP whose metadata is not known here (it logged in while they were being read) is planned too: the worker that
  * delivers looks again, and telling it late beats not telling it.
  *
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#Backchannel | Back-Channel Logout 1.0 §2.3}
+ * @see {@link https://openid.net/specs/openid-connect-frontchannel-1_0.html#OPLogout | Front-Channel Logout 1.0 §3}
  */
 export function planFanOut(
   rps: readonly LoggedInRp[],
   receivers: ReadonlyMap<string, Receiver | undefined>,
 ): readonly PlannedDelivery[] {
-  return rps
-    .filter(({ clientId }) => !receivers.has(clientId) || receivers.get(clientId)?.backchannelLogoutUri)
-    .map(({ clientId, sid }) => ({ clientId, sid }))
+  return rps.flatMap(({ clientId, sid }): PlannedDelivery[] => {
+    const receiver = receivers.get(clientId)
+    if (!receivers.has(clientId) || receiver?.backchannelLogoutUri) return [{ clientId, sid, mechanism: 'backchannel' }]
+    return receiver?.frontchannelLogoutUri ? [{ clientId, sid, mechanism: 'frontchannel' }] : []
+  })
 }

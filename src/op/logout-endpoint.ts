@@ -1,12 +1,15 @@
-import type { Client, Provider as OidcProvider, Session } from 'oidc-provider'
+import type { Client, Session } from 'oidc-provider'
 import { LockstepError } from '../protocol/errors.ts'
-import type { Runtime } from '../runtime/runtime.ts'
+import { nameOf } from './client-name.ts'
 import type { Ending } from './end-session.ts'
 import { type Answer, type HttpRequest, TooLarge } from './http.ts'
-import { confirmPage, logoutErrorPage, signedOutPage, stayedPage } from './logout-pages.ts'
+import { at, languagesFor, localesOf, seeOther } from './logout-http.ts'
 import { type LogoutRequest, mustAsk, postLogoutRedirect, validateLogoutRequest } from './logout-request.ts'
-import { type PendingLogout, seal, unseal } from './sealed-request.ts'
-import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
+import { showPage } from './pages/show.ts'
+import { type PendingLogout, type Refusal, seal, unseal } from './sealed-request.ts'
+import { type FramesParts, showFrames, throughFrames } from './show-frames.ts'
+import { showReceipt } from './show-receipt.ts'
+import type { EndedOpSession } from './store/contract.ts'
 
 /** Milliseconds the redirect waits for first attempts: RPs are told first (RP-Initiated §2), but nobody waits for a dead one. */
 const WAIT = 1000
@@ -14,22 +17,10 @@ const WAIT = 1000
 /** Bytes of a logout request: an encrypted ID Token with many claims fits. */
 const BODY_LIMIT = 65_536
 
-/** Where the Logout Endpoint's pages live, below the path of `end_session_endpoint`. */
-export interface LogoutPaths {
-  readonly endpoint: string
-  readonly ask: string
-  readonly signedOut: string
-}
-
 /** What the Logout Endpoint is built from. */
-export interface LogoutEndpointParts {
-  readonly provider: OidcProvider
-  readonly store: Pick<OpIssuerStore, 'getLogout'>
-  readonly runtime: Pick<Runtime, 'now'>
-  /** Absolute paths as a browser sees them, mount path included. */
-  readonly paths: LogoutPaths
-  /** 256-bit key that seals pending requests. */
-  readonly sealingKey: Uint8Array
+export interface LogoutEndpointParts extends FramesParts {
+  /** Where "no" leads. */
+  readonly declined: 'page' | 'redirect'
   readonly end: (uid: string, ending: Ending) => Promise<EndedOpSession | undefined>
   /** Resolves when each RP of a logout was tried once, or after so many milliseconds. */
   readonly firstAttempts: (logoutId: string, ms: number) => Promise<void>
@@ -48,12 +39,16 @@ export interface LogoutExchange {
   signedOut(logoutId: string | undefined): Promise<void>
 }
 
-/** The Logout Endpoint and its two pages. */
+/** The Logout Endpoint and its pages. */
 export interface LogoutEndpoint {
   endpoint(exchange: LogoutExchange): Promise<Answer>
   ask(exchange: LogoutExchange): Promise<Answer>
   answer(exchange: LogoutExchange): Promise<Answer>
+  frames(exchange: LogoutExchange): Promise<Answer>
+  refused(exchange: LogoutExchange): Promise<Answer>
   signedOut(exchange: LogoutExchange): Promise<Answer>
+  /** The page that says what went wrong. */
+  refuse(request: HttpRequest, status: number, refusal: Refusal): Promise<Answer>
 }
 
 /**
@@ -63,102 +58,126 @@ export interface LogoutEndpoint {
  * @see {@link https://openid.net/specs/openid-connect-rpinitiated-1_0.html | RP-Initiated Logout 1.0}
  */
 export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
-  const { provider, paths, sealingKey, runtime } = parts
+  const { provider, paths, sealingKey, runtime, pages } = parts
+  const home = provider.issuer
 
-  async function finish(exchange: LogoutExchange, ending: Ending, redirect: string | undefined): Promise<Answer> {
-    const ended = await parts.end(exchange.session.uid, ending)
+  async function finish(
+    { session, signedOut }: LogoutExchange,
+    locales: string | undefined,
+    ending: Ending,
+    redirect: string | undefined,
+  ): Promise<Answer> {
+    const ended = await parts.end(session.uid, ending)
     if (ended) await parts.firstAttempts(ended.logout.id, WAIT)
-    await exchange.signedOut(ended?.logout.id)
-    return seeOther(redirect ?? paths.signedOut)
+    await signedOut(ended?.logout.id)
+    const next = redirect ?? at(paths.signedOut, locales)
+    return seeOther(await throughFrames(parts, ended, next, locales))
   }
 
-  return {
+  async function ask(exchange: LogoutExchange, locales: string | undefined, logout: LogoutRequest): Promise<Answer> {
+    const sealed = await seal('question', pendingOf(exchange.session.uid, logout), sealingKey, runtime.now())
+    return seeOther(at(paths.ask, locales, sealed))
+  }
+
+  async function stayed(request: HttpRequest, locales: string | undefined, pending: PendingLogout): Promise<Answer> {
+    const redirect = redirectOf(pending)
+    if (parts.declined === 'redirect' && redirect !== undefined) return seeOther(redirect)
+    const client = pending.clientId === undefined ? undefined : await provider.Client.find(pending.clientId)
+    const next = client?.clientUri ?? home
+    const app = client?.clientUri === undefined ? undefined : nameOf(client)
+    return showPage(pages, 'stayed', { languages: languagesFor(request, locales), next, app })
+  }
+
+  const endpoint: LogoutEndpoint = {
     async endpoint(exchange) {
       const { request, session } = exchange
-      return guarded(async () => {
+      return guarded(request, async () => {
         const params = request.method === 'POST' ? await request.form(BODY_LIMIT) : request.query
         const logout = await validateLogoutRequest(provider, params)
         const { client, hint } = logout
+        const locales = params.get('ui_locales') ?? undefined
         if (!session.accountId) {
           // Not an error (RP-Initiated §4); only a hint vouches for the redirect here, nobody was asked.
-          return hint ? seeOther(redirectOf(logout) ?? paths.signedOut) : seeOther(paths.signedOut)
+          return seeOther((hint && redirectOf(logout)) ?? at(paths.signedOut, locales))
         }
         const current = {
           sid: client && session.sidFor(client.clientId),
           sub: client && (await parts.subFor(session.accountId, client)),
         }
         const secFetchDest = request.header('sec-fetch-dest')
-        if (!mustAsk({ hint, current, secFetchDest, secPurpose: request.header('sec-purpose') })) {
-          return finish(exchange, endingOf(client?.clientId), redirectOf(logout))
+        if (mustAsk({ hint, current, secFetchDest, secPurpose: request.header('sec-purpose') })) {
+          return ask(exchange, locales, logout)
         }
-        const sealed = await seal(pendingOf(session.uid, logout), sealingKey, runtime.now())
-        return seeOther(`${paths.ask}?request=${sealed}`)
+        return finish(exchange, locales, endingOf(client?.clientId), redirectOf(logout))
       })
     },
 
     async ask({ request, session }) {
-      return guarded(async () => {
-        const sealed = request.query.get('request') ?? ''
-        const pending = await unseal(sealed, sealingKey, runtime.now())
-        if (!session.accountId) return seeOther(paths.signedOut)
-        if (pending?.uid !== session.uid) return seeOther(paths.endpoint) // of another login, or too old: ask anew
-        const clients = await Promise.all(
-          Object.keys(session.authorizations ?? {}).map((id) => provider.Client.find(id)),
-        )
-        const askedBy = pending.clientId === undefined ? undefined : await provider.Client.find(pending.clientId)
-        return confirmPage({
-          action: paths.ask,
-          sealed,
-          account: await parts.accountName(session.accountId),
-          apps: clients.flatMap((client) => (client ? [nameOf(client)] : [])),
-          askedBy: askedBy && nameOf(askedBy),
-          leadsAway: pending.postLogoutRedirectUri !== undefined,
-        })
-      })
+      const sealed = request.query.get('request') ?? ''
+      const locales = localesOf(request)
+      const pending = await unseal('question', sealed, sealingKey, runtime.now())
+      if (!session.accountId) return seeOther(at(paths.signedOut, locales))
+      if (pending?.uid !== session.uid) return seeOther(at(paths.endpoint, locales)) // of another login, or too old: ask anew
+      const clients = await Promise.all(Object.keys(session.authorizations ?? {}).map((id) => provider.Client.find(id)))
+      const askedBy = pending.clientId === undefined ? undefined : await provider.Client.find(pending.clientId)
+      const data = {
+        languages: languagesFor(request, locales),
+        action: at(paths.ask, locales),
+        request: sealed,
+        account: await parts.accountName(session.accountId),
+        apps: clients.flatMap((client) => (client ? [nameOf(client)] : [])).sort((a, b) => a.localeCompare(b)),
+        askedBy: askedBy && nameOf(askedBy),
+      }
+      return showPage(pages, 'confirm', data, { leadsAway: pending.postLogoutRedirectUri !== undefined })
     },
 
     async answer(exchange) {
       const { request, session } = exchange
-      return guarded(async () => {
+      return guarded(request, async () => {
         if (!isSameOrigin(request, new URL(provider.issuer).origin)) {
-          return refused(403, 'The answer did not come from this page.', 'logout_answer_cross_origin')
+          return endpoint.refuse(request, 403, { problem: 'logout_answer_cross_origin' })
         }
         const form = await request.form(BODY_LIMIT)
-        const pending = await unseal(form.get('request') ?? '', sealingKey, runtime.now())
-        if (!pending) return refused(400, 'The question is older than 15 minutes.', 'logout_answer_invalid')
+        const pending = await unseal('question', form.get('request') ?? '', sealingKey, runtime.now())
+        if (!pending) return endpoint.refuse(request, 400, { problem: 'logout_answer_invalid' })
         if (session.accountId && pending.uid !== session.uid) {
-          return refused(400, 'Somebody signed in again in the meantime.', 'logout_answer_outdated')
+          return endpoint.refuse(request, 400, { problem: 'logout_answer_outdated' })
         }
-        if (form.get('answer') !== 'yes') return stayedPage(provider.issuer)
-        return finish(exchange, endingOf(pending.clientId), redirectOf(pending))
+        const locales = localesOf(request)
+        if (form.get('answer') !== 'yes') return stayed(request, locales, pending)
+        return finish(exchange, locales, endingOf(pending.clientId), redirectOf(pending))
       })
     },
 
-    async signedOut({ lastLogout }) {
-      const known = lastLogout === undefined ? undefined : await parts.store.getLogout(lastLogout)
-      const apps = await Promise.all(
-        (known?.deliveries ?? []).map(async (delivery) => {
-          const client = await provider.Client.find(delivery.clientId)
-          return { name: client ? nameOf(client) : 'An app that is gone', delivery }
-        }),
-      )
-      return signedOutPage({ apps, now: runtime.now(), home: provider.issuer })
+    frames: ({ request }) => showFrames(parts, request),
+
+    async refused({ request }) {
+      const refusal = await unseal('refusal', request.query.get('request') ?? '', sealingKey, runtime.now())
+      return refusal ? endpoint.refuse(request, 400, refusal) : seeOther(paths.endpoint)
+    },
+
+    signedOut: ({ request, lastLogout }) => showReceipt({ ...parts, home }, request, lastLogout),
+
+    refuse(request, status, { problem, detail }) {
+      const data = { languages: languagesFor(request, localesOf(request)), problem, detail, home }
+      return showPage(pages, 'error', { ...data, logoutEndpoint: paths.endpoint }, { status })
     },
   }
+  return endpoint
 
-  function refused(status: number, what: string, code: string): Answer {
-    return logoutErrorPage({ status, what, code, logoutEndpoint: paths.endpoint })
-  }
-
-  async function guarded(answer: () => Promise<Answer>): Promise<Answer> {
+  /** Turns what is wrong with a request into a page; no redirect to any RP (RP-Initiated §4). */
+  async function guarded(request: HttpRequest, answer: () => Promise<Answer>): Promise<Answer> {
     try {
       return await answer()
     } catch (error) {
-      if (error instanceof TooLarge) return refused(413, 'The request is too large.', 'logout_request_too_large')
-      if (error instanceof LockstepError && error.code === 'logout_request_invalid') {
-        return refused(400, `The app's request was not right: ${error.message}.`, error.code)
-      }
-      throw error
+      if (error instanceof TooLarge) return endpoint.refuse(request, 413, { problem: 'logout_request_too_large' })
+      if (!(error instanceof LockstepError && error.code === 'logout_request_invalid')) throw error
+      const refusal = { problem: error.code, detail: error.message } satisfies Refusal
+      // A browser is sent on, so that no hint stays in its address bar (T12); the status is the same in the end.
+      const isInAddressBar = request.method === 'GET' && request.header('sec-fetch-dest') === 'document'
+      if (!isInAddressBar) return endpoint.refuse(request, 400, refusal)
+      const sealed = await seal('refusal', refusal, sealingKey, runtime.now())
+      return seeOther(at(paths.refused, localesOf(request), sealed))
     }
   }
 }
@@ -181,15 +200,6 @@ function redirectOf({
 
 function endingOf(clientId: string | undefined): Ending {
   return clientId === undefined ? { cause: 'op_logout' } : { cause: 'rp_initiated', initiator: clientId }
-}
-
-/** The client's name for people. */
-export function nameOf(client: Client): string {
-  return client.clientName ?? client.clientId
-}
-
-function seeOther(location: string): Answer {
-  return { status: 303, headers: { location, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' }, body: '' }
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { Runtime } from '../runtime/runtime.ts'
 import { type BackchannelOptions, resolveBackchannelOptions } from './backchannel-options.ts'
 import type { OpLog } from './log.ts'
+import { type LogoutPages, PAGE_NAMES } from './pages/pages.ts'
 import type { OpStore } from './store/contract.ts'
 
 /** What a Lockstep OP needs beside oidc-provider's own configuration. */
@@ -16,6 +17,21 @@ export interface LockstepOptions {
   backchannel?: BackchannelOptions
   /** Seconds from a login to the end of its OP session, however busy it is. Default 2,592,000 (30 days). */
   sessionLifetime?: number
+  /** What the Logout Endpoint does. */
+  logout?: {
+    /**
+     * Where "stay signed in" leads: to a `page` that says so, with a link back, or by `redirect` to where the app wanted
+     * the browser after the logout, although there was none. Default `page`.
+     */
+    declined?: 'page' | 'redirect'
+    /** Pages of yours in place of the built-in ones. Default none. */
+    pages?: Partial<LogoutPages>
+  }
+  /**
+   * Takes `prompt=create`: an interaction whose prompt is `create` starts where accounts are made, and ends with
+   * `{ create: {}, login: { accountId } }`. Default false.
+   */
+  promptCreate?: boolean
   /** Receives one structured line per event that an operator should see. Default: one JSON line on standard error. */
   log?: OpLog
   /** Time, chance and network; replaced in tests and in the simulation. */
@@ -28,6 +44,8 @@ export interface ResolvedLockstepOptions {
   readonly allow: readonly string[]
   readonly backchannel: Required<BackchannelOptions>
   readonly sessionLifetime: number
+  readonly logout: Required<NonNullable<LockstepOptions['logout']>>
+  readonly promptCreate: boolean
   readonly log: OpLog
   readonly runtime: Partial<Runtime>
 }
@@ -37,6 +55,8 @@ const KNOWN: ReadonlySet<string> = new Set([
   'egress',
   'backchannel',
   'sessionLifetime',
+  'logout',
+  'promptCreate',
   'log',
   'runtime',
 ] satisfies (keyof LockstepOptions)[])
@@ -58,6 +78,8 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     egress: { allow = [] } = {},
     backchannel,
     sessionLifetime = 2_592_000,
+    logout,
+    promptCreate = false,
     log = toStandardError,
   } = options ?? {}
   if (typeof store?.forIssuer !== 'function') {
@@ -67,15 +89,35 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     throw new TypeError('egress.allow must be an array of CIDRs and host names')
   }
   if (!(sessionLifetime > 0)) throw new TypeError('sessionLifetime must be a positive number of seconds')
+  if (typeof promptCreate !== 'boolean') throw new TypeError('promptCreate must be true or false')
   if (typeof log !== 'function') throw new TypeError('log must be a function')
   return {
     store,
     allow,
     backchannel: resolveBackchannelOptions(backchannel),
     sessionLifetime,
+    logout: resolveLogout(logout),
+    promptCreate,
     log,
     runtime: options.runtime ?? {},
   }
+}
+
+function resolveLogout({
+  declined = 'page',
+  pages = {},
+  ...unknown
+}: NonNullable<LockstepOptions['logout']> = {}): ResolvedLockstepOptions['logout'] {
+  const [extra] = Object.keys(unknown)
+  if (extra !== undefined) throw new TypeError(`logout.${extra} is not an option of Lockstep's Provider`)
+  if (declined !== 'page' && declined !== 'redirect')
+    throw new TypeError('logout.declined must be "page" or "redirect"')
+  const names: ReadonlySet<string> = new Set(PAGE_NAMES)
+  for (const [name, page] of Object.entries(pages)) {
+    if (!names.has(name)) throw new TypeError(`logout.pages.${name} is not a page; there are ${[...names].join(', ')}`)
+    if (typeof page !== 'function') throw new TypeError(`logout.pages.${name} must be a function that returns HTML`)
+  }
+  return { declined, pages }
 }
 
 const toStandardError: OpLog = (event) => {

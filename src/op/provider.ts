@@ -9,12 +9,16 @@ import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './c
 import { type Ending, endSession } from './end-session.ts'
 import { modelAdapter } from './model-adapter.ts'
 import type { OpSessions } from './op-sessions.ts'
-import { type LockstepOptions, resolveLockstepOptions } from './options.ts'
+import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
 import { type Outbox, startOutbox } from './outbox.ts'
+import { hideWhoIsThere, refusedPrompt, showRefusedPrompt } from './prompts.ts'
 import { attachSeam } from './provider-seam.ts'
-import { receiverOf } from './receiver.ts'
+import { type Receipts, receiptsOf } from './receipts.ts'
+import { receiverOf, wishesOf } from './receiver.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
-import { sessionRoutes } from './session-routes.ts'
+import { messageOf } from './report-attempt.ts'
+import { logoutPaths, sessionRoutes } from './session-routes.ts'
+import { throughFrames } from './show-frames.ts'
 import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 
 /** What stays the same from the first start on. */
@@ -41,12 +45,15 @@ interface Secrets {
 export class Provider extends OidcProvider {
   /** The live OP sessions: list them, end them. */
   readonly opSessions: OpSessions
+  /** Proof of logout: what became of each app. */
+  readonly receipts: Receipts
   readonly #configuration: Configuration
   readonly #store: OpIssuerStore
   readonly #runtime: Runtime
   readonly #egress: Egress
   readonly #outbox: Outbox
   readonly #cookieNames: CookieNames
+  readonly #options: ResolvedLockstepOptions
   #secrets: Promise<Secrets> | undefined
 
   /**
@@ -64,6 +71,7 @@ export class Provider extends OidcProvider {
       fetch: network.fetch,
       checkSessionPath: CHECK_SESSION_PATH,
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
+      promptCreate: resolved.promptCreate,
     })
     super(issuer, complete)
 
@@ -72,12 +80,15 @@ export class Provider extends OidcProvider {
     this.#runtime = runtime
     this.#egress = network
     this.#cookieNames = cookieNames
+    this.#options = resolved
     attachSeam(this, {
       endSession: async (session) => {
-        await this.#end(session.uid, { cause: 'user_switch' })
+        const ended = await this.#end(session.uid, { cause: 'user_switch' })
+        if (OidcProvider.ctx) endedIn.set(OidcProvider.ctx, ended)
       },
     })
     this.opSessions = this.#opSessions()
+    this.receipts = receiptsOf(this, store, () => runtime.now())
     this.#outbox = startOutbox({
       store,
       runtime,
@@ -103,9 +114,11 @@ export class Provider extends OidcProvider {
   override registerResponseMode(...[name, handler]: Parameters<OidcProvider['registerResponseMode']>): void {
     // runs inside super(): whatever it needs of this class is looked up at request time
     super.registerResponseMode(name, async (ctx, redirectUri, payload) => {
+      const refusal = refusedPrompt(ctx, this.#configuration)
+      if (refusal) return showRefusedPrompt(ctx, refusal, this.#configuration)
       const sessionState = await this.#sessionState(ctx, redirectUri)
       const extended = sessionState === undefined ? payload : { ...payload, session_state: sessionState }
-      return handler.call(this, ctx, redirectUri, extended)
+      return handler.call(this, ctx, redirectUri, hideWhoIsThere(ctx, extended))
     })
   }
 
@@ -134,31 +147,49 @@ export class Provider extends OidcProvider {
   async #serve(ctx: Context, next: Next): Promise<void> {
     // below another Koa app `ctx` is that app's, whose cookies are not signed with our keys
     if (ctx.app !== this) ctx.cookies = this.createContext(ctx.req, ctx.res).cookies
-    const { sealing } = await this.#loadSecrets()
+    const { sealing: sealingKey } = await this.#loadSecrets()
     const served = await sessionRoutes(ctx, {
       provider: this,
       store: this.#store,
       runtime: this.#runtime,
-      sealingKey: sealing,
+      receipts: this.receipts,
+      sealingKey,
+      ...this.#options.logout,
       cookieNames: this.#cookieNames,
       sessionCookie: this.#configuration.cookies?.long ?? {},
       findAccount: this.#configuration.findAccount,
       pairwiseIdentifier: this.#configuration.pairwiseIdentifier,
       end: (uid, ending) => this.#end(uid, ending),
-      firstAttempts: (logoutId, ms) => this.#outbox.firstAttempts(logoutId, ms),
+      firstAttempts: (logoutId, ms) => this.#firstAttempts(logoutId, ms),
       rotateBrowserState: (signedIn) => this.#rotateBrowserState(ctx, signedIn),
     })
     if (served) return
     await next()
     const session: Session | undefined = ctx.oidc?.session
     if (session) await this.#rotateBrowserState(ctx, signedInOf(session))
+    const ended = endedIn.get(ctx)
+    if (ended && ctx.status === 303) {
+      // A user switch: the apps of the one before are shown in frames, and the login goes on from there.
+      const paths = logoutPaths(this)
+      const on = ctx.response.get('location')
+      ctx.redirect(await throughFrames({ paths, sealingKey, runtime: this.#runtime }, ended, on, undefined))
+    }
+  }
+
+  /** The OP session has ended: that nobody could look how its RPs took it must not look as if it had not. */
+  async #firstAttempts(logoutId: string, ms: number): Promise<void> {
+    try {
+      await this.#outbox.firstAttempts(logoutId, ms)
+    } catch (error) {
+      this.#options.log({ event: 'op_failed', task: 'first_attempts', message: messageOf(error) })
+    }
   }
 
   async #end(uid: string, ending: Ending): Promise<EndedOpSession | undefined> {
     return endSession(
       {
         store: this.#store,
-        findReceiver: (clientId) => this.Client.find(clientId),
+        findReceiver: (clientId) => wishesOf(this, clientId),
         wake: () => this.#outbox.wake(),
       },
       uid,
@@ -202,6 +233,9 @@ export class Provider extends OidcProvider {
     return { browserState, sealing: Buffer.from(sealing, 'base64url') }
   }
 }
+
+/** OP sessions that ended inside a request of oidc-provider's. */
+const endedIn: WeakMap<object, EndedOpSession | undefined> = new WeakMap()
 
 function signedInOf(session: Session | undefined): SignedIn {
   if (!session?.accountId || session.destroyed) return undefined

@@ -1,9 +1,10 @@
-import type { Provider as OidcProvider } from 'oidc-provider'
+import type { Client, Provider as OidcProvider } from 'oidc-provider'
 import type { LogoutDetails } from '../protocol/logout-token.ts'
 import { base64url } from '../protocol/session-state.ts'
 import type { Runtime } from '../runtime/runtime.ts'
+import { nameOf } from './client-name.ts'
 import { LOGOUT_DETAILS } from './configuration.ts'
-import { nameOf } from './logout-endpoint.ts'
+import type { Receiver } from './fan-out.ts'
 import { mintLogoutToken } from './provider-seam.ts'
 import type { ClaimedDelivery } from './store/contract.ts'
 
@@ -27,6 +28,19 @@ export function receiverOf(provider: OidcProvider, runtime: Pick<Runtime, 'rando
       return mintLogoutToken(provider, client, delivery, base64url(runtime.random(16)), details)
     },
   }
+}
+
+/** How a client wants to hear of logouts, as it is registered now. */
+export async function wishesOf(provider: OidcProvider, clientId: string): Promise<Receiver | undefined> {
+  const client = await provider.Client.find(clientId)
+  const frontchannelLogoutUri = client && frontchannelLogoutUriOf(client)
+  return client && { backchannelLogoutUri: client.backchannelLogoutUri, frontchannelLogoutUri }
+}
+
+/** Where a client's front-channel logout is; oidc-provider hands members it does not know through by their wire names. */
+export function frontchannelLogoutUriOf(client: Client): string | undefined {
+  const uri = client.frontchannel_logout_uri
+  return typeof uri === 'string' ? uri : undefined
 }
 
 async function detailsOf(provider: OidcProvider, { logout }: ClaimedDelivery): Promise<LogoutDetails> {

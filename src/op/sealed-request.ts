@@ -1,4 +1,5 @@
 import { EncryptJWT, errors, jwtDecrypt } from 'jose'
+import type { LogoutProblem } from './pages/pages.ts'
 
 /** A logout request between the question and the answer, bound to the OP session that was asked. */
 export interface PendingLogout {
@@ -8,31 +9,61 @@ export interface PendingLogout {
   readonly state?: string
 }
 
-/** Seconds the user has to answer. */
-const LIFETIME = 900
+/** A logout whose page with frames the browser has yet to load, and where that page leads. */
+export interface PendingFrames {
+  readonly logoutId: string
+  readonly next: string
+}
+
+/** Why a request was refused, for the page that says so at a URL without the request. */
+export interface Refusal {
+  readonly problem: LogoutProblem
+  readonly detail?: string
+}
+
+/** What travels sealed, by the page that it opens. */
+interface Sealed {
+  question: PendingLogout
+  frames: PendingFrames
+  refusal: Refusal
+}
+
+/** Seconds the user has to answer, and a page with frames may be loaded again. */
+const LIFETIME: Readonly<Record<keyof Sealed, number>> = { question: 900, frames: 60, refusal: 900 }
 
 const ENCRYPTION = { alg: 'dir', enc: 'A256GCM' } as const
 
 /**
- * Seals a pending logout, so that it travels through the browser instead of a store: an anonymous request stores nothing
- * (T29), any number of tabs can ask at once, and only a page of this OP session holds a value that opens (CSRF).
+ * Seals what must get from one page to the next, so that it travels through the browser instead of a store: an anonymous
+ * request stores nothing (T29), any number of tabs can ask at once, and only a page of this OP session holds a question
+ * that opens (CSRF).
  */
-export async function seal(pending: PendingLogout, key: Uint8Array, now: number): Promise<string> {
-  return new EncryptJWT({ pending })
+export async function seal<Kind extends keyof Sealed>(
+  kind: Kind,
+  value: Sealed[Kind],
+  key: Uint8Array,
+  now: number,
+): Promise<string> {
+  return new EncryptJWT({ kind, value })
     .setProtectedHeader(ENCRYPTION)
-    .setExpirationTime(Math.floor(now / 1000) + LIFETIME)
+    .setExpirationTime(Math.floor(now / 1000) + LIFETIME[kind])
     .encrypt(key)
 }
 
-/** Opens what {@link seal} made; `undefined` when it is forged, of another OP or too old. */
-export async function unseal(sealed: string, key: Uint8Array, now: number): Promise<PendingLogout | undefined> {
+/** Opens what {@link seal} made; `undefined` when it is forged, of another kind, of another OP or too old. */
+export async function unseal<Kind extends keyof Sealed>(
+  kind: Kind,
+  sealed: string,
+  key: Uint8Array,
+  now: number,
+): Promise<Sealed[Kind] | undefined> {
   try {
-    const { payload } = await jwtDecrypt<{ pending: PendingLogout }>(sealed, key, {
+    const { payload } = await jwtDecrypt<{ kind: string; value: Sealed[Kind] }>(sealed, key, {
       keyManagementAlgorithms: [ENCRYPTION.alg],
       contentEncryptionAlgorithms: [ENCRYPTION.enc],
       currentDate: new Date(now),
     })
-    return payload.pending
+    return payload.kind === kind ? payload.value : undefined
   } catch (error) {
     if (error instanceof errors.JOSEError) return undefined
     throw error

@@ -17,12 +17,16 @@ import {
   type LogoutExchange,
   logoutEndpoint,
 } from './logout-endpoint.ts'
-import { logoutErrorPage } from './logout-pages.ts'
+import type { LogoutPaths } from './logout-http.ts'
 import { withOidcContext } from './provider-seam.ts'
+import { RECEIPT_LIFETIME } from './receipts.ts'
 
 /** What the routes that Lockstep adds to an OP are built from, for one request. */
 export interface SessionRoutesParts
-  extends Pick<LogoutEndpointParts, 'store' | 'sealingKey' | 'end' | 'firstAttempts'> {
+  extends Pick<
+    LogoutEndpointParts,
+    'store' | 'sealingKey' | 'receipts' | 'pages' | 'declined' | 'end' | 'firstAttempts'
+  > {
   readonly provider: OidcProvider
   readonly runtime: Pick<Runtime, 'now'>
   readonly cookieNames: CookieNames
@@ -33,15 +37,19 @@ export interface SessionRoutesParts
   readonly rotateBrowserState: (signedIn: SignedIn) => Promise<string>
 }
 
-/** Milliseconds for which a browser may see how its last logout went (T14). */
-const RECEIPT_LIFETIME = 600_000
-
 /** Methods and paths below `end_session_endpoint`, and what serves them; oidc-provider keeps `/confirm` for its user switch. */
-const LOGOUT_ROUTES: ReadonlyMap<string, Readonly<Record<string, keyof LogoutEndpoint>>> = new Map([
+const LOGOUT_ROUTES: ReadonlyMap<string, Readonly<Record<string, LogoutRoute>>> = new Map([
   ['', { GET: 'endpoint', POST: 'endpoint' }],
   ['/ask', { GET: 'ask', POST: 'answer' }],
+  ['/apps', { GET: 'frames' }],
+  ['/refused', { GET: 'refused' }],
   ['/signed-out', { GET: 'signedOut' }],
 ])
+
+type LogoutRoute = Exclude<keyof LogoutEndpoint, 'refuse'>
+
+/** Routes that come after a logout: whatever fails there, the End-User is signed out. */
+const AFTER_LOGOUT: ReadonlySet<LogoutRoute> = new Set(['frames', 'signedOut'])
 
 /** Serves the OP iframe and the Logout Endpoint; `false` when the request is for somebody else. */
 export async function sessionRoutes(ctx: Context, parts: SessionRoutesParts): Promise<boolean> {
@@ -71,18 +79,29 @@ async function opIframeRoute(request: HttpRequest, { provider, cookieNames }: Se
   return request.method === 'POST' ? checkOrigin(request, provider) : notAllowed(['GET', 'POST'])
 }
 
-async function logoutRoute(ctx: Context, route: keyof LogoutEndpoint, parts: SessionRoutesParts): Promise<Answer> {
+async function logoutRoute(ctx: Context, route: LogoutRoute, parts: SessionRoutesParts): Promise<Answer> {
   const { provider } = parts
   const oidc = withOidcContext(provider, ctx)
-  const endpoint = provider.pathFor('end_session')
-  const paths = { endpoint, ask: `${endpoint}/ask`, signedOut: `${endpoint}/signed-out` }
   const accounts = accountsOf(oidc, parts)
+  const endpoint = logoutEndpoint({ ...parts, ...accounts, paths: logoutPaths(provider) })
   try {
-    return await logoutEndpoint({ ...parts, ...accounts, paths })[route](await exchangeOf(ctx, parts))
+    return await endpoint[route](await exchangeOf(ctx, parts))
   } catch (error) {
     provider.emit('server_error', oidc, error instanceof Error ? error : new Error(String(error)))
-    const what = 'Something failed on our side.'
-    return logoutErrorPage({ status: 500, what, code: 'server_error', logoutEndpoint: endpoint })
+    const problem = AFTER_LOGOUT.has(route) ? 'receipt_unavailable' : 'server_error'
+    return endpoint.refuse(fromKoa(ctx), 500, { problem })
+  }
+}
+
+/** Where the Logout Endpoint's pages are, in the request at hand (its mount path counts). */
+export function logoutPaths(provider: OidcProvider): LogoutPaths {
+  const endpoint = provider.pathFor('end_session')
+  return {
+    endpoint,
+    ask: `${endpoint}/ask`,
+    frames: `${endpoint}/apps`,
+    refused: `${endpoint}/refused`,
+    signedOut: `${endpoint}/signed-out`,
   }
 }
 

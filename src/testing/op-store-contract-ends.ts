@@ -35,10 +35,45 @@ export function endContract(law: Law): void {
       ['mail', 'sid-mail', 'due'],
       ['notes', 'sid-notes', 'due'],
     ])
-    deepEqual(await op.getLogout(id), { logout: ended.logout, deliveries: ended.deliveries })
+    deepEqual(await op.getLogout(id), { logout: ended.logout, deliveries: ended.deliveries, frames: [] })
     equal(await op.getOpSession({ uid: 'uid-1' }), undefined)
     equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
     deepEqual(await op.listOpSessions({ accountId: 'alice' }), [])
+  })
+
+  law('keeps notices for frames with the fact, apart from the outbox', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes'), loggedIn('mail'), loggedIn('board')] }))
+    const mechanisms = { notes: 'frontchannel', mail: 'backchannel', board: 'frontchannel' } as const
+    const ended = await op.endOpSession('uid-1', { cause: 'op_logout' }, () =>
+      (['notes', 'mail', 'board'] as const).map((clientId) => ({
+        clientId,
+        sid: `sid-${clientId}`,
+        mechanism: mechanisms[clientId],
+      })),
+    )
+    ok(ended)
+    const frames = ['notes', 'board'].map((clientId) => ({ clientId, sid: `sid-${clientId}` }))
+    deepEqual(ended.frames, frames)
+    deepEqual(
+      ended.deliveries.map(({ clientId }) => clientId),
+      ['mail'],
+    )
+    deepEqual((await op.getLogout(ended.logout.id))?.frames, frames)
+    const claimed = await op.claimDue({ limit: 10, lease: 1000 })
+    deepEqual(
+      claimed.map(({ clientId }) => clientId),
+      ['mail'],
+    )
+
+    const framedAt = runtime.now()
+    await op.noteFramed(ended.logout.id)
+    runtime.pass(1000)
+    await op.noteFramed(ended.logout.id)
+    await op.noteFramed('unknown')
+    deepEqual(
+      (await op.getLogout(ended.logout.id))?.frames,
+      frames.map((frame) => ({ ...frame, framedAt })),
+    )
   })
 
   law('ends an OP session once, however many ask', async ({ op, runtime }) => {

@@ -11,8 +11,8 @@ describe('the plan of whom to tell', () => {
       ['mail', hears],
     ])
     expect(planFanOut([rp('notes'), rp('mail')], receivers)).toEqual([
-      { clientId: 'notes', sid: 'sid of notes' },
-      { clientId: 'mail', sid: 'sid of mail' },
+      { clientId: 'notes', sid: 'sid of notes', mechanism: 'backchannel' },
+      { clientId: 'mail', sid: 'sid of mail', mechanism: 'backchannel' },
     ])
   })
 
@@ -26,7 +26,19 @@ describe('the plan of whom to tell', () => {
 
   it('has an RP that logged in while the plan was made: late is better than never [race 1]', () => {
     expect(planFanOut([rp('notes'), rp('late')], new Map([['notes', {}]]))).toEqual([
-      { clientId: 'late', sid: 'sid of late' },
+      { clientId: 'late', sid: 'sid of late', mechanism: 'backchannel' },
+    ])
+  })
+
+  it('has a frame for an RP that has nothing else, and a Logout Token alone for one that has both [FCL-2-c]', () => {
+    const framed = { frontchannelLogoutUri: 'https://rp.example/out' }
+    const receivers = new Map([
+      ['framed', framed],
+      ['both', { ...hears, ...framed }],
+    ])
+    expect(planFanOut([rp('framed'), rp('both')], receivers)).toEqual([
+      { clientId: 'framed', sid: 'sid of framed', mechanism: 'frontchannel' },
+      { clientId: 'both', sid: 'sid of both', mechanism: 'backchannel' },
     ])
   })
 

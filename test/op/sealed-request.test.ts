@@ -12,11 +12,11 @@ const pending = {
 
 describe('a pending logout', () => {
   it('comes out as it went in', async () => {
-    expect(await unseal(await seal(pending, key, now), key, now)).toEqual(pending)
+    expect(await unseal('question', await seal('question', pending, key, now), key, now)).toEqual(pending)
   })
 
   it('shows the browser nothing of itself [T6]', async () => {
-    const sealed = await seal(pending, key, now)
+    const sealed = await seal('question', pending, key, now)
     const decoded = sealed
       .split('.')
       .map((part) => Buffer.from(part, 'base64url').toString('latin1'))
@@ -26,23 +26,23 @@ describe('a pending logout', () => {
   })
 
   it('is open for 15 minutes', async () => {
-    const sealed = await seal(pending, key, now)
-    expect(await unseal(sealed, key, now + 899_000)).toEqual(pending)
-    expect(await unseal(sealed, key, now + 901_000)).toBeUndefined()
+    const sealed = await seal('question', pending, key, now)
+    expect(await unseal('question', sealed, key, now + 899_000)).toEqual(pending)
+    expect(await unseal('question', sealed, key, now + 901_000)).toBeUndefined()
   })
 
   it('does not open with the key of another OP [T20]', async () => {
-    const sealed = await seal(pending, key, now)
-    expect(await unseal(sealed, new Uint8Array(32).fill(8), now)).toBeUndefined()
+    const sealed = await seal('question', pending, key, now)
+    expect(await unseal('question', sealed, new Uint8Array(32).fill(8), now)).toBeUndefined()
   })
 
   it('does not open when one character was changed', async () => {
-    const sealed = await seal(pending, key, now)
+    const sealed = await seal('question', pending, key, now)
     const parts = sealed.split('.')
     const other = parts
       .map((part, i) => (i === 3 ? (part.startsWith('A') ? 'B' : 'A') + part.slice(1) : part))
       .join('.')
-    expect(await unseal(other, key, now)).toBeUndefined()
+    expect(await unseal('question', other, key, now)).toBeUndefined()
   })
 
   it.each([
@@ -54,6 +54,6 @@ describe('a pending logout', () => {
     '%',
     '\u0000',
   ])('is refused without an exception when it is %j', async (sealed) => {
-    expect(await unseal(sealed, key, now)).toBeUndefined()
+    expect(await unseal('question', sealed, key, now)).toBeUndefined()
   })
 })

@@ -54,10 +54,26 @@ export interface Logout {
   readonly endedAt: number
 }
 
-/** One notice that is owed to one RP: a row of the outbox, planned in the transaction that ends the OP session. */
+/** How an RP is told: by a Logout Token, or by its front-channel logout URI in a frame of a page. */
+export type Mechanism = 'backchannel' | 'frontchannel'
+
+/** One notice that is owed to one RP, planned in the transaction that ends the OP session. */
 export interface PlannedDelivery {
   readonly clientId: string
   readonly sid: string
+  /** Default `backchannel`: a row of the outbox. `frontchannel` becomes a {@link FrameNotice}. */
+  readonly mechanism?: Mechanism
+}
+
+/**
+ * A notice that a page shows to the browser in a frame. Nobody learns how it went, so there is no outcome and no retry;
+ * the outbox never sees it.
+ */
+export interface FrameNotice {
+  readonly clientId: string
+  readonly sid: string
+  /** Epoch milliseconds at which a page with the frame was first sent to the browser. */
+  readonly framedAt?: number
 }
 
 /** `due` waits for its time, `in-flight` is leased, the other three are final. */
@@ -94,6 +110,8 @@ export type AttemptOutcome =
       readonly status: number
       readonly sessionsEnded?: number
       readonly suspicious?: true
+      /** A 200 that ended nothing, to the first attempt that was ever made: no earlier one can have ended it (T28). */
+      readonly endedNothing?: true
     }
   | { readonly state: 'refused'; readonly status: number; readonly error?: string }
   | {
@@ -129,6 +147,7 @@ export interface EndedOpSession {
   readonly logout: Logout
   readonly rps: readonly LoggedInRp[]
   readonly deliveries: readonly Delivery[]
+  readonly frames: readonly FrameNotice[]
 }
 
 /**
@@ -178,7 +197,7 @@ export interface OpIssuerStore {
 
   /**
    * Ends an OP session in one durable transaction: tombstone, the session's rows, its grants and their tokens (not those
-   * with `persistsLogout`), the fact, and one delivery per planned notice. `undefined` when it was ended before, and when
+   * with `persistsLogout`), the fact, and one delivery or frame notice per planned notice. `undefined` when it was ended before, and when
    * nobody was signed in: then there is nothing to tell. One that has expired can still be ended while the store has it.
    */
   endOpSession(
@@ -223,7 +242,12 @@ export interface OpIssuerStore {
    * Returns the way to stop. Only a store that several processes share has it; it must not be relied on to be called.
    */
   onWake?(listener: () => void): () => void
-  getLogout(id: string): Promise<{ logout: Logout; deliveries: readonly Delivery[] } | undefined>
+  /** A logout with what its RPs were sent: deliveries in the order of the plan, and likewise frame notices. */
+  getLogout(
+    id: string,
+  ): Promise<{ logout: Logout; deliveries: readonly Delivery[]; frames: readonly FrameNotice[] } | undefined>
+  /** The page with the frames of this logout is on its way to the browser; the first time counts. */
+  noteFramed(logoutId: string): Promise<void>
 }
 
 /** Where an OP keeps what must not be lost: `lockstep/op/sqlite` for one process, `lockstep/op/postgres` for many. */

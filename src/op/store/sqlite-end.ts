@@ -1,4 +1,4 @@
-import type { Delivery, EndedOpSession, Logout, OpIssuerStore } from './contract.ts'
+import type { Delivery, EndedOpSession, FrameNotice, Logout, OpIssuerStore, PlannedDelivery } from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import type { OpSessionReader } from './sqlite-sessions.ts'
 import type { SqliteTombstones } from './sqlite-tombstones.ts'
@@ -23,6 +23,9 @@ export function sqliteEnd(
   const insertDelivery = db.prepare<[number, string, number | bigint, string, string, number, number]>(
     `INSERT INTO delivery (issuer, id, logout, client_id, sid, state, created_at, due_at)
      VALUES (?, ?, ?, ?, ?, 'due', ?, ?)`,
+  )
+  const insertFrame = db.prepare<[number | bigint, number, string, string]>(
+    'INSERT INTO frame_notice (logout, position, client_id, sid) VALUES (?, ?, ?, ?)',
   )
 
   return {
@@ -66,13 +69,22 @@ export function sqliteEnd(
           actor ?? null,
           endedAt,
         )
-        const deliveries = planned.map(({ clientId, sid }): Delivery => {
+        const frames = planned.filter(({ mechanism }) => mechanism === 'frontchannel').map(toFrame)
+        for (const [position, { clientId, sid }] of frames.entries()) {
+          insertFrame.run(fact.lastInsertRowid, position, clientId, sid)
+        }
+        const posts = planned.filter(({ mechanism }) => mechanism !== 'frontchannel')
+        const deliveries = posts.map(({ clientId, sid }): Delivery => {
           const id = context.newId()
           insertDelivery.run(issuer, id, fact.lastInsertRowid, clientId, sid, endedAt, endedAt)
           return { id, logout, clientId, sid, state: 'due', attempts: 0, createdAt: endedAt, dueAt: endedAt }
         })
-        return { logout, rps, deliveries }
+        return { logout, rps, deliveries, frames }
       })
     },
   }
+}
+
+function toFrame({ clientId, sid }: PlannedDelivery): FrameNotice {
+  return { clientId, sid }
 }

@@ -1,4 +1,4 @@
-import type { AttemptOutcome, ClaimedDelivery, Delivery, Logout, OpIssuerStore } from './contract.ts'
+import type { AttemptOutcome, ClaimedDelivery, Delivery, FrameNotice, Logout, OpIssuerStore } from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 
 interface LogoutRow {
@@ -33,6 +33,12 @@ interface Head {
   dueAt: number
 }
 
+interface FrameRow {
+  client_id: string
+  sid: string
+  framed_at: number | null
+}
+
 interface SettledRow {
   issuer: number
   id: string
@@ -48,7 +54,7 @@ interface SettledRow {
 
 type Outbox = Pick<
   OpIssuerStore,
-  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout'
+  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
 /** The outbox in SQLite. */
@@ -111,6 +117,14 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
   )
   const byLogout = db.prepare<[number, string], DeliveryRow>(
     `${deliveries} WHERE l.issuer = ? AND l.id = ? ORDER BY d.seq`,
+  )
+  const framesOf = db.prepare<[number, string], FrameRow>(
+    `SELECT f.client_id, f.sid, f.framed_at FROM frame_notice f JOIN logout l ON l.cursor = f.logout
+     WHERE l.issuer = ? AND l.id = ? ORDER BY f.position`,
+  )
+  const framed = db.prepare<[number, number, string]>(
+    `UPDATE frame_notice SET framed_at = ?
+     WHERE framed_at IS NULL AND logout = (SELECT cursor FROM logout WHERE issuer = ? AND id = ?)`,
   )
 
   const leaseUntil = (until: number, row: DeliveryRow): ClaimedDelivery => {
@@ -198,8 +212,18 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     async getLogout(id) {
       return context.read(() => {
         const row = logoutById.get(issuer, id)
-        return row && { logout: toLogout(row), deliveries: byLogout.all(issuer, id).map(toDelivery) }
+        return (
+          row && {
+            logout: toLogout(row),
+            deliveries: byLogout.all(issuer, id).map(toDelivery),
+            frames: framesOf.all(issuer, id).map(toFrame),
+          }
+        )
       })
+    },
+
+    async noteFramed(logoutId) {
+      context.writeSoon(() => framed.run(context.now(), issuer, logoutId))
     },
   }
 }
@@ -227,6 +251,14 @@ function toDelivery(row: DeliveryRow): Delivery {
     createdAt: row.created_at,
     dueAt: row.due_at ?? row.final_at ?? row.created_at,
     ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
+  }
+}
+
+function toFrame(row: FrameRow): FrameNotice {
+  return {
+    clientId: row.client_id,
+    sid: row.sid,
+    ...(row.framed_at !== null && { framedAt: row.framed_at }),
   }
 }
 

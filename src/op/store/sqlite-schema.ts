@@ -4,7 +4,7 @@ import type { Sqlite } from '../../runtime/sqlite.ts'
 /**
  * The steps from an empty file to the present schema; a file's `user_version` counts the steps it has taken.
  *
- * Published steps never change, new ones are appended. Every table starts with the issuer (T20); epoch seconds are for
+ * Published steps never change, new ones are appended. Every table starts with the issuer, or hangs on one that does (T20); epoch seconds are for
  * what expires, epoch milliseconds for the outbox.
  */
 const steps: readonly string[] = [
@@ -130,6 +130,17 @@ const steps: readonly string[] = [
     finished_at INTEGER NOT NULL,
     outcome     TEXT NOT NULL,
     PRIMARY KEY (delivery, number)
+  ) STRICT, WITHOUT ROWID;
+  `,
+  `
+  -- Notices that a page shows in frames. They go with their logout.
+  CREATE TABLE frame_notice (
+    logout    INTEGER NOT NULL REFERENCES logout (cursor) ON DELETE CASCADE,
+    position  INTEGER NOT NULL,
+    client_id TEXT NOT NULL,
+    sid       TEXT NOT NULL,
+    framed_at INTEGER,
+    PRIMARY KEY (logout, position)
   ) STRICT, WITHOUT ROWID;
   `,
 ]

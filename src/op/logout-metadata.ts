@@ -1,0 +1,58 @@
+import { type ClientMetadata, errors } from 'oidc-provider'
+
+/** Client metadata of Front-Channel Logout, which oidc-provider does not know. */
+export const FRONTCHANNEL_METADATA = ['frontchannel_logout_uri', 'frontchannel_logout_session_required'] as const
+
+/** Where a client comes from. */
+export interface Registration {
+  readonly issuer: string
+  /** True for Dynamic Client Registration, false for a client that the operator wrote down. */
+  readonly registersItself: boolean
+}
+
+/**
+ * Checks where a client wants to hear of logouts, and fills in the default of `frontchannel_logout_session_required`.
+ *
+ * `http` is for confidential clients (Front-Channel §2, Back-Channel §2.2), in registration only at a development OP (T24).
+ * A frame takes `http` only where the OP itself is `http`: browsers block it inside an `https` page.
+ *
+ * @throws InvalidClientMetadata naming the member and the rule.
+ */
+export function checkLogoutMetadata(metadata: ClientMetadata, { issuer, registersItself }: Registration): void {
+  const { backchannel_logout_uri: backchannel, frontchannel_logout_uri: frontchannel } = metadata
+  const isPublic = metadata.token_endpoint_auth_method === 'none'
+  const isHttpOp = issuer.startsWith('http:')
+
+  if (backchannel !== undefined) {
+    const { protocol } = checked('backchannel_logout_uri', backchannel)
+    if (protocol === 'http:' && (isPublic || (registersItself && !isHttpOp))) {
+      throw refused('backchannel_logout_uri', 'must be https')
+    }
+  }
+  if (frontchannel !== undefined) {
+    const { protocol, origin, hostname } = checked('frontchannel_logout_uri', frontchannel)
+    if (protocol === 'http:' && (isPublic || !isHttpOp)) throw refused('frontchannel_logout_uri', 'must be https')
+    // The origin goes into the page's Content-Security-Policy, where these would widen it or end it.
+    if (/[*;,]/.test(hostname)) throw refused('frontchannel_logout_uri', 'must name one host')
+    if (!metadata.redirect_uris?.some((uri) => URL.parse(uri)?.origin === origin)) {
+      throw refused('frontchannel_logout_uri', 'must share scheme, host and port with one of redirect_uris')
+    }
+  }
+  const required = metadata.frontchannel_logout_session_required
+  if (required !== undefined && typeof required !== 'boolean') {
+    throw refused('frontchannel_logout_session_required', 'must be a boolean')
+  }
+  metadata.frontchannel_logout_session_required = required ?? false
+}
+
+function checked(name: string, uri: unknown): URL {
+  const url = typeof uri === 'string' ? URL.parse(uri) : null
+  if (!url || (url.protocol !== 'https:' && url.protocol !== 'http:'))
+    throw refused(name, 'must be an absolute web URI')
+  if (String(uri).includes('#')) throw refused(name, 'must not have a fragment')
+  return url
+}
+
+function refused(name: string, rule: string): errors.InvalidClientMetadata {
+  return new errors.InvalidClientMetadata(`${name} ${rule}`)
+}

@@ -1,0 +1,93 @@
+import { type Configuration, errors, interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
+import { html } from '../runtime/html.ts'
+import { toKoa } from './http.ts'
+import { builtInPage } from './pages/page.ts'
+import { pageAnswer } from './pages/show.ts'
+
+/** The prompt by which an RP sends a user to where accounts are made. */
+const CREATE = 'create'
+
+/**
+ * The operator's interaction policy with Lockstep's steps: `create` first, where it is switched on and not there yet, and
+ * the step that records the login last.
+ *
+ * @see {@link https://openid.net/specs/openid-connect-prompt-create-1_0.html | Initiating User Registration 1.0}
+ */
+export function completePolicy(
+  last: interactionPolicy.Prompt,
+  promptCreate: boolean,
+  given: readonly interactionPolicy.Prompt[] = interactionPolicy.base(),
+): interactionPolicy.DefaultPolicy {
+  const policy = interactionPolicy.base()
+  policy.clear()
+  policy.push(...given, last)
+  if (promptCreate && !policy.get(CREATE)) {
+    policy.add(new interactionPolicy.Prompt({ name: CREATE, requestable: true }), 0)
+  }
+  return policy
+}
+
+/** What `prompt_values_supported` says: all that can be asked for, `none` included (Prompt Create §4.2). */
+export function promptValues(policy: readonly interactionPolicy.Prompt[]): readonly string[] {
+  return ['none', ...policy.filter(({ requestable }) => requestable).map(({ name }) => name)]
+}
+
+interface Refusal {
+  readonly error: 'invalid_request'
+  readonly error_description: string
+}
+
+/**
+ * The refusal of a request whose prompt this OP does not support, naming the value; `undefined` when all are supported.
+ * It is a 400 on a page of the OP, not a redirect (Prompt Create §4.1).
+ */
+export function refusedPrompt({ oidc }: KoaContextWithOIDC, configuration: Configuration): Refusal | undefined {
+  const supported = new Set(promptValues(configuration.interactions?.policy ?? []))
+  const { prompt } = oidc.params ?? {}
+  const refused =
+    typeof prompt === 'string' ? prompt.split(' ').find((value) => value !== '' && !supported.has(value)) : undefined
+  if (refused === undefined) return undefined
+  return { error: 'invalid_request', error_description: `unsupported prompt value: ${printable(refused)}` }
+}
+
+/** Shows the refusal by the operator's error page, else by one of ours. */
+export async function showRefusedPrompt(
+  ctx: KoaContextWithOIDC,
+  refusal: Refusal,
+  { renderError }: Configuration,
+): Promise<void> {
+  ctx.status = 400
+  if (renderError) {
+    await renderError(ctx, refusal, new errors.InvalidRequest(refusal.error_description))
+    return
+  }
+  const content = builtInPage({
+    language: 'en',
+    title: 'Not possible',
+    body: html`<h1>This cannot be done here</h1><p>The app asked for something that this sign-in does not offer. Nothing was changed.</p>
+<p class="quiet">${refusal.error}: ${refusal.error_description}</p>`,
+  })
+  toKoa(ctx, pageAnswer(content, { status: 400 }))
+}
+
+/** Text of an app, for an error description: RFC 6749 allows printable ASCII without quotation marks. */
+function printable(text: string): string {
+  return text.replaceAll(/[^\w.-]/g, '?').slice(0, 40)
+}
+
+/** Errors by which prompt=none says that a user is there but something is missing. */
+const SOMEBODY_IS_THERE: ReadonlySet<unknown> = new Set([
+  'interaction_required',
+  'consent_required',
+  'account_selection_required',
+])
+
+/**
+ * What a framed prompt=none is told: `login_required`, whether nobody is signed in or somebody who has granted this client
+ * nothing; else any site could ask who is there (T33). At the top level the user sees who asks.
+ */
+export function hideWhoIsThere<Payload extends object>(ctx: KoaContextWithOIDC, payload: Payload): Payload {
+  const isFramed = /^(i?frame|fencedframe|object|embed)$/.test(ctx.get('sec-fetch-dest'))
+  if (!isFramed || !('error' in payload) || !SOMEBODY_IS_THERE.has(payload.error)) return payload
+  return { ...payload, error: 'login_required', error_description: 'End-User authentication is required' }
+}
