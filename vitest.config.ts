@@ -9,8 +9,8 @@ const config: ViteUserConfig = defineConfig({
     include: ['test/**/*.test.ts', 'apps/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 20_000,
-    hookTimeout: 30_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
   },
 })
 

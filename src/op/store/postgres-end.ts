@@ -1,5 +1,5 @@
 import { statement } from '../../runtime/postgres.ts'
-import type { Delivery, EndedOpSession, Logout, OpIssuerStore } from './contract.ts'
+import type { Delivery, EndedOpSession, FrameNotice, Logout, OpIssuerStore } from './contract.ts'
 import type { PostgresContext } from './postgres-context.ts'
 import { opSessionByUid, toRp } from './postgres-sessions.ts'
 import { bury, lock, type Name } from './postgres-tombstones.ts'
@@ -22,6 +22,13 @@ const insertDeliveries = statement(
   `INSERT INTO delivery (issuer, logout, id, client_id, sid, state, created_at, due_at)
    SELECT $1::int, $2::bigint, id, client_id, sid, 'due', $6::bigint, $7::bigint
    FROM unnest($3::text[], $4::text[], $5::text[]) WITH ORDINALITY AS planned (id, client_id, sid, turn) ORDER BY turn`,
+)
+const insertFrames = statement(
+  'end_frames',
+  `INSERT INTO frame_notice (logout, position, client_id, sid)
+   SELECT l.cursor, turn - 1, planned.client_id, planned.sid
+   FROM logout l, unnest($3::text[], $4::text[]) WITH ORDINALITY AS planned (client_id, sid, turn)
+   WHERE l.issuer = $1 AND l.cursor = $2`,
 )
 
 /** The one transaction that ends an OP session in PostgreSQL: everything below happens, or nothing. */
@@ -73,7 +80,17 @@ export function postgresEnd(context: PostgresContext, ring: () => void): Pick<Op
           actor ?? null,
           endedAt,
         )
-        const deliveries = planned.map(({ clientId, sid }): Delivery => {
+        const frames = planned
+          .filter(({ mechanism }) => mechanism === 'frontchannel')
+          .map(({ clientId, sid }): FrameNotice => ({ clientId, sid }))
+        await queries.change(
+          insertFrames,
+          fact?.cursor as number,
+          frames.map(({ clientId }) => clientId),
+          frames.map(({ sid }) => sid),
+        )
+        const posts = planned.filter(({ mechanism }) => mechanism !== 'frontchannel')
+        const deliveries = posts.map(({ clientId, sid }): Delivery => {
           const id = context.newId()
           return { id, logout, clientId, sid, state: 'due', attempts: 0, createdAt: endedAt, dueAt: endedAt }
         })
@@ -86,7 +103,7 @@ export function postgresEnd(context: PostgresContext, ring: () => void): Pick<Op
           endedAt,
           fromNode(endedAt),
         )
-        return { logout, rps, deliveries }
+        return { logout, rps, deliveries, frames }
       })
       if (ended && ended.deliveries.length > 0) ring()
       return ended

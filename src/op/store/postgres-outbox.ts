@@ -35,7 +35,7 @@ interface Head {
 
 type Outbox = Pick<
   OpIssuerStore,
-  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout'
+  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
 const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.ended_at'
@@ -117,6 +117,16 @@ const byLogout = statement<DeliveryRow>(
   'delivery_by_logout',
   `SELECT ${columns} FROM logout l JOIN delivery d ON d.logout = l.cursor
    WHERE l.issuer = $1 AND l.id = $2 ORDER BY d.seq`,
+)
+const framesOf = statement<{ client_id: string; sid: string; framed_at: number | null }>(
+  'frames_by_logout',
+  `SELECT f.client_id, f.sid, f.framed_at FROM frame_notice f JOIN logout l ON l.cursor = f.logout
+   WHERE l.issuer = $1 AND l.id = $2 ORDER BY f.position`,
+)
+const framed = statement(
+  'frames_framed',
+  `UPDATE frame_notice SET framed_at = $3
+   WHERE framed_at IS NULL AND logout = (SELECT cursor FROM logout WHERE issuer = $1 AND id = $2)`,
 )
 
 /**
@@ -206,7 +216,20 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
       const row = await each.first(logoutById, id)
       if (!row) return undefined
       const clock = await context.clock()
-      return { logout: toLogout(row), deliveries: (await each.all(byLogout, id)).map((one) => toDelivery(one, clock)) }
+      const [deliveries, frames] = [await each.all(byLogout, id), await each.all(framesOf, id)]
+      return {
+        logout: toLogout(row),
+        deliveries: deliveries.map((one) => toDelivery(one, clock)),
+        frames: frames.map(({ client_id: clientId, sid, framed_at }) => ({
+          clientId,
+          sid,
+          ...(framed_at !== null && { framedAt: framed_at }),
+        })),
+      }
+    },
+
+    async noteFramed(logoutId) {
+      await context.writeSoon((queries) => queries.change(framed, logoutId, context.now()))
     },
   }
 }

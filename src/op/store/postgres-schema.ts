@@ -137,6 +137,17 @@ const steps: readonly string[] = [
     PRIMARY KEY (delivery, number)
   );
   `,
+  `
+  -- Notices that a page shows in frames. They go with their logout.
+  CREATE TABLE frame_notice (
+    logout    BIGINT NOT NULL REFERENCES logout (cursor) ON DELETE CASCADE,
+    position  INTEGER NOT NULL,
+    client_id TEXT COLLATE "C" NOT NULL,
+    sid       TEXT COLLATE "C" NOT NULL,
+    framed_at BIGINT,
+    PRIMARY KEY (logout, position)
+  );
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -1,13 +1,18 @@
 import { createHash } from 'node:crypto'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { OpIssuerStore, OpStore } from '../../../src/op/store/contract.ts'
+import type { OpIssuerStore, OpStore, PlannedDelivery } from '../../../src/op/store/contract.ts'
 import { postgresStore } from '../../../src/op-postgres.ts'
 import { issuer, loggedIn, opSession, testRuntime } from '../../../src/testing/op-store-bench.ts'
 import { hasPostgres, startPostgres, type TestPostgres } from '../../support/postgres.ts'
 
 const runtime = testRuntime()
 const rps = ['a', 'b', 'c'].map((name) => loggedIn(name))
+/** Each RP gets a Logout Token and a frame. */
+const tellAll = (told: readonly PlannedDelivery[]): readonly PlannedDelivery[] => [
+  ...told,
+  ...told.map((rp): PlannedDelivery => ({ ...rp, mechanism: 'frontchannel' })),
+]
 
 let postgres: TestPostgres
 /** A connection of the test's own, for looking and for sabotage. */
@@ -87,6 +92,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     ['DELETE', 'op_session'],
     ['INSERT', 'logout'],
     ['INSERT', 'delivery'],
+    ['INSERT', 'frame_notice'],
     ['COMMIT', 'logout'],
   ] as const
   const failures = (['a full disk', 'a lost connection'] as const).flatMap((failure) =>
@@ -98,13 +104,13 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
   )('ends nothing of an OP session when %s meets %s on %s, and all of it when asked again [design §4]', async (failure, change, table) => {
     const before = await dump()
     await sabotage(failure, change, table)
-    await expect(op.endOpSession('uid-1', { cause: 'op_logout' }, (told) => told)).rejects.toMatchObject({
+    await expect(op.endOpSession('uid-1', { cause: 'op_logout' }, tellAll)).rejects.toMatchObject({
       code: 'store_failed',
     })
     expect(await dump()).toBe(before)
     expect(await op.getOpSession({ handle: 'handle-1' })).toMatchObject({ accountId: 'alice', rps })
     await admin.query(`DROP TRIGGER sabotage ON ${table}`)
-    const ended = await op.endOpSession('uid-1', { cause: 'op_logout' }, (told) => told)
+    const ended = await op.endOpSession('uid-1', { cause: 'op_logout' }, tellAll)
     expect(ended?.deliveries).toHaveLength(3)
     expect([await count('op_session'), await count('op_session_client'), await count('model')]).toEqual([0, 0, 0])
   })
@@ -115,7 +121,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
       await admin.query(`CREATE TRIGGER sabotage BEFORE INSERT OR UPDATE OR DELETE ON ${table}
         FOR EACH STATEMENT EXECUTE FUNCTION sabotage('a full disk')`)
     }
-    expect(await op.endOpSession('uid-1', { cause: 'op_logout' }, (told) => told)).toBeDefined()
+    expect(await op.endOpSession('uid-1', { cause: 'op_logout' }, tellAll)).toBeDefined()
     const all = [...new Set(changes.map(([, table]) => table))]
     expect([...tables, ...all].sort()).toEqual(
       (
@@ -158,7 +164,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     // The end of an OP session deletes the models of a grant; the test holds one of them and wants what the end has locked.
     await admin.query('BEGIN')
     await admin.query(`UPDATE model SET payload = payload WHERE handle = 'grant-a'`)
-    const ending = op.endOpSession('uid-1', { cause: 'op_logout' }, (told) => told)
+    const ending = op.endOpSession('uid-1', { cause: 'op_logout' }, tellAll)
     await expect.poll(waiting).toBe(1)
     const wanting = admin.query(`INSERT INTO tombstone SELECT id, 'uid', 'uid-1', 0 FROM issuer`)
     // PostgreSQL undoes one of the two
@@ -258,7 +264,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     )
     const elsewhere = rps.map(({ clientId }) => loggedIn(clientId, { grantId: `other ${clientId}` }))
     await op.saveOpSession(opSession(runtime, { uid: 'ended', handle: 'ended', rps: elsewhere }))
-    await op.endOpSession('ended', { cause: 'op_logout' }, (told) => told)
+    await op.endOpSession('ended', { cause: 'op_logout' }, tellAll)
     await op.claimLogin('never saved', { clientId: 'a', sid: 's', grantId: 'g' }, false)
 
     runtime.pass(3 * 86_400_000)

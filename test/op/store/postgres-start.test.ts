@@ -84,7 +84,9 @@ describe.skipIf(!hasPostgres)('PostgreSQL at the start of a node', () => {
     const nodes = Array.from({ length: 8 }, () => open({ connectionString, max: 2 }).forIssuer(issuer, runtime))
     const secrets = await Promise.all(nodes.map((node, i) => node.secret('keys', async () => `of ${i}`)))
     expect(new Set(secrets).size).toBe(1)
-    expect(await sql('SELECT count(*)::int AS n FROM lockstep_op.migration')).toEqual([{ n: 1 }])
+    expect(await sql('SELECT count(*) = max(step) AS each_once FROM lockstep_op.migration')).toEqual([
+      { each_once: true },
+    ])
     expect(await sql('SELECT count(*)::int AS n FROM lockstep_op.issuer')).toEqual([{ n: 1 }])
   })
 
