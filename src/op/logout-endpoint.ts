@@ -156,7 +156,11 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
       return refusal ? endpoint.refuse(request, 400, refusal) : seeOther(paths.endpoint)
     },
 
-    signedOut: ({ request, lastLogout }) => showReceipt({ ...parts, home }, request, lastLogout),
+    async signedOut({ request, session, lastLogout }) {
+      const isPage = !request.header('accept')?.includes('application/json')
+      if (session.accountId && isPage) return stayed(request, localesOf(request), { uid: session.uid })
+      return showReceipt({ ...parts, home }, request, lastLogout)
+    },
 
     refuse(request, status, { problem, detail }) {
       const data = { languages: languagesFor(request, localesOf(request)), problem, detail, home }

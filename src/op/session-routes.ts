@@ -44,6 +44,7 @@ const LOGOUT_ROUTES: ReadonlyMap<string, Readonly<Record<string, LogoutRoute>>> 
   ['/apps', { GET: 'frames' }],
   ['/refused', { GET: 'refused' }],
   ['/signed-out', { GET: 'signedOut' }],
+  ['/success', { GET: 'signedOut' }], // oidc-provider's own page asks a foreign host for its font
 ])
 
 type LogoutRoute = Exclude<keyof LogoutEndpoint, 'refuse'>

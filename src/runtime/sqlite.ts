@@ -1,3 +1,4 @@
+import { closeSync, openSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { LockstepError } from '../protocol/errors.ts'
 
@@ -5,12 +6,14 @@ import { LockstepError } from '../protocol/errors.ts'
 export type Sqlite = Database.Database
 
 /**
- * Opens a SQLite file so that what was committed survives power loss, and reads the settings back.
+ * Opens a SQLite file so that what was committed survives power loss, and reads the settings back. A file that is not there
+ * yet is made for this user alone: it will hold keys and sessions (T6). SQLite's own files beside it take after it.
  *
  * @param file A path, or `:memory:` in tests.
  * @throws LockstepError `store_not_durable` when the file cannot be made durable.
  */
 export function openSqlite(file: string): Sqlite {
+  if (file !== ':memory:') closeSync(openSync(file, 'a', 0o600))
   const db = new Database(file)
   db.pragma('journal_mode = WAL')
   db.pragma('synchronous = FULL') // better-sqlite3 is compiled with NORMAL, which may lose the last commits

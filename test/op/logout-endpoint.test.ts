@@ -233,3 +233,17 @@ describe('the routes of the Logout Endpoint', () => {
     expect(response.headers.get('location')).not.toContain('id_token_hint')
   })
 })
+
+describe('the pages after a logout, asked for by themselves', () => {
+  it("never show oidc-provider's own, which loads a foreign font [T5]", async () => {
+    const page = await createUserAgent().open(`${op.issuer}/session/end/success`)
+    expect(page.body).not.toContain('googleapis')
+    expect(page.header('content-security-policy')).toContain("frame-ancestors 'none'")
+  })
+
+  it('do not say that somebody is signed out who is signed in [RPI-2-p]', async () => {
+    const page = await browser.open(`${op.issuer}/session/end/signed-out`)
+    expect(page.body).toContain('You are still signed in')
+    expect(page.body).not.toContain('You are signed out')
+  })
+})
