@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type OpStore, openSecrets, Provider } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
 import { logoutForm } from '../support/logout-pages.ts'
-import { isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
+import { authorizationUrl, isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { lifetimes } from '../support/test-op.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -17,11 +17,16 @@ let store: OpStore
 let provider: Provider
 let op: { issuer: string }
 let notes: ReturnType<RpSite['client']>
+let board: ReturnType<RpSite['client']>
 
 beforeEach(async () => {
   rps = await startRpSite()
   browser = createUserAgent()
   notes = rps.client('notes')
+  board = rps.client('board', {
+    backchannel_logout_uri: undefined,
+    frontchannel_logout_uri: `${rps.origin('board')}/front`,
+  })
   store = sqliteStore(':memory:')
   const app = express()
   server = createServer(app)
@@ -32,7 +37,7 @@ beforeEach(async () => {
   provider = new Provider(
     issuer,
     {
-      clients: [notes],
+      clients: [notes, board],
       jwks: { keys: [...jwks.keys] },
       cookies: { keys: [...cookieKeys] },
       features: { devInteractions: { enabled: false } },
@@ -46,12 +51,13 @@ beforeEach(async () => {
   app.use(express.urlencoded({ extended: true }), express.json())
   app.get('/interaction/:uid', async (request, response) => {
     const { prompt, params, grantId } = await provider.interactionDetails(request, response)
+    const accountId = typeof params.login_hint === 'string' ? params.login_hint : 'ada'
     if (prompt.name === 'login') {
-      await provider.interactionFinished(request, response, { login: { accountId: 'ada' } })
+      await provider.interactionFinished(request, response, { login: { accountId } })
       return
     }
     const grant = grantId === undefined ? undefined : await provider.Grant.find(grantId)
-    const given = grant ?? new provider.Grant({ accountId: 'ada', clientId: String(params.client_id) })
+    const given = grant ?? new provider.Grant({ accountId, clientId: String(params.client_id) })
     given.addOIDCScope('openid')
     await provider.interactionFinished(request, response, { consent: { grantId: await given.save() } })
   })
@@ -92,6 +98,20 @@ describe('an OP below a path of an Express app that parses bodies itself, with o
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
     })
     expect(page.status).toBe(400)
+  })
+
+  it('frames apps at its own path, after a logout and when another user signs in [FCL-2-c]', async () => {
+    const next = ({ body }: { body: string }) => /id="next"[^>]* href="([^"]*)"/.exec(body)?.[1] ?? ''
+    await logIn(browser, op, board)
+    const switching = await browser.open(authorizationUrl(op, board, { login_hint: 'bob', prompt: 'login' }))
+    expect(new URL(switching.url).pathname).toBe('/oidc/session/end/apps')
+    expect(switching.body.match(/<iframe /g)).toHaveLength(1)
+    expect(new URL(next(switching), switching.url).pathname).toMatch(/^\/oidc\/auth\//)
+    expect((await browser.click(switching, next(switching))).url).toContain('code=')
+
+    const leaving = await browser.submit(await browser.open(logoutUrl(op)), { answer: 'yes' })
+    expect(new URL(leaving.url).pathname).toBe('/oidc/session/end/apps')
+    expect(next(leaving)).toBe('/oidc/session/end/signed-out')
   })
 
   it('asks, and takes the answer [RPI-2-n]', async () => {
