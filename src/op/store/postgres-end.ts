@@ -32,7 +32,7 @@ const insertFrames = statement(
 )
 
 /** The one transaction that ends an OP session in PostgreSQL: everything below happens, or nothing. */
-export function postgresEnd(context: PostgresContext, ring: () => void): Pick<OpIssuerStore, 'endOpSession'> {
+export function postgresEnd(context: PostgresContext, ring: () => Promise<void>): Pick<OpIssuerStore, 'endOpSession'> {
   return {
     async endOpSession(uid, { cause, initiator, actor }, plan): Promise<EndedOpSession | undefined> {
       const { fromNode } = await context.clock()
@@ -105,7 +105,7 @@ export function postgresEnd(context: PostgresContext, ring: () => void): Pick<Op
         )
         return { logout, rps, deliveries, frames }
       })
-      if (ended && ended.deliveries.length > 0) ring()
+      if (ended && ended.deliveries.length > 0) await ring()
       return ended
     },
   }

@@ -3,8 +3,8 @@ import { type Listening, type Postgres, statement } from '../../runtime/postgres
 
 /** The doorbell of the outboxes of all nodes that share a database. */
 export interface PostgresWake {
-  /** Tells all nodes, this one included, that deliveries were planned. It is a hint and never fails. */
-  ring(issuer: string): void
+  /** Tells all nodes, this one included, that deliveries were planned: resolves when it is said. It is a hint and never fails. */
+  ring(issuer: string): Promise<void>
   /** Has the listener called when some node rang for the issuer, or may have. Returns the way to stop. */
   onRing(issuer: string, listener: () => void): () => void
   /** Sees to it that this node hears the others, where somebody listens: called again and again. */
@@ -18,8 +18,9 @@ const notify = statement('wake_notify', 'SELECT pg_notify($1, $2)')
  * LISTEN and NOTIFY as a doorbell: the payload is only a hash of the issuer, and whoever hears it looks into the outbox,
  * where the truth is (T18).
  *
- * It is rung after the commit and not in it, since transactions that notify commit one after the other. A ring may get
- * lost, with the node that was to send it or with the connection; then the others look at their next turn.
+ * It is rung after the commit and not in it, since transactions that notify commit one after the other, but before the
+ * commit is answered: of a node that dies while it delivers, the others know. A ring may get lost, with a node that dies
+ * between the two or with the connection; then the others look at their next turn.
  */
 export function postgresWake(db: Postgres, channel: string): PostgresWake {
   const listeners = new Set<{ readonly payload: string; readonly call: () => void }>()
@@ -33,15 +34,21 @@ export function postgresWake(db: Postgres, channel: string): PostgresWake {
   }
 
   async function ringAll(): Promise<void> {
-    while (waiting.size > 0) {
-      const payloads = [...waiting]
-      waiting.clear()
-      await db.transaction(
-        async (queries) => {
-          for (const payload of payloads) await queries.all(notify, channel, payload)
-        },
-        { soon: true },
-      )
+    try {
+      while (waiting.size > 0) {
+        const payloads = [...waiting]
+        waiting.clear()
+        await db.transaction(
+          async (queries) => {
+            for (const payload of payloads) await queries.all(notify, channel, payload)
+          },
+          { soon: true },
+        )
+      }
+    } catch {
+      waiting.clear() // the next turn of each node finds what could not be rung: the deliveries are committed
+    } finally {
+      ringing = undefined
     }
   }
 
@@ -60,14 +67,10 @@ export function postgresWake(db: Postgres, channel: string): PostgresWake {
   }
 
   return {
-    ring(issuer) {
+    async ring(issuer) {
       waiting.add(payloadOf(issuer))
-      // What could not be rung is found by the next turn of each node; the delivery itself is committed.
       ringing ??= ringAll()
-        .catch(() => waiting.clear())
-        .finally(() => {
-          ringing = undefined
-        })
+      await ringing
     },
 
     onRing(issuer, call) {

@@ -18,7 +18,8 @@ await store.saveOpSession({
   expiresAt: Math.floor(world.now() / 1000) + 3600,
   extend: true,
 })
-const outbox = startOutbox({
+await store.endOpSession('uid', { cause: 'op_logout' }, (rps) => rps)
+startOutbox({
   store: { ...store, claimDue: (options) => store.claimDue({ ...options, lease: 1000 }) },
   runtime: { ...world, post: network.post },
   options: resolveBackchannelOptions(),
@@ -26,5 +27,3 @@ const outbox = startOutbox({
   findReceiver: async () => ({ url }),
   mint: async () => 'token of the node that was killed',
 })
-await store.endOpSession('uid', { cause: 'op_logout' }, (rps) => rps)
-outbox.wake()

@@ -101,7 +101,9 @@ describe.skipIf(!hasPostgres)('nodes that share PostgreSQL', () => {
       stdio: ['ignore', 'ignore', 'inherit'],
     })
     cleanups.push(async () => child.kill('SIGKILL'))
-    await first.promise
+    const diedTooEarly = once(child, 'exit').then(() => expect.unreachable('the first node died by itself'))
+    await Promise.race([first.promise, diedTooEarly])
+    diedTooEarly.catch(() => {}) // from here on it is to die
     child.kill('SIGKILL')
     await second.promise
     expect(tokens[1]).toBe('sid')
