@@ -237,13 +237,13 @@ describe('the receipt of a logout with frames', () => {
   })
 
   it('says dead when no browser was there to show anything: an administrator ended it', async () => {
-    const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
     const logoutId = await op.provider.opSessions.end(session?.uid ?? '')
     expect(await statesOf(logoutId)).toEqual({ Notes: 'dead', Board: 'dead' })
   })
 
   it('says due until the browser has loaded the page, and dead when it never did', async () => {
-    const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
     const logoutId = await op.provider.opSessions.end(session?.uid ?? '', { cause: 'op_logout' })
     expect(await statesOf(logoutId)).toEqual({ Notes: 'due', Board: 'due' })
     clockAhead = 600_000
