@@ -210,7 +210,7 @@ describe('when another user signs in in the same browser', () => {
     expect(rps.log.slice(before).filter((line) => line.startsWith('GET'))).toEqual([])
     const back = await browser.click(page, to)
     expect(new URL(back.url).searchParams.get('code')).toMatch(/./)
-    expect(await op.provider.opSessions.list({ accountId: 'bob' })).toHaveLength(1)
+    expect((await op.provider.opSessions.list({ accountId: 'bob' })).sessions).toHaveLength(1)
   })
 })
 

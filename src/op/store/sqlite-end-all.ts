@@ -1,6 +1,6 @@
-import type { EndableOpSession, EndCause, EndJob, OpIssuerStore, OpSessionScope } from './contract.ts'
+import type { EndableOpSession, EndCause, EndJob, OpIssuerStore } from './contract.ts'
+import { type ScopeName, scopeName, toScope } from './scope.ts'
 import type { SqliteContext } from './sqlite-context.ts'
-import { type ScopeName, scopeName } from './sqlite-list.ts'
 import type { OpSessionReader } from './sqlite-sessions.ts'
 import { longestRequest } from './sqlite-tombstones.ts'
 
@@ -151,9 +151,4 @@ function toJob(row: JobRow): EndJob {
     ended: row.ended,
     ...(row.finished_at !== null && { finishedAt: row.finished_at }),
   }
-}
-
-function toScope({ scope, name }: ScopeName): OpSessionScope {
-  if (scope === 'everyone') return scope
-  return scope === 'account' ? { accountId: name } : { clientId: name }
 }

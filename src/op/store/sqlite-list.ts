@@ -1,25 +1,10 @@
-import type { EndableOpSession, OpIssuerStore, OpSessionScope } from './contract.ts'
+import type { EndableOpSession, OpIssuerStore } from './contract.ts'
+import { defaultLimit, newest, type Position, readCursor, type ScopeName, scopeName, writeCursor } from './scope.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import { isRefused } from './sqlite-refusals.ts'
 import { type OpSessionReader, type OpSessionRow, opSessionColumns } from './sqlite-sessions.ts'
 
-/** Where a list is continued: behind the OP session with this time of login and this uid. */
-interface Position {
-  since: number
-  uid: string
-}
-
 type Listed = OpSessionRow & { at: number }
-
-/** A scope as the tables name it; everyone's name is empty. */
-export interface ScopeName {
-  readonly scope: 'account' | 'client' | 'everyone'
-  readonly name: string
-}
-
-/** How many OP sessions a part of a list has when the caller does not say. */
-const defaultLimit = 100
-const newest: Position = { since: Number.MAX_SAFE_INTEGER, uid: '' }
 
 /** Lists and counts live OP sessions in SQLite. */
 export function sqliteList(
@@ -79,20 +64,4 @@ export function sqliteList(
       )
     },
   }
-}
-
-/** Names a scope as the tables do. */
-export function scopeName(scope: OpSessionScope): ScopeName {
-  if (scope === 'everyone') return { scope, name: '' }
-  return 'accountId' in scope ? { scope: 'account', name: scope.accountId } : { scope: 'client', name: scope.clientId }
-}
-
-function writeCursor({ since, uid }: Position): string {
-  return Buffer.from(`${since} ${uid}`).toString('base64url')
-}
-
-function readCursor(cursor: string): Position {
-  const [, since, uid] = /^(\d+) (.*)$/s.exec(Buffer.from(cursor, 'base64url').toString()) ?? []
-  if (since === undefined || uid === undefined) throw new TypeError('cursor is not one that a list gave')
-  return { since: Number(since), uid }
 }
