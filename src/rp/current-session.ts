@@ -1,6 +1,8 @@
+import type { SessionEnd } from '../protocol/session-document.ts'
 import { type RpContext, seconds } from './context.ts'
 import { clearCookie, readSessionCookie } from './cookies.ts'
 import { isDocument, type RpRequest } from './http.ts'
+import { leavingOf, readLeaving, rememberLeaving } from './left-app.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
 import { namesOf } from './session-id.ts'
 import type { StoredRpSession } from './store/contract.ts'
@@ -31,8 +33,21 @@ export async function currentSession<Data>(
   if (found?.state === 'alive') {
     return { current: { state: 'alive', session: showRpSession<Data>(found.session) }, cookies: [] }
   }
-  const cookies = isDocument(request) ? [clearCookie(context.options.cookieName, context.options)] : []
+  const cookies = isDocument(request) ? buriedBy(context, request, found?.end) : []
   return { current: found ? { state: 'ended', end: found.end } : { state: 'none' }, cookies }
+}
+
+/** Clears the dead cookie; that the End-User left this app himself outlives it. */
+function buriedBy<Data>(
+  context: RpContext<Data>,
+  request: Pick<RpRequest, 'header'>,
+  end: SessionEnd | undefined,
+): readonly string[] {
+  const { options } = context
+  const cleared = clearCookie(options.cookieName, options)
+  const leaving = end && leavingOf(end)
+  if (leaving === undefined || readLeaving(request, options) !== undefined) return [cleared]
+  return [cleared, rememberLeaving(leaving, options, seconds(context) - Math.floor(leaving.at / 1000))]
 }
 
 /** Extends the idle lifetime; `false` when a logout was faster. */

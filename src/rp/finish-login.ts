@@ -4,6 +4,7 @@ import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie, setCookie } from './cookies.ts'
 import { afterReplacement } from './end-sessions.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
+import { forgetLeaving, readLeaving } from './left-app.ts'
 import { messageOf, sanitize } from './log.ts'
 import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
 import { loginFailedPage } from './pages.ts'
@@ -32,20 +33,32 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   try {
     session = await openedBy(context, await redeemCode(context, transaction, query), names)
   } catch (error) {
+    if (isDeadCode(error)) return askAgain(context, request, transaction, cookies)
     return loginFailed(context, error, transaction, cookies)
   }
+  const left = readLeaving(request, context.options)
+  if (left !== undefined && left.at > transaction.requestedAt) return askAgain(context, request, transaction, cookies)
   const before = readSessionCookie(request, context.options)
   const result = await context.store.create(session, {
     requestedAt: transaction.requestedAt,
     ...(before === undefined ? {} : { replaces: namesOf(before).handle }),
   })
-  if (result.outcome === 'outdated') {
-    if (!transaction.again) return goToOp(context, request, transaction.returnTo, true, {}, cookies)
-    return loginFailedPage(context.options, 409, 'You were signed out while you were signing in.', 'outdated', cookies)
-  }
+  if (result.outcome === 'outdated') return askAgain(context, request, transaction, cookies)
   if (result.replaced) afterReplacement(context, result.replaced, session)
   const cookie = setCookie(context.options.cookieName, names.id, context.options.lifetime.absolute, context.options)
-  return redirect(transaction.returnTo, [...cookies, cookie])
+  return redirect(transaction.returnTo, [...cookies, ...forgetLeaving(request, context.options), cookie])
+}
+
+/** Asks the OP once more in place of a login that a logout has overtaken; a second time says so instead. */
+async function askAgain<Data>(
+  context: RpContext<Data>,
+  request: RpRequest,
+  { again, returnTo }: LoginTransaction,
+  cookies: readonly string[],
+): Promise<RpAnswer> {
+  if (!again) return goToOp(context, request, { returnTo, again: true }, {}, cookies)
+  const what = 'You were signed out while you were signing in.'
+  return loginFailedPage(context.options, 409, what, 'outdated', cookies, returnTo)
 }
 
 async function openedBy<Data>(
@@ -73,6 +86,12 @@ async function openedBy<Data>(
       ? {}
       : { refreshToken: { sealed: await sealer.seal('refresh-token', refreshToken), offline } }),
   }
+}
+
+/** A code that the OP knows no more: it died in a logout, or it took too long. */
+function isDeadCode(error: unknown): boolean {
+  if (!(error instanceof LockstepError)) return false
+  return error.cause instanceof oidc.ResponseBodyError && error.cause.error === 'invalid_grant'
 }
 
 /** A used, expired or foreign response. Whoever is signed in already (the back button) goes on; nothing is retried. */

@@ -292,7 +292,7 @@ describe('requireLogin', () => {
     const { app, newAgent } = await start()
     const page = await newAgent().fetch(app.url, '/me?a=1&b=//x', navigation)
     expect(page).toMatchObject({ status: 303 })
-    expect(page.header('location')).toBe(`/auth/login?return_to=${encodeURIComponent('/me?a=1&b=//x')}`)
+    expect(page.header('location')).toBe(`/auth/login?return_to=${encodeURIComponent('/me?a=1&b=//x')}&by=app`)
   })
 })
 

@@ -122,7 +122,7 @@ describe('an ID Token', () => {
 describe('a Token Endpoint', () => {
   it.each([
     ['hangs up', 503, 'hang up' as const],
-    ['refuses the code', 502, { status: 400, body: { error: 'invalid_grant' } }],
+    ['does not know us', 502, { status: 401, body: { error: 'invalid_client' } }],
     ['is broken', 502, { status: 500, body: 'oops' }],
   ])('that %s gives a page that says so and can be tried again', async (_name, status, answer) => {
     const sent = new URL((await browse('/auth/login?return_to=/x')).headers.location ?? '').searchParams
@@ -131,6 +131,18 @@ describe('a Token Endpoint', () => {
     expect(page.status).toBe(status)
     expect(textOf(page)).toContain('/auth/login?return_to=%2Fx')
   })
+})
+
+it('a code that the OP refuses is asked for once more, and then no more [T3]', async () => {
+  const begun = await browse('/auth/login?return_to=/x')
+  op.answers.set('/token', { status: 400, body: { error: 'invalid_grant' } })
+  const stateOf = (location = '') => new URL(location).searchParams.get('state')
+  const again = await browse(`/auth/callback?code=c&state=${stateOf(begun.headers.location)}`)
+  expect(again.headers.location).toContain(`${op.issuer}/authorize?`)
+  const page = await browse(`/auth/callback?code=c&state=${stateOf(again.headers.location)}`)
+  expect(page.status).toBe(409)
+  expect(textOf(page)).toContain('You were signed out while you were signing in')
+  expect(textOf(page)).toContain('/auth/login?return_to=%2Fx')
 })
 
 describe('a silent check', () => {
