@@ -74,14 +74,13 @@ async function leaveForOp<Data>(
 ): Promise<RpAnswer> {
   const { options, op, sealer } = context
   const { idToken, returnTo, leaving, cookies } = departure
-  const endpoint = await op.configuration().then(
-    (configuration) => configuration.serverMetadata().end_session_endpoint,
-    () => undefined, // already logged, once, where it was found out
-  )
+  const found = await op.reachable().catch(() => undefined) // logged, once, where it was found out
+  const endpoint = found?.serverMetadata().end_session_endpoint
   if (endpoint === undefined) {
     const note = 'The sign-in service could not be told, so you may still be signed in there and in other apps.'
     const onlyHere = rememberLeaving({ ...leaving, how: 'here' }, options)
-    return loggedOutPage(options, { note, status: 503, cookies: [...cookies, onlyHere] })
+    const canRetry = found === undefined
+    return loggedOutPage(options, { note, canRetry, status: 503, cookies: [...cookies, onlyHere], returnTo })
   }
   const pending: PostLogout = { state: base64url(options.runtime.random(16)), returnTo }
   const cookie = setCookie(cookieOf(options.cookieName), await sealer.seal('logout', pending), LIFETIME, options)

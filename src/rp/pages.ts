@@ -55,15 +55,18 @@ export function loggedOutPage(
   app: App,
   about: {
     readonly note?: string
+    /** Offers to tell the OP once more. */
+    readonly canRetry?: boolean
     readonly status?: number
     readonly cookies: readonly string[]
     readonly returnTo?: string | undefined
   },
 ): RpAnswer {
-  const { note, status = 200, cookies, returnTo } = about
+  const { note, canRetry = false, status = 200, cookies, returnTo } = about
   const content = html`
     <h1>You are signed out</h1>
     ${note !== undefined && html`<p>${note}</p>`}
+    ${canRetry && html`<form method="post" action="${app.base}/logout"><button>Try to sign out there</button></form>`}
     <a class="first" href="${loginLink(app, returnTo)}">Sign in again</a><a href="${app.home}">Start page</a>`
   return page(status, layout('Signed out', content), csp, cookies)
 }

@@ -233,6 +233,23 @@ describe('signing out', () => {
     expect((await agent.open(app.url)).body).toBe('signed out ')
   })
 
+  it('works here when the OP went away after it was found, says so, and can be tried again', async () => {
+    const { app, other, newAgent, signIn, stopOp, startOp, pass } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await signIn(agent, other)
+    await stopOp()
+    pass(31)
+    const page = await signOut(agent, app)
+    expect(page.status).toBe(503)
+    expect(page.body).toContain('could not be told')
+    expect(await app.sessions.listBySub('ada')).toEqual([])
+    expect((await agent.open(`${app.url}/me`)).body).toContain('You are signed out')
+    await startOp()
+    await agent.submit(await agent.submit(page), { logout: 'yes' })
+    expect((await agent.fetch(other.url, '/auth/session')).status).toBe(401)
+  })
+
   it('revokes the refresh token at the OP [BC §2.7, T7]', async () => {
     const client = { grant_types: ['authorization_code', 'refresh_token'] }
     const { app, provider, newAgent, signIn } = await start({ client })
