@@ -8,7 +8,7 @@ import { forgetLeaving, readLeaving } from './left-app.ts'
 import { messageOf, sanitize } from './log.ts'
 import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
 import { loginFailedPage } from './pages.ts'
-import { type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
+import { oauthErrorOf, type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
 import { namesOf, newSessionId } from './session-id.ts'
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
@@ -88,10 +88,10 @@ async function openedBy<Data>(
   }
 }
 
-/** A code that the OP knows no more: it died in a logout, or it took too long. */
+/** A code, or the access token it gave, that the OP knows no more: it died in a logout, or the browser took too long. */
 function isDeadCode(error: unknown): boolean {
   if (!(error instanceof LockstepError)) return false
-  return error.cause instanceof oidc.ResponseBodyError && error.cause.error === 'invalid_grant'
+  return ['invalid_grant', 'invalid_token'].includes(oauthErrorOf(error.cause) ?? '')
 }
 
 /** A used, expired or foreign response. Whoever is signed in already (the back button) goes on; nothing is retried. */
@@ -124,7 +124,13 @@ function loginFailed<Data>(
     return loginFailedPage(options, 403, 'The sign-in was not completed.', code, cookies, transaction.returnTo)
   }
   if (!(error instanceof LockstepError)) throw error
-  options.log({ event: 'login_failed', code: error.code, message: messageOf(error) })
-  const status = error.code === 'op_unreachable' ? 503 : 502
-  return loginFailedPage(options, status, `${error.message}.`, error.code, cookies, transaction.returnTo)
+  const refusal = oauthErrorOf(error.cause)
+  const message = refusal === undefined ? messageOf(error) : `${error.message}: ${refusal}`
+  options.log({ event: 'login_failed', code: error.code, message })
+  return loginFailedPage(options, statusOf(error), `${error.message}.`, error.code, cookies, transaction.returnTo)
+}
+
+function statusOf({ code }: LockstepError): number {
+  if (code === 'login_response_invalid') return 400
+  return code === 'op_unreachable' ? 503 : 502
 }

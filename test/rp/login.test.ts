@@ -218,7 +218,8 @@ describe('an Authentication Response', () => {
     const begun = await agent.fetch(app.url, '/auth/login', navigation)
     const state = new URL(begun.header('location') ?? '').searchParams.get('state')
     const page = await agent.open(`${app.url}/auth/callback?code=c&state=${state}&iss=https://evil.example`)
-    expect(page.status).toBe(502)
+    expect(page.status).toBe(400)
+    expect(page.body).toContain('login_response_invalid')
     expect(agent.cookies(app.url)).toEqual([])
   })
 
