@@ -10,12 +10,12 @@ const prompts = ['login', 'consent', 'select_account', 'create']
  * Sends the browser to the OP to sign in.
  *
  * Takes `return_to` (a path in this app), `prompt` and `login_hint`. Only a navigation of a whole page begins a login:
- * an image or a prefetch would only fill the cookie jar (T29). With `by=app` it was the app that sent the browser here:
+ * an image would only fill the cookie jar (T29). With `by=app` it was the app that sent the browser here:
  * who has just signed out of this app then sees that he is signed out, and is asked first whether he wants back in.
  */
 export async function startLogin<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   const dest = request.header('sec-fetch-dest')
-  if ((dest !== undefined && dest !== 'document') || request.header('sec-purpose')?.includes('prefetch')) {
+  if (dest !== undefined && dest !== 'document') {
     return refusal(403, 'invalid_request', 'a login begins with a page navigation')
   }
   const query = new URL(request.url, context.options.origin).searchParams
