@@ -13,6 +13,18 @@ afterEach(async () => {
   world = undefined
 })
 
+it('a store that fails shows the app’s users no stack, and its operator the reason', async () => {
+  const { app, newAgent, signIn } = await start()
+  const agent = newAgent()
+  await signIn(agent, app)
+  app.express.set('env', 'development')
+  app.sessions.get = () => Promise.reject(new Error('disk on fire'))
+  const page = await agent.open(`${app.url}/me`)
+  expect(page.status).toBe(500)
+  expect(page.body).not.toMatch(/\bat .*\.ts|disk on fire/)
+  expect(app.log).toEqual([{ event: 'internal_error', route: 'current', message: 'disk on fire' }])
+})
+
 it('HEAD is answered like GET, without the body', async () => {
   const { app, newAgent, signIn } = await start()
   const agent = newAgent()
