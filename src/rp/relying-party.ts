@@ -14,8 +14,12 @@ export interface RelyingParty<Data = unknown> {
   respond(request: RpRequest): Promise<RpAnswer | undefined>
   /** Finds who is signed in at the browser that made an app's request, and counts it as use of the RP session. */
   current(request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>>
-  /** Path and query at which a login begins that comes back to `returnTo` (a path in this app). */
-  loginPath(returnTo?: string): string
+  /**
+   * Path and query at which a login begins that comes back to `returnTo` (a path in this app). Say `by: 'app'` when the
+   * app sends the browser there unasked, as `requireLogin` does: who has just signed out of this app then sees that,
+   * instead of being signed in again without a word. Default `user`.
+   */
+  loginPath(returnTo?: string, by?: 'user' | 'app'): string
   /** Ends open streams and stops background work, so that a server can close. The store stays the caller's. */
   close(): Promise<void>
 }
@@ -52,8 +56,11 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   return {
     respond: (request) => respond(context, request),
     current: (request) => currentSession(context, request),
-    loginPath: (returnTo) =>
-      `${resolved.base}/login${returnTo === undefined ? '' : `?${new URLSearchParams({ return_to: returnTo })}`}`,
+    loginPath(returnTo, by = 'user') {
+      const query = new URLSearchParams(returnTo === undefined ? {} : { return_to: returnTo })
+      if (by === 'app') query.set('by', by)
+      return `${resolved.base}/login${query.size === 0 ? '' : `?${query}`}`
+    },
     async close() {
       streams.closeAll()
       await revoker.stop()

@@ -48,7 +48,8 @@ export function requireLogin<Data>(rp: RelyingParty<Data>): LoginGuard<Data> {
     const isPage =
       req.method === 'GET' && (dest === 'document' || (dest === undefined && req.accepts('html') === 'html'))
     const headers = { 'cache-control': 'no-store', 'content-type': 'application/json' }
-    if (isPage) res.writeHead(303, { 'cache-control': 'no-store', location: rp.loginPath(req.originalUrl) }).end()
+    if (isPage)
+      res.writeHead(303, { 'cache-control': 'no-store', location: rp.loginPath(req.originalUrl, 'app') }).end()
     else res.writeHead(401, headers).end(JSON.stringify({ error: 'login_required' }))
   }
 }
