@@ -36,6 +36,7 @@ export function openContext(
     db.prepare('INSERT INTO issuer (url) VALUES (?) ON CONFLICT DO NOTHING').run(issuer)
     return db.prepare<[string], { id: number }>('SELECT id FROM issuer WHERE url = ?').get(issuer)?.id as number
   })
+  const transaction = db.transaction((work: () => unknown) => work()) // made once: making one costs as much as a read
   const context: SqliteContext = {
     db,
     issuer: id,
@@ -45,13 +46,13 @@ export function openContext(
     write: (work) =>
       named(() => {
         clean(context)
-        return db.transaction(work).immediate()
+        return transaction.immediate(work) as ReturnType<typeof work>
       }),
     writeSoon: (work) =>
       named(() => {
         db.exec('PRAGMA synchronous = NORMAL')
         try {
-          return db.transaction(work).immediate()
+          return transaction.immediate(work) as ReturnType<typeof work>
         } finally {
           db.exec('PRAGMA synchronous = FULL')
         }

@@ -1,0 +1,75 @@
+import { cpus, loadavg } from 'node:os'
+
+/** One figure, ours beside a peer's, measured in the same run. */
+export interface Figure {
+  readonly id: string
+  readonly unit: string
+  readonly ours: number
+  readonly peer: number | null
+  /** What cannot be beaten on this machine, where there is such a thing. */
+  readonly limit: number | null
+  readonly ratioToPeer: number | null
+  readonly ratioToLimit: number | null
+  /** Lower and upper quartile of the ratio over the rounds. */
+  readonly spread: readonly [number, number] | null
+  /** The ratio to reach; `null` where there is none. */
+  readonly goal: number | null
+  readonly met: boolean | null
+}
+
+/** What a bench found, and where. */
+export interface Report {
+  readonly name: string
+  readonly date: string
+  readonly node: string
+  readonly cpu: string
+  /** True when others were using the machine: figures move by more than they differ. */
+  readonly noisy: boolean
+  readonly figures: readonly Figure[]
+}
+
+/** Puts figures into a report of this machine at this moment; `loadBefore` is `loadavg()[0]` from before the bench. */
+export function reportOf(name: string, figures: readonly Figure[], loadBefore: number): Report {
+  const processors = cpus()
+  return {
+    name,
+    date: new Date().toISOString(),
+    node: process.version,
+    cpu: `${processors.length} x ${processors[0]?.model ?? 'unknown'}`,
+    noisy: loadBefore > processors.length / 2 || (loadavg()[0] ?? 0) > processors.length + 1,
+    figures,
+  }
+}
+
+/** The value below which `share` of the values lie. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const at = (sorted.length - 1) * share
+  const [low, high] = [sorted[Math.floor(at)] ?? Number.NaN, sorted[Math.ceil(at)] ?? Number.NaN]
+  return low + (high - low) * (at - Math.floor(at))
+}
+
+/** Prints a report for people. */
+export function printTable({ name, date, node, cpu, noisy, figures }: Report): void {
+  console.log(`${name}, ${date}, Node ${node}, ${cpu}${noisy ? ', NOISY: others used the machine' : ''}`)
+  console.table(
+    Object.fromEntries(
+      figures.map(({ id, unit, ours, peer, ratioToPeer, spread, goal, met }) => [
+        id,
+        {
+          ours: round(ours),
+          peer: peer === null ? '' : round(peer),
+          unit,
+          ratio: ratioToPeer === null ? '' : round(ratioToPeer),
+          quartiles: spread?.map(round).join(' to ') ?? '',
+          goal: goal === null ? '' : `at most ${goal}`,
+          met: met ?? '',
+        },
+      ]),
+    ),
+  )
+}
+
+function round(value: number): number {
+  return Number(value.toPrecision(3))
+}
