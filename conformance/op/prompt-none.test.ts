@@ -55,10 +55,18 @@ describe('prompt=none', () => {
     await other.close()
   })
 
-  it('refuses none together with another value [E44] [PC-4-b]', async () => {
-    for (const prompt of ['none login', 'create none']) {
-      expect((await silently(browser, op, app, { prompt })).get('error')).toBe('invalid_request')
-    }
+  it('refuses none together with another value [E44]', async () => {
+    expect((await silently(browser, op, app, { prompt: 'none login' })).get('error')).toBe('invalid_request')
+  })
+
+  it('is what discovery lists among the others, and a value that it does not list is a 400 [PC-4.1-d] [PC-4.2-a] [E43]', async () => {
+    expect(op.metadata.prompt_values_supported).toEqual(expect.arrayContaining(['none', 'login', 'consent']))
+    expect(op.metadata.prompt_values_supported).not.toContain('create')
+    const redirect_uri = app.redirect_uris?.[0] ?? ''
+    const query = { client_id: 'notes', response_type: 'code', scope: 'openid', prompt: 'create', redirect_uri }
+    const page = await browser.open(`${op.metadata.authorization_endpoint}?${new URLSearchParams(query)}`)
+    expect(page.status).toBe(400)
+    expect(new URL(page.url).origin).toBe(op.metadata.issuer)
   })
 })
 

@@ -60,7 +60,7 @@ describe('two OPs on one host and one store', () => {
     const [ofA, ofB] = [await openSecrets(store, a.issuer), await openSecrets(store, b.issuer)]
     expect(ofA.cookieKeys).not.toEqual(ofB.cookieKeys)
     const kids = [...ofA.jwks.keys, ...ofB.jwks.keys].map(({ kid }) => kid)
-    expect(new Set(kids).size).toBe(4)
+    expect(new Set(kids).size).toBe(kids.length)
   })
 
   it('do not take each other’s codes, hints, answers or OP sessions [T20]', async () => {
