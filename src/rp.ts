@@ -1,5 +1,6 @@
+export type { CurrentRequest } from './rp/current-session.ts'
 export type { RpAnswer, RpRequest } from './rp/http.ts'
-export { BodyTooLarge } from './rp/http.ts'
+export { BodyReadBefore, BodyTooLarge } from './rp/http.ts'
 export type { RpLog, RpLogEvent } from './rp/log.ts'
 export type { LoginClaims, RelyingPartyOptions } from './rp/options.ts'
 export { createRelyingParty, type RelyingParty } from './rp/relying-party.ts'

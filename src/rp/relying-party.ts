@@ -1,5 +1,6 @@
 import { connectOp } from './connect-op.ts'
 import type { RpContext } from './context.ts'
+import { readSessionCookie } from './cookies.ts'
 import { type CurrentRequest, currentSession } from './current-session.ts'
 import type { RpAnswer, RpRequest } from './http.ts'
 import { type RelyingPartyOptions, resolveRpOptions } from './options.ts'
@@ -14,6 +15,10 @@ export interface RelyingParty<Data = unknown> {
   respond(request: RpRequest): Promise<RpAnswer | undefined>
   /** Finds who is signed in at the browser that made an app's request, and counts it as use of the RP session. */
   current(request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>>
+  /** Path all of our routes begin with: `prefix` behind the path of `appUrl`. */
+  readonly base: string
+  /** Says whether a request has a session cookie that may be worth something. A guess that costs nothing. */
+  hasCookie(request: Pick<RpRequest, 'header'>): boolean
   /** Path and query at which a login begins that comes back to `returnTo` (a path in this app). */
   loginPath(returnTo?: string): string
   /** Ends open streams and stops background work, so that a server can close. The store stays the caller's. */
@@ -52,6 +57,8 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   return {
     respond: (request) => respond(context, request),
     current: (request) => currentSession(context, request),
+    base: resolved.base,
+    hasCookie: (request) => readSessionCookie(request, resolved) !== undefined,
     loginPath: (returnTo) =>
       `${resolved.base}/login${returnTo === undefined ? '' : `?${new URLSearchParams({ return_to: returnTo })}`}`,
     async close() {

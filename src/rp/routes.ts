@@ -1,7 +1,7 @@
 import { LockstepError } from '../protocol/errors.ts'
 import type { RpContext } from './context.ts'
 import { finishLogin } from './finish-login.ts'
-import { BodyTooLarge, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { BodyReadBefore, BodyTooLarge, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { messageOf } from './log.ts'
 import { arriveLoggedOut, askBeforeLogout, logOut } from './log-out.ts'
 import { loginFailedPage } from './pages.ts'
@@ -63,6 +63,7 @@ function failed<Data>({ options }: RpContext<Data>, route: string, error: unknow
     return refusal(400, 'invalid_request', error.message)
   }
   options.log({ event: 'internal_error', route, message: messageOf(error) })
+  if (error instanceof BodyReadBefore) return refusal(500, 'server_error', error.message)
   const what = 'Something went wrong here; it was logged.'
   return isPage ? loginFailedPage(options, 500, what, 'internal_error') : refusal(500, 'server_error', what)
 }
