@@ -2,7 +2,7 @@ import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie, setCookie } from './cookies.ts'
-import { afterReplacement } from './end-sessions.ts'
+import { afterReplacement, afterStart } from './end-sessions.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
 import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
@@ -40,10 +40,13 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
     ...(before === undefined ? {} : { replaces: namesOf(before).handle }),
   })
   if (result.outcome === 'outdated') {
-    if (!transaction.again) return goToOp(context, request, transaction.returnTo, true, {}, cookies)
+    const { returnTo, maxAge } = transaction
+    const about = { returnTo, again: true, ...(maxAge === undefined ? {} : { maxAge }) }
+    if (!transaction.again) return goToOp(context, request, about, {}, cookies)
     return loginFailedPage(context.options, 409, 'You were signed out while you were signing in.', 'outdated', cookies)
   }
   if (result.replaced) afterReplacement(context, result.replaced, session)
+  await afterStart(context, session)
   const cookie = setCookie(context.options.cookieName, names.id, context.options.lifetime.absolute, context.options)
   return redirect(transaction.returnTo, [...cookies, cookie])
 }

@@ -54,6 +54,8 @@ export interface RelyingPartyOptions<Data = unknown> {
   idTokenSignedResponseAlg?: string
   /** Allows `http:` beyond this machine. Cookies then lose `Secure` and `__Host-`. Default false. */
   dangerouslyAllowHttp?: boolean
+  /** Runs after an RP session was opened, before the browser goes on. Its failure is logged and changes nothing. */
+  onSessionStarted?: (session: RpSession<Data>) => void | Promise<void>
   /**
    * Runs after an RP session was ended (not when it expired) and that was committed. Its failure is logged and changes
    * nothing.
@@ -89,6 +91,7 @@ export interface ResolvedRpOptions<Data> {
   readonly secrets: readonly string[]
   readonly alg: string
   readonly allowHttp: boolean
+  readonly onSessionStarted: (session: RpSession<Data>) => void | Promise<void>
   readonly onSessionEnded: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
   readonly log: RpLog
   readonly runtime: Omit<Runtime, 'post'>
@@ -111,6 +114,7 @@ const known = new Set([
   'secret',
   'idTokenSignedResponseAlg',
   'dangerouslyAllowHttp',
+  'onSessionStarted',
   'onSessionEnded',
   'log',
   'runtime',
@@ -158,6 +162,7 @@ export function resolveRpOptions<Data>(options: RelyingPartyOptions<Data>): Reso
     secrets: checkSecrets(options.secret, clientSecret),
     alg,
     allowHttp: issuer.protocol === 'http:',
+    onSessionStarted: options.onSessionStarted ?? (() => undefined),
     onSessionEnded: options.onSessionEnded ?? (() => undefined),
     log: options.log ?? logToStderr,
     runtime: options.runtime ?? world,

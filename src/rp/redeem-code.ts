@@ -35,6 +35,7 @@ export async function redeemCode<Data>(
       expectedNonce: transaction.nonce,
       pkceCodeVerifier: transaction.verifier,
       idTokenExpected: true,
+      ...(transaction.maxAge === undefined ? {} : { maxAge: transaction.maxAge }),
     }),
   )
   const claims = tokens.claims()

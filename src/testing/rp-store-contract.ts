@@ -1,6 +1,7 @@
 import type { RpStore } from '../rp/store/contract.ts'
 import type { TestRunner } from './op-store-contract.ts'
 import { frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
+import { frontchannelContract } from './rp-store-contract-frontchannel.ts'
 import { logoutContract } from './rp-store-contract-logout.ts'
 import { owedContract } from './rp-store-contract-owed.ts'
 import { rpSessionContract } from './rp-store-contract-sessions.ts'
@@ -51,5 +52,6 @@ export function rpStoreContract(
   }
   describe('an RP store keeps RP sessions', () => rpSessionContract(law, durable))
   describe('an RP store ends what a Logout Token names', () => logoutContract(law, durable))
+  describe('an RP store and the front channel', () => frontchannelContract(law))
   describe('an RP store remembers what is owed to the OP', () => owedContract(law, durable))
 }

@@ -129,6 +129,12 @@ export interface RpSessionStore {
    */
   endBy(target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult>
 
+  /**
+   * Ends the live RP sessions of a `sid` and tells subscribers, and nothing else: no `jti`, no watermark, nothing is owed.
+   * This is what an unauthenticated front-channel request may do (T4). One atomic step.
+   */
+  deleteBySid(sid: string, end: SessionEnd): Promise<readonly StoredRpSession[]>
+
   /** Live RP sessions of an End-User, newest first. */
   listBySub(sub: string): Promise<readonly StoredRpSession[]>
 

@@ -77,9 +77,13 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     drop(bySub, session.sub, session.handle)
   }
 
-  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+  function bury(session: StoredRpSession, how: SessionEnd): void {
     remove(session)
     ended.set(session.handle, { publicId: session.publicId, end: how, expiresAt: session.expiresAt })
+  }
+
+  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+    bury(session, how)
     if (isOwed(session, revokeOffline)) owe(session.refreshToken.sealed)
   }
 
@@ -173,6 +177,13 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       for (const session of members) end(session, notice.end, notice.revokeOffline)
       for (const session of members) hints.publish(session.handle)
       return { outcome: 'ended', sessions: members }
+    },
+
+    async deleteBySid(sid, how) {
+      const members = live(bySid.get(sid))
+      for (const session of members) bury(session, how)
+      for (const session of members) hints.publish(session.handle)
+      return members
     },
 
     listBySub: async (sub) => live(bySub.get(sub)).sort((a, b) => b.createdAt - a.createdAt),

@@ -63,9 +63,13 @@ function createSqliteStore(
     return result
   }
 
-  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+  function bury(session: StoredRpSession, how: SessionEnd): void {
     sql.remove.run(client, session.handle)
     sql.keepEnd.run(client, session.handle, session.publicId, JSON.stringify(how), session.expiresAt)
+  }
+
+  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+    bury(session, how)
     if (isOwed(session, revokeOffline)) sql.owe.run(client, session.refreshToken.sealed, runtime.now(), runtime.now())
   }
 
@@ -149,6 +153,19 @@ function createSqliteStore(
           changed(session.handle)
         }
         return { outcome: 'ended', sessions: members }
+      }),
+
+    deleteBySid: async (sid, how) =>
+      atomically((changed) => {
+        const members = sql.bySid
+          .all(client, sid)
+          .map(toSession)
+          .filter((session) => isLive(session, now()))
+        for (const session of members) {
+          bury(session, how)
+          changed(session.handle)
+        }
+        return members
       }),
 
     listBySub: async (sub) =>
