@@ -44,6 +44,6 @@ export function frontchannelContract(law: RpLaw): void {
     const unsubscribe = await rp.subscribe(handle, hint)
     await rp.deleteBySid('s', framed)
     await hinted
-    await unsubscribe()
+    unsubscribe()
   })
 }
