@@ -1,5 +1,5 @@
 import type { RelyingParty } from '../relying-party.ts'
-import type { RpSession } from '../rp-session.ts'
+import type { CurrentRpSession } from '../rp-session.ts'
 import { fromFetch, headerIn, respondTo } from './fetch-http.ts'
 
 type RouteHandler = (request: Request) => Promise<Response>
@@ -25,15 +25,14 @@ export function handlers<Data>(rp: RelyingParty<Data>): { readonly GET: RouteHan
 }
 
 /**
- * Says who is signed in, for pages, actions and route handlers: `await getRpSession(rp, headers())`. This is what
- * decides; reading headers also keeps the page out of every cache.
+ * Says who is signed in, for pages, actions and route handlers: `await getRpSession(rp, headers())`, and how the RP
+ * session ended if it has. This is what decides; reading headers also keeps the page out of every cache.
  */
 export async function getRpSession<Data>(
   rp: RelyingParty<Data>,
   headers: Pick<Headers, 'get'> | Promise<Pick<Headers, 'get'>>,
-): Promise<RpSession<Data> | undefined> {
-  const { current } = await rp.current({ header: headerIn(await headers) })
-  return current.state === 'alive' ? current.session : undefined
+): Promise<CurrentRpSession<Data>> {
+  return (await rp.current({ header: headerIn(await headers) })).current
 }
 
 /**
