@@ -61,6 +61,8 @@ export interface LogoutNotice {
   readonly end: SessionEnd
   /** True when the OP also wants refresh tokens with `offline_access` gone. */
   readonly revokeOffline: boolean
+  /** True when this OP gives later logins the same `sid`: then by `sid` too the watermark is compared. */
+  readonly sidReused: boolean
 }
 
 /** `replaced` is the live RP session of this browser that the new one took the place of. */
@@ -125,7 +127,7 @@ export interface RpSessionStore {
    * members of the index, records what is owed, tells subscribers. If it throws, nothing was claimed and the OP's next
    * attempt works.
    *
-   * By `sid` all members end. By `sub` those end whose first ID Token's `iat` is not after the watermark.
+   * By `sid` all members end, or with `sidReused` those that end by `sub`. By `sub` those end whose first ID Token's `iat` is not after the watermark.
    */
   endBy(target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult>
 

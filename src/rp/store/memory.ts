@@ -13,7 +13,7 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { createHints } from './hints.ts'
-import { afterExpiry, endsBySub, isLive, isOwed, isOwedAfterReplacement } from './rules.ts'
+import { afterExpiry, isLive, isOwed, isOwedAfterReplacement, membersOf } from './rules.ts'
 
 /** RP sessions in this process's memory: for development and tests. A restart signs everybody out. */
 export function memoryStore(): RpStore {
@@ -165,10 +165,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const isBySid = 'sid' in target
       const named = live(isBySid ? bySid.get(target.sid) : bySub.get(target.sub))
       const watermark = Math.min(notice.watermark, now())
-      const members = named.filter((session) =>
-        isBySid ? target.sub === undefined || session.sub === target.sub : endsBySub(session, watermark),
-      )
-      if (isBySid && named.length > 0 && members.length === 0) return { outcome: 'sub_mismatch' }
+      const members = membersOf(named, target, { ...notice, watermark })
+      if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
       sweep()
       jtis.set(notice.jti, { expiresAt: notice.jtiExpiresAt })
       const mark = { arrivedAt: runtime.now(), expiresAt: notice.watermarkExpiresAt }

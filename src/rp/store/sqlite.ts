@@ -13,7 +13,7 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { createHints, type Hints } from './hints.ts'
-import { afterExpiry, endsBySub, isLive, isOwed, isOwedAfterReplacement } from './rules.ts'
+import { afterExpiry, isLive, isOwed, isOwedAfterReplacement, membersOf } from './rules.ts'
 import { migrate } from './sqlite-schema.ts'
 import { prepareStatements, type Statements, toSession } from './sqlite-statements.ts'
 
@@ -140,10 +140,8 @@ function createSqliteStore(
         const rows = isBySid ? sql.bySid.all(client, target.sid) : sql.bySub.all(client, target.sub)
         const named = rows.map(toSession).filter((session) => isLive(session, now()))
         const watermark = Math.min(notice.watermark, now())
-        const members = named.filter((session) =>
-          isBySid ? target.sub === undefined || session.sub === target.sub : endsBySub(session, watermark),
-        )
-        if (isBySid && named.length > 0 && members.length === 0) return { outcome: 'sub_mismatch' }
+        const members = membersOf(named, target, { ...notice, watermark })
+        if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
         sweep(sql, now())
         sql.claimJti.run(client, notice.jti, notice.jtiExpiresAt)
         const [kind, value] = isBySid ? (['sid', target.sid] as const) : (['sub', target.sub] as const)
