@@ -12,6 +12,7 @@ import { namesOf, newSessionId } from './session-id.ts'
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
 import type { StoredRpSession } from './store/contract.ts'
+import { lifeOf, type RpTokens } from './tokens.ts'
 
 /**
  * Receives an Authentication Response and opens the RP session under a new id.
@@ -57,9 +58,10 @@ async function openedBy<Data>(
   names: { readonly handle: string; readonly publicId: string },
 ): Promise<StoredRpSession> {
   const { options, sealer } = context
-  const { claims, idToken, accessToken, refreshToken, offline, sessionState } = redeemed
+  const { claims, idToken, accessToken, expiresIn, refreshToken, offline, sessionState } = redeemed
   const value = options.wantsClaims ? await options.mapSession(await withUserInfo(context, redeemed)) : undefined
   const now = seconds(context)
+  const tokens: RpTokens = { idToken, accessToken, ...lifeOf(expiresIn, now) }
   return {
     handle: names.handle,
     publicId: names.publicId,
@@ -71,7 +73,7 @@ async function openedBy<Data>(
     expiresAt: now + options.lifetime.absolute,
     data: JSON.stringify({ value }),
     ...(sessionState === undefined ? {} : { sessionState }),
-    tokens: await sealer.seal('tokens', { idToken, accessToken }),
+    tokens: await sealer.seal('tokens', tokens),
     ...(refreshToken === undefined
       ? {}
       : { refreshToken: { sealed: await sealer.seal('refresh-token', refreshToken), offline } }),

@@ -11,6 +11,7 @@ export type RpLogEvent =
   | { readonly event: 'frontchannel_logout_refused'; readonly message: string }
   | { readonly event: 'logout_not_recorded'; readonly message: string }
   | { readonly event: 'hook_failed'; readonly hook: 'onSessionStarted' | 'onSessionEnded'; readonly message: string }
+  | { readonly event: 'refresh_refused'; readonly message: string }
   | { readonly event: 'revocation_failed'; readonly attempts: number; readonly message: string }
   | { readonly event: 'revocation_given_up'; readonly attempts: number; readonly message: string }
   | { readonly event: 'tokens_unreadable'; readonly message: string }

@@ -9,6 +9,8 @@ export interface Redeemed {
   readonly claims: LoginClaims & { readonly iat: number }
   readonly idToken: string
   readonly accessToken: string
+  /** Seconds, when the OP said it. */
+  readonly expiresIn?: number
   readonly refreshToken?: string
   readonly offline: boolean
   readonly sessionState?: string
@@ -48,6 +50,7 @@ export async function redeemCode<Data>(
     claims,
     idToken: tokens.id_token,
     accessToken: tokens.access_token,
+    ...(tokens.expires_in === undefined ? {} : { expiresIn: tokens.expires_in }),
     ...(tokens.refresh_token === undefined ? {} : { refreshToken: tokens.refresh_token }),
     offline: scope.split(' ').includes('offline_access'),
     // Session Management §2: it has no spaces; anything else is no use to the OP iframe.
@@ -64,7 +67,8 @@ export async function withUserInfo<Data>({ op }: RpContext<Data>, redeemed: Rede
   return { ...userInfo, ...claims }
 }
 
-async function askOp<T>(where: string, request: () => Promise<T>): Promise<T> {
+/** Asks the OP and says in our own words what went wrong. */
+export async function askOp<T>(where: string, request: () => Promise<T>): Promise<T> {
   try {
     return await request()
   } catch (cause) {

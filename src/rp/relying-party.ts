@@ -1,3 +1,4 @@
+import { createTokenRefresher } from './access-token.ts'
 import { connectOp } from './connect-op.ts'
 import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
@@ -19,6 +20,14 @@ export interface RelyingParty<Data = unknown> {
   readonly base: string
   /** Says whether a request has a session cookie that may be worth something. A guess that costs nothing. */
   hasCookie(request: Pick<RpRequest, 'header'>): boolean
+  /**
+   * The access token of whoever is signed in at the browser that sent this `Cookie` header, refreshed when it is about to
+   * expire: once, however many requests and processes ask. `undefined` when nobody is signed in or no valid one can be
+   * had any more; a new login brings one.
+   *
+   * @throws LockstepError `op_unreachable` or `op_answer_invalid` when it had to be refreshed and could not be
+   */
+  accessToken(cookie: string | null | undefined): Promise<string | undefined>
   /** Path and query at which a login begins that comes back to `returnTo` (a path in this app). */
   loginPath(returnTo?: string): string
   /** Ends open streams and stops background work, so that a server can close. The store stays the caller's. */
@@ -54,10 +63,12 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   const revoker = startTokenRevoker({ store, op, sealer, options: resolved })
   const streams = createStreamRegistry()
   const context: RpContext<Data> = { options: resolved, store, op, sealer, revoker, streams }
+  const refresher = createTokenRefresher(context)
   return {
     respond: (request) => respond(context, request),
     current: (request) => currentSession(context, request),
     base: resolved.base,
+    accessToken: (cookie) => refresher.accessToken(cookie ?? undefined),
     hasCookie: (request) => readSessionCookie(request, resolved) !== undefined,
     loginPath: (returnTo) =>
       `${resolved.base}/login${returnTo === undefined ? '' : `?${new URLSearchParams({ return_to: returnTo })}`}`,

@@ -119,6 +119,18 @@ export interface RpSessionStore {
   /** Changes a live RP session; `false` when it is not alive, and then nothing is written. */
   updateIfExists(handle: string, patch: RpSessionPatch): Promise<boolean>
 
+  /**
+   * Takes the right to refresh the tokens of a live RP session for `lease` milliseconds; `false` while another has it. A
+   * rotated refresh token that is used twice costs the whole grant, so one process alone may use it.
+   */
+  claimRefresh(handle: string, lease: number): Promise<boolean>
+
+  /**
+   * Replaces the tokens of a live RP session, gives the right to refresh back and tells subscribers. `false` when it is
+   * not alive; if a logout ended it meanwhile, the new refresh token is owed to the OP in the same step, as the old one was.
+   */
+  saveTokens(handle: string, tokens: Pick<StoredRpSession, 'tokens' | 'refreshToken'>): Promise<boolean>
+
   /** Ends one RP session and records what is owed; `undefined` when it was not alive. */
   delete(handle: string, end: SessionEnd): Promise<StoredRpSession | undefined>
 

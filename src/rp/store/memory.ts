@@ -13,7 +13,7 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { createHints } from './hints.ts'
-import { afterExpiry, isLive, isOwed, isOwedAfterReplacement, membersOf } from './rules.ts'
+import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, membersOf } from './rules.ts'
 
 /** RP sessions in this process's memory: for development and tests. A restart signs everybody out. */
 export function memoryStore(): RpStore {
@@ -63,6 +63,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   const jtis = new Map<string, { expiresAt: number }>()
   const owed = new Map<string, Owed>()
   const hints = createHints()
+  const refreshing = new Map<string, { expiresAt: number }>()
   let lastOwed = 0
   const now = () => runtime.now() / 1000
 
@@ -95,7 +96,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   }
 
   function sweep(): void {
-    for (const map of [ended, jtis, loggedOutSids, loggedOutSubs]) sweepMap(map, now())
+    for (const map of [ended, jtis, refreshing, loggedOutSids, loggedOutSubs]) sweepMap(map, now())
     let left = SWEEP
     for (const session of sessions.values()) {
       if (left-- === 0) break
@@ -148,6 +149,28 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       })
       if (sessionState !== undefined) hints.publish(handle)
       return true
+    },
+
+    async claimRefresh(handle, lease) {
+      const session = sessions.get(handle)
+      const taken = refreshing.get(handle)
+      if (!session || !isLive(session, now()) || (taken && taken.expiresAt > now())) return false
+      putLast(refreshing, handle, { expiresAt: now() + lease / 1000 })
+      return true
+    },
+
+    async saveTokens(handle, { tokens, refreshToken }) {
+      refreshing.delete(handle)
+      const session = sessions.get(handle)
+      if (session && isLive(session, now())) {
+        const { refreshToken: _old, ...others } = session
+        sessions.set(handle, { ...others, tokens, ...(refreshToken && { refreshToken }) })
+        hints.publish(handle)
+        return true
+      }
+      const past = ended.get(handle)
+      if (past && refreshToken && isOwedAfterEnd(past.end, refreshToken)) owe(refreshToken.sealed)
+      return false
     },
 
     async delete(handle, how) {

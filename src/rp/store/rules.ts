@@ -1,3 +1,4 @@
+import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { FoundRpSession, LogoutNotice, LogoutTarget, StoredRefreshToken, StoredRpSession } from './contract.ts'
 
 /** What every store decides alike. Times are epoch seconds. */
@@ -15,6 +16,11 @@ export function afterExpiry(session: StoredRpSession, now: number): FoundRpSessi
 /** By `sub` a logout ends what it knew of: a login whose first ID Token is younger than the logout goes on (T3). */
 export function endsBySub(session: Pick<StoredRpSession, 'firstIat'>, watermark: number): boolean {
   return session.firstIat <= watermark
+}
+
+/** Says whether tokens that were refreshed while a logout ended their RP session leave one to revoke (T4, T7). */
+export function isOwedAfterEnd(end: SessionEnd, refreshToken: StoredRefreshToken | undefined): boolean {
+  return refreshToken !== undefined && !refreshToken.offline && end.cause !== 'frontchannel'
 }
 
 /** Of the live RP sessions that carry the named `sid` or `sub`: those a logout ends, or `sub_mismatch`. */

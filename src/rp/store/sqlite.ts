@@ -13,7 +13,7 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { createHints, type Hints } from './hints.ts'
-import { afterExpiry, isLive, isOwed, isOwedAfterReplacement, membersOf } from './rules.ts'
+import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, membersOf } from './rules.ts'
 import { migrate } from './sqlite-schema.ts'
 import { prepareStatements, type Statements, toSession } from './sqlite-statements.ts'
 
@@ -122,6 +122,34 @@ function createSqliteStore(
       if (changes > 0 && sessionState !== null) hints.publish(hintKey(handle))
       return changes > 0
     },
+
+    async claimRefresh(handle, lease) {
+      const at = runtime.now()
+      return sql.claimRefresh.run(at + lease, client, handle, at, now(), now()).changes > 0
+    },
+
+    saveTokens: async (handle, { tokens, refreshToken }) =>
+      atomically((changed) => {
+        const offline = refreshToken === undefined ? null : Number(refreshToken.offline)
+        const { changes } = sql.saveTokens.run(
+          tokens,
+          refreshToken?.sealed ?? null,
+          offline,
+          client,
+          handle,
+          now(),
+          now(),
+        )
+        if (changes > 0) {
+          changed(handle)
+          return true
+        }
+        const past = sql.getEnd.get(client, handle, now())
+        if (past && refreshToken && isOwedAfterEnd(JSON.parse(past.ended) as SessionEnd, refreshToken)) {
+          sql.owe.run(client, refreshToken.sealed, runtime.now(), runtime.now())
+        }
+        return false
+      }),
 
     delete: async (handle, how) =>
       atomically((changed) => {
