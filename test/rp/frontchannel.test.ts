@@ -50,7 +50,7 @@ describe('a front-channel logout', () => {
     expect((await laptop.fetch(app.url, '/auth/session')).status).toBe(200)
   })
 
-  it('answers a known and an unknown sid alike, without saying how many ended [T4]', async () => {
+  it('answers a known and an unknown sid alike, without saying how many ended [T4, E16, FCL-2-d]', async () => {
     const { app, issuer, newAgent, signIn } = await start()
     await signIn(newAgent(), app)
     const sid = await sidAt(app)
@@ -65,7 +65,7 @@ describe('a front-channel logout', () => {
     }
   })
 
-  it('is never cached, and only the OP may frame its answer [FCL-2-g]', async () => {
+  it('is never cached, and only the OP may frame its answer [FCL-2-g, E16]', async () => {
     const { app, issuer, newAgent } = await start()
     const page = await newAgent().frame(issuer, urlOf(app, { iss: issuer, sid: 'gone' }))
     expect(page.header('cache-control')).toBe('no-store')
@@ -130,7 +130,7 @@ describe('a front-channel logout', () => {
         ['sid', sid],
       ],
     ],
-  ])('with %s is refused, logged, and ends nothing [FCL-2-e]', async (_name, query) => {
+  ])('with %s is refused, logged, and ends nothing [FCL-2-e, FCL-2-f, E14, E15]', async (_name, query) => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)

@@ -39,7 +39,7 @@ async function requestAt(url: string): Promise<URLSearchParams> {
 }
 
 describe('register', () => {
-  it('starts at account creation when the OP lists it, with no other prompt value [PC-4-a]', async () => {
+  it('starts at account creation when the OP lists it, with no other prompt value [PC-4-a, PC-4-b]', async () => {
     await listPrompts(['none', 'login', 'consent', 'create'])
     const sent = await requestAt('/auth/register?login_hint=ada@example.com&prompt=login')
     expect(sent.getAll('prompt')).toEqual(['create'])
@@ -58,6 +58,18 @@ describe('register', () => {
       expect(textOf(answer)).toContain('registration_unsupported')
       expect(answer.cookies).toEqual([])
     }
+  })
+
+  it('signs nobody in whose account was made without an ID Token coming back [PC-4.1-b]', async () => {
+    await listPrompts(['create'])
+    const begun = await ask(rp, 'GET', '/auth/register')
+    const state = new URL(begun.headers.location ?? '').searchParams.get('state') ?? ''
+    op.answers.set('/token', { status: 200, body: { access_token: 'a', token_type: 'Bearer' } })
+    const query = new URLSearchParams({ code: 'c', state, iss: op.issuer })
+    const cookie = begun.cookies.map((line) => line.split(';')[0]).join('; ')
+    const answer = await ask(rp, 'GET', `/auth/callback?${query}`, { cookie })
+    expect(answer.status).toBe(502)
+    expect(answer.cookies.filter((line) => !line.includes('Max-Age=0'))).toEqual([])
   })
 
   it('is not begun by an image [T29]', async () => {
@@ -99,7 +111,7 @@ describe('a login that another party wants', () => {
     ['another', 'iss=https://evil.example'],
     ['no', 'login_hint=ada'],
     ['a second', 'iss=https://evil.example&iss=ISSUER'],
-  ])('with %s issuer goes nowhere [Core §4]', async (_name, query) => {
+  ])('with %s issuer goes nowhere [E46]', async (_name, query) => {
     const answer = await ask(rp, 'GET', `/auth/initiate-login?${query.replace('ISSUER', op.issuer)}`)
     expect(answer.status).toBe(400)
     expect(answer.headers.location).toBeUndefined()
@@ -115,7 +127,7 @@ describe('a login that another party wants', () => {
     ['https://notes.example/auth/logout', home],
     ['javascript:alert(1)', home],
     ['/note/7', home],
-  ])('comes back to %s as %s: never to another site [Core §4]', async (target, expected) => {
+  ])('comes back to %s as %s: never to another site [E46]', async (target, expected) => {
     const query = new URLSearchParams({ iss: op.issuer, target_link_uri: target })
     expect(await returnOf(`/auth/initiate-login?${query}`)).toBe(expected)
   })
