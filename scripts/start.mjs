@@ -104,7 +104,9 @@ function reportDeath({ title, again }, pid, code, signal) {
 }
 
 function giveUp({ title, log }, last, code, signal) {
-  console.error(`${title} did not start: ${last || ending(code, signal)}`)
+  const [inUse] = /^Port \d+ on \S+ is in use\./.exec(last) ?? []
+  const advice = `Stop what listens there, or choose three other ports: npm start -- --port PORT (the OP's; the apps take the next two).`
+  console.error(`${title} did not start: ${inUse ? `${inUse} ${advice}` : last || ending(code, signal)}`)
   if (code !== 2) console.error(`Its log is ${join(logs, `${log}.log`)}.`)
   stopAll(code === 2 ? 2 : 1)
 }

@@ -39,7 +39,7 @@ describe('an example app', () => {
     expect(home.headers.get('content-type')).toMatch(/^text\/html/)
     expect(await home.text()).toContain('Sign in')
     const me = await fetch(`${url}/me`, { redirect: 'manual', headers: { accept: 'text/html' } })
-    expect([me.status, me.headers.get('location')]).toEqual([303, '/auth/login?return_to=%2Fme'])
+    expect([me.status, me.headers.get('location')]).toEqual([303, '/auth/login?return_to=%2Fme&by=app'])
     const session = await fetch(`${url}/auth/session`)
     expect([session.status, await session.json()]).toEqual([401, { state: 'none' }])
     const ended = once(child as ChildProcess, 'exit')

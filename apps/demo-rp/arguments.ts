@@ -29,11 +29,25 @@ export function readArguments(args: readonly string[]): DemoOptions | 'help' {
   const app = demoApps.find(({ name }) => name.toLowerCase() === given.name?.toLowerCase())
   if (!app) throw new UsageError(`--name must be ${demoApps.map(({ name }) => name).join(' or ')}. --help shows more.`)
   const port = Number(given.port ?? app.port)
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+  if (!/^\d+$/.test(String(given.port ?? app.port)) || port < 1 || port > 65_535) {
     throw new UsageError(`--port must be a whole number from 1 to 65535, not "${given.port}".`)
   }
   const dataFolder = resolve(given.data ?? join('.lockstep', 'data'))
-  return { app, port, issuer: given.issuer ?? 'http://localhost:4000', dataFolder }
+  return { app, port, issuer: checkIssuer(given.issuer ?? 'http://localhost:4000'), dataFolder }
+}
+
+/** This app is for one machine, so that an OP elsewhere must at least be https. */
+function checkIssuer(issuer: string): string {
+  const url = URL.canParse(issuer) ? new URL(issuer) : undefined
+  if (!url) throw new UsageError('--issuer must be an absolute URL.')
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw new UsageError('--issuer must be an https URL.')
+  if (url.username !== '' || url.password !== '' || url.hash !== '') {
+    throw new UsageError('--issuer must not have credentials or a fragment.')
+  }
+  if (url.protocol === 'http:' && !/^(.+\.)?localhost$|^127\.|^\[::1\]$/.test(url.hostname)) {
+    throw new UsageError('--issuer must be https; http is only for this machine.')
+  }
+  return issuer
 }
 
 function parse(args: readonly string[]) {

@@ -2,10 +2,11 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import express, { type ErrorRequestHandler, type Express, type RequestHandler, type Response } from 'express'
-import { createRelyingParty } from 'lockstep/rp'
+import { LockstepError } from 'lockstep'
+import { createRelyingParty, type RpStore } from 'lockstep/rp'
 import { auth, requireLogin } from 'lockstep/rp/express'
 import { sqliteStore } from 'lockstep/rp/sqlite'
-import type { DemoOptions } from './arguments.ts'
+import { type DemoOptions, UsageError } from './arguments.ts'
 import { hostCheck } from './host-check.ts'
 import type { Log } from './log.ts'
 import type { Page } from './pages/layout.ts'
@@ -22,11 +23,14 @@ export interface DemoAppInstance {
   close(): Promise<void>
 }
 
-/** Builds one demo app: login and logout are the library's, the rest is four pages. */
+/**
+ * Builds one demo app: login and logout are the library's, the rest is four pages.
+ *
+ * @throws UsageError when the options lead nowhere
+ */
 export function buildDemoApp({ app, port, issuer, dataFolder }: DemoOptions, log: Log): DemoAppInstance {
   const appUrl = `http://${app.id}.localhost:${port}`
-  mkdirSync(dataFolder, { recursive: true, mode: 0o700 })
-  const store = sqliteStore(join(dataFolder, `${app.id}.db`))
+  const store = openStore(dataFolder, app.id)
   const rp = createRelyingParty({
     issuer,
     clientId: app.id,
@@ -72,6 +76,23 @@ export function buildDemoApp({ app, port, issuer, dataFolder }: DemoOptions, log
       await rp.close()
       await store.close()
     },
+  }
+}
+
+function openStore(folder: string, name: string): RpStore {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? cause.code : cause
+    throw new UsageError(`The data folder ${folder} cannot be made (${code}). Choose another with --data.`, { cause })
+  }
+  const file = join(folder, `${name}.db`)
+  try {
+    return sqliteStore(file)
+  } catch (cause) {
+    if (!(cause instanceof LockstepError)) throw cause
+    const what = `The file ${file} cannot be used: ${cause.message}.`
+    throw new UsageError(`${what} Choose another folder with --data.`, { cause })
   }
 }
 

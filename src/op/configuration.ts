@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { type ClientMetadata, type Configuration, errors, type interactionPolicy } from 'oidc-provider'
+import type { Configuration, interactionPolicy } from 'oidc-provider'
+import { CLIENT_METADATA, checkClientMetadata, LOGOUT_DETAILS } from './client-metadata.ts'
 import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './logout-metadata.ts'
 import { checkPostLogoutUris } from './post-logout-uris.ts'
 import { completePolicy, promptValues } from './prompts.ts'
@@ -22,9 +23,6 @@ export interface ConfigurationParts {
   /** Whether the OP takes prompt=create. */
   readonly promptCreate: boolean
 }
-
-/** Client metadata of Lockstep: the Logout Token may carry who and when (see `LogoutDetails`). Only the operator grants it. */
-export const LOGOUT_DETAILS = 'lockstep_logout_details'
 
 /** Path of the OP iframe below the issuer. */
 export const CHECK_SESSION_PATH = '/session/check'
@@ -80,29 +78,18 @@ export function completeConfiguration(
       prompt_values_supported: promptValues(policy),
     },
     extraClientMetadata: {
-      properties: [...(given.extraClientMetadata?.properties ?? []), ...FRONTCHANNEL_METADATA, LOGOUT_DETAILS],
+      properties: [...(given.extraClientMetadata?.properties ?? []), ...FRONTCHANNEL_METADATA, ...CLIENT_METADATA],
       validator: (ctx, key, value, metadata) => {
         const [logoutUri, sessionRequired] = FRONTCHANNEL_METADATA
         const registersItself = ctx !== undefined
-        if (key === LOGOUT_DETAILS) {
-          checkLogoutDetails(registersItself, value, metadata)
-          checkPostLogoutUris(metadata) // once per client is enough
-        } else if (key === logoutUri) checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself })
+        if (CLIENT_METADATA.includes(key)) checkClientMetadata(registersItself, key, value, metadata)
+        else if (key === logoutUri) checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself })
         else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+        if (key === LOGOUT_DETAILS) checkPostLogoutUris(metadata) // once per client is enough
       },
     },
   }
   return { configuration, cookieNames }
-}
-
-function checkLogoutDetails(registersItself: boolean, value: unknown, metadata: ClientMetadata): void {
-  if (value === undefined) {
-    metadata[LOGOUT_DETAILS] = false
-  } else if (typeof value !== 'boolean') {
-    throw new errors.InvalidClientMetadata(`${LOGOUT_DETAILS} must be a boolean`)
-  } else if (value && registersItself) {
-    throw new errors.InvalidClientMetadata(`${LOGOUT_DETAILS} can only be granted by the operator: it names other apps`)
-  }
 }
 
 function namesFor(given: Configuration, issuer: string): CookieNames {

@@ -1,8 +1,16 @@
+import { revokesOffline } from './causes.ts'
 import { planFanOut, type Receiver } from './fan-out.ts'
-import type { EndedOpSession, Logout, OpIssuerStore } from './store/contract.ts'
+import type {
+  EndableOpSession,
+  EndedOpSession,
+  LoggedInRp,
+  Logout,
+  OpIssuerStore,
+  StoreEnding,
+} from './store/contract.ts'
 
 /** Why an OP session ends, at whose wish, and at which RP it began. */
-export type Ending = Pick<Logout, 'cause' | 'initiator' | 'actor'>
+export type Ending = Pick<Logout, 'cause' | 'initiator' | 'actor' | 'reason'>
 
 /** What ending an OP session needs. */
 export interface EndSessionParts {
@@ -14,7 +22,7 @@ export interface EndSessionParts {
 }
 
 /**
- * Ends an OP session: every cause takes this road.
+ * Ends an OP session: every cause takes this road, alone or with others ({@link endSessions}).
  *
  * One durable transaction holds the tombstone, the deletion, the revocation of its grants, the fact and one delivery per
  * logged-in RP. If it throws, nothing happened and the End-User is still signed in.
@@ -28,10 +36,41 @@ export async function endSession(
 ): Promise<EndedOpSession | undefined> {
   const session = await store.getOpSession({ uid })
   if (!session) return undefined
-  const receivers = new Map(
-    await Promise.all(session.rps.map(async ({ clientId }) => [clientId, await findReceiver(clientId)] as const)),
-  )
-  const ended = await store.endOpSession(uid, ending, (rps) => planFanOut(rps, receivers))
+  const receivers = await receiversOf(session.rps, findReceiver)
+  const ended = await store.endOpSession(uid, whole(ending), (rps) => planFanOut(rps, receivers, ending.cause))
   if (ended) wake()
   return ended
+}
+
+/** Ends OP sessions that nobody can use any more, some at a time: of a job, or expired ones. All of them end, or none. */
+export async function endSessions(
+  { store, findReceiver, wake }: EndSessionParts,
+  sessions: readonly EndableOpSession[],
+  ending: Ending,
+  job?: { readonly id: string; readonly pause: number },
+): Promise<readonly EndedOpSession[]> {
+  const receivers = await receiversOf(
+    sessions.flatMap(({ rps }) => rps),
+    findReceiver,
+  )
+  const uids = sessions.map(({ uid }) => uid)
+  const plan = (rps: readonly LoggedInRp[]) => planFanOut(rps, receivers, ending.cause)
+  const ended = await store.endOpSessions(uids, whole(ending), plan, job)
+  if (ended.length > 0) wake()
+  return ended
+}
+
+/** What the store is told about an end: the cause decides whether grants with `offline_access` fall too (T1). */
+export function whole(ending: Ending): StoreEnding {
+  return { ...ending, revokeOffline: revokesOffline(ending.cause) }
+}
+
+/** The RPs' registrations. One that cannot be read now is left out: that RP is planned, and looked up again when told. */
+async function receiversOf(
+  rps: readonly LoggedInRp[],
+  findReceiver: EndSessionParts['findReceiver'],
+): Promise<ReadonlyMap<string, Receiver | undefined>> {
+  const clientIds = [...new Set(rps.map(({ clientId }) => clientId))]
+  const read = await Promise.allSettled(clientIds.map(async (id) => [id, await findReceiver(id)] as const))
+  return new Map(read.filter((each) => each.status === 'fulfilled').map(({ value }) => value))
 }

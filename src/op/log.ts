@@ -1,4 +1,4 @@
-import type { AttemptOutcome } from './store/contract.ts'
+import type { AttemptOutcome, EndCause } from './store/contract.ts'
 
 /** Which delivery a log line is about: names that mean nothing outside the OP, never a `sub`, a `sid` or a token. */
 interface AboutDelivery {
@@ -34,6 +34,14 @@ export type OpLogEvent =
   | { readonly event: 'rp_down'; readonly clientId: string }
   /** An RP answers again; what it is owed follows. */
   | { readonly event: 'rp_back'; readonly clientId: string }
+  /** All OP sessions of a scope that `endAll` named have ended; those that ended otherwise meanwhile are not in `ended`. */
+  | {
+      readonly event: 'end_job_done'
+      readonly jobId: string
+      readonly cause: EndCause
+      readonly ended: number
+      readonly total: number
+    }
   /** Something of our own failed; it is tried again. */
   | { readonly event: 'op_failed'; readonly task: string; readonly clientId?: string; readonly message: string }
 

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
-import oidcProvider, { type Adapter, type AdapterPayload, errors } from 'oidc-provider'
+import oidcProvider, { type Adapter, type AdapterPayload, errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
 import { sealState, unsealState } from './sealed-state.ts'
-import type { LoggedInRp, OpIssuerStore, OpSession, StoredModel } from './store/contract.ts'
+import type { KeptModel, LoggedInRp, OpIssuerStore, OpSession, OpSessionWrite, StoredModel } from './store/contract.ts'
 
 /** How long OP sessions may live. */
 export interface SessionLifetime {
@@ -49,6 +49,7 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
         rps: Object.entries(authorizations).flatMap((entry) => (entry[0] === unrecorded ? [] : toLoggedInRp(entry))),
         expiresAt: Math.min(seconds + expiresIn, (payload.loginTs ?? seconds) + lifetime.absolute),
         extend: !isBackgroundCheck(),
+        ...loginOf(oidcProvider.ctx),
       })
       if (outcome === 'ended') {
         const session = oidcProvider.ctx?.oidc?.session
@@ -105,6 +106,16 @@ function isBackgroundCheck(): boolean {
   return typeof prompt === 'string' && prompt.split(' ').includes('none')
 }
 
+/** The interaction that a request goes on with. */
+const interactions: WeakMap<object, KeptModel> = new WeakMap()
+
+/** A login is as old as the interaction in which it was made: `endAll` may have come in between (T2). */
+function loginOf(ctx: KoaContextWithOIDC | undefined): Pick<OpSessionWrite, 'login'> {
+  const interaction = ctx && interactions.get(ctx)
+  if (!interaction || !ctx.oidc?.result?.login) return {}
+  return { login: { since: interaction.since, interaction: interaction.handle } }
+}
+
 function plainAdapter(store: OpIssuerStore, kind: string): Adapter {
   return {
     ...unsupported,
@@ -113,6 +124,7 @@ function plainAdapter(store: OpIssuerStore, kind: string): Adapter {
     },
     async find(id) {
       const model = await store.getModel(kind, { handle: handleOf(id) })
+      if (model && kind === 'Interaction' && oidcProvider.ctx) interactions.set(oidcProvider.ctx, model)
       return model && fromModel(model, id)
     },
     async findByUserCode(userCode) {
@@ -155,6 +167,7 @@ function toModel(kind: string, id: string, payload: AdapterPayload): StoredModel
     },
     ...(exp === undefined ? {} : { expiresAt: exp }),
     ...grantOf(kind, id, payload),
+    ...ownerOf(kind, payload),
     ...(payload.userCode === undefined ? {} : { alias: handleOf(payload.userCode) }),
   }
 }
@@ -163,6 +176,16 @@ function toModel(kind: string, id: string, payload: AdapterPayload): StoredModel
 function grantOf(kind: string, id: string, { grantId }: AdapterPayload): Pick<StoredModel, 'grantId'> {
   if (kind === 'Grant') return { grantId: id }
   return grantId === undefined || kind === 'Interaction' ? {} : { grantId }
+}
+
+/** Whose a model is. An interaction is nobody's until somebody has signed in there. */
+function ownerOf(kind: string, payload: AdapterPayload): Pick<StoredModel, 'accountId' | 'clientId'> {
+  const { accountId, clientId } =
+    kind === 'Interaction' ? { accountId: payload.result?.login?.accountId, clientId: undefined } : payload
+  return {
+    ...(accountId === undefined ? {} : { accountId }),
+    ...(clientId === undefined ? {} : { clientId }),
+  }
 }
 
 function fromModel(model: StoredModel, jti: string): AdapterPayload {

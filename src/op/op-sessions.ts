@@ -1,4 +1,15 @@
-import type { EndCause, LoggedInRp } from './store/contract.ts'
+import { isEndCause } from './causes.ts'
+import { type Ending, whole } from './end-session.ts'
+import { handleOf } from './model-adapter.ts'
+import type {
+  EndCause,
+  EndedOpSession,
+  EndJob,
+  LoggedInRp,
+  OpIssuerStore,
+  OpSession,
+  OpSessionScope,
+} from './store/contract.ts'
 
 /** A live OP session, as an operator sees it. */
 export interface OpSessionInfo {
@@ -12,16 +23,143 @@ export interface OpSessionInfo {
   readonly clients: readonly Pick<LoggedInRp, 'clientId' | 'sid'>[]
 }
 
+/** A part of a list of OP sessions. */
+export interface OpSessionList {
+  readonly sessions: readonly OpSessionInfo[]
+  /** Where the next part begins; absent when this is the last. */
+  readonly cursor?: string
+}
+
+/** Why OP sessions end, for the record. */
+export interface EndOptions {
+  /** Kept with the fact; decides whether tokens with `offline_access` are revoked too (T1). Default `admin`. */
+  cause?: EndCause
+  /** Who did it. */
+  actor?: string
+  /** A code of your own that says more than the cause, as `reason` in Logout Tokens where you grant it: `a-z0-9._-`. */
+  reason?: string
+}
+
+/** Whose OP sessions to end. */
+export type EndAllScope =
+  | {
+      accountId: string
+      /** Uids of OP sessions, and of interactions, that stay: the one in which the user has just changed the password. */
+      except?: readonly string[]
+    }
+  | { clientId: string }
+  | 'everyone'
+
 /** The OP sessions of an OP: list them, end them. */
 export interface OpSessions {
-  /** Live OP sessions of an account, newest first. */
-  list(by: { accountId: string }): Promise<readonly OpSessionInfo[]>
+  /**
+   * Live OP sessions of an account, of those who are logged in at a client, or of everyone; the newest login first.
+   *
+   * @param page.limit How many at most, up to 1,000. Default 100.
+   * @param page.cursor Of the part before.
+   */
+  list(scope: OpSessionScope, page?: { cursor?: string; limit?: number }): Promise<OpSessionList>
   /**
    * Ends an OP session: its RPs are told, its tokens revoked, and nothing brings it back.
    *
-   * @param options.cause Why; kept with the fact. Default `admin`.
-   * @param options.actor Who did it, for the record.
    * @returns the id of the logout, `undefined` when the OP session was not alive.
    */
-  end(uid: string, options?: { cause?: EndCause; actor?: string }): Promise<string | undefined>
+  end(uid: string, options?: EndOptions): Promise<string | undefined>
+  /** Counts the OP sessions that {@link OpSessions.endAll} would end now, and ends none. */
+  endAll(scope: EndAllScope, options: EndOptions & { dryRun: true }): Promise<number>
+  /**
+   * Ends all OP sessions of an account, those in which a client is logged in, or everyone's.
+   *
+   * When it resolves, whatever is older is refused already, what is under way included: OP sessions, logins, and, where the
+   * cause means that a token may be in wrong hands, all tokens. A job then tells the RPs, at the rate of the `sweep` options;
+   * a restart does not stop it, and nothing takes it back.
+   */
+  endAll(scope: EndAllScope, options?: EndOptions & { dryRun?: false }): Promise<EndJob>
+  /** What `endAll` has still to tell. */
+  readonly jobs: {
+    get(id: string): Promise<EndJob | undefined>
+    /** The newest first, at most `limit`; default 100. */
+    list(limit?: number): Promise<readonly EndJob[]>
+  }
+}
+
+/** What {@link opSessionsOf} works with. */
+export interface OpSessionsParts {
+  readonly store: OpIssuerStore
+  end(uid: string, ending: Ending): Promise<EndedOpSession | undefined>
+  /** Called when there is a job to work on. */
+  readonly wake: () => void
+}
+
+/** Builds an OP's `opSessions`. */
+export function opSessionsOf({ store, end, wake }: OpSessionsParts): OpSessions {
+  function endAll(given: EndAllScope, options: EndOptions & { dryRun: true }): Promise<number>
+  function endAll(given: EndAllScope, options?: EndOptions & { dryRun?: false }): Promise<EndJob>
+  async function endAll(
+    given: EndAllScope,
+    { dryRun = false, ...options }: EndOptions & { dryRun?: boolean } = {},
+  ): Promise<number | EndJob> {
+    const ending = checkedEnding(options)
+    const { scope, except } = checkedScope(given)
+    // What names an interaction in `except` names it by its uid, which the store knows as a hash only.
+    const spared = except.flatMap((uid) => [uid, handleOf(uid)])
+    if (dryRun) return store.countOpSessions(scope, spared)
+    const job = await store.endAll(scope, whole(ending), spared)
+    wake()
+    return job
+  }
+
+  return {
+    async list(scope, page = {}) {
+      const { limit = 100 } = page
+      if (!(Number.isSafeInteger(limit) && limit > 0 && limit <= 1000)) {
+        throw new TypeError('limit must be a whole number from 1 to 1,000')
+      }
+      const { sessions, cursor } = await store.listOpSessions(checkedScope(scope).scope, { ...page, limit })
+      return { sessions: sessions.map(toInfo), ...(cursor !== undefined && { cursor }) }
+    },
+    async end(uid, options = {}) {
+      const ended = await end(uid, checkedEnding(options))
+      return ended?.logout.id
+    },
+    endAll,
+    jobs: {
+      get: (id) => store.getEndJob(id),
+      list: (limit = 100) => store.listEndJobs(limit),
+    },
+  }
+}
+
+function checkedEnding({ cause = 'admin', actor, reason, ...others }: EndOptions): Ending {
+  const [unknown] = Object.keys(others)
+  if (unknown !== undefined) throw new TypeError(`"${unknown}" is not an option of the end of an OP session`)
+  if (!isEndCause(cause)) throw new TypeError(`cause "${String(cause)}" is not one that Lockstep knows`)
+  if (actor !== undefined && (typeof actor !== 'string' || actor === '')) throw new TypeError('actor must be a name')
+  if (reason !== undefined && !/^[a-z0-9._-]{1,64}$/.test(reason)) {
+    throw new TypeError(
+      'reason must be a code of 1 to 64 of a-z, 0-9, ".", "_" and "-": it is kept and told, so no text',
+    )
+  }
+  return { cause, ...(actor !== undefined && { actor }), ...(reason !== undefined && { reason }) }
+}
+
+/** A misspelt scope must not become another's. */
+function checkedScope(given: EndAllScope | OpSessionScope): { scope: OpSessionScope; except: readonly string[] } {
+  if (given === 'everyone') return { scope: given, except: [] }
+  if (typeof given !== 'object' || given === null) throw new TypeError(scopeRule)
+  const { except = [], ...rest } = 'except' in given ? given : { ...given, except: [] }
+  const [[kind, name] = [], another] = Object.entries<unknown>(rest)
+  if (another !== undefined || typeof name !== 'string' || name === '') throw new TypeError(scopeRule)
+  if (!Array.isArray(except) || except.some((uid) => typeof uid !== 'string')) {
+    throw new TypeError('except must be an array of uids')
+  }
+  if (kind === 'accountId') return { scope: { accountId: name }, except }
+  if (kind === 'clientId' && except.length === 0) return { scope: { clientId: name }, except }
+  throw new TypeError(scopeRule)
+}
+
+const scopeRule = `whose OP sessions must be { accountId, except? }, { clientId } or 'everyone'`
+
+function toInfo({ uid, accountId = '', createdAt, expiresAt, rps }: OpSession): OpSessionInfo {
+  return { uid, accountId, createdAt, expiresAt, clients: rps.map(({ clientId, sid }) => ({ clientId, sid })) }
 }

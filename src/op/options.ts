@@ -3,6 +3,12 @@ import { type BackchannelOptions, resolveBackchannelOptions } from './backchanne
 import type { OpLog } from './log.ts'
 import { type LogoutPages, PAGE_NAMES } from './pages/pages.ts'
 import type { OpStore } from './store/contract.ts'
+import {
+  type RetentionOptions,
+  resolveRetentionOptions,
+  resolveSweepOptions,
+  type SweepOptions,
+} from './sweep-options.ts'
 
 /** What a Lockstep OP needs beside oidc-provider's own configuration. */
 export interface LockstepOptions {
@@ -32,6 +38,10 @@ export interface LockstepOptions {
    * `{ create: {}, login: { accountId } }`. Default false.
    */
   promptCreate?: boolean
+  /** How expired OP sessions, and those of `opSessions.endAll`, are ended. */
+  sweep?: SweepOptions
+  /** How long logouts and attempts at telling RPs are kept. */
+  retention?: RetentionOptions
   /** Receives one structured line per event that an operator should see. Default: one JSON line on standard error. */
   log?: OpLog
   /** Time, chance and network; replaced in tests and in the simulation. */
@@ -46,6 +56,8 @@ export interface ResolvedLockstepOptions {
   readonly sessionLifetime: number
   readonly logout: Required<NonNullable<LockstepOptions['logout']>>
   readonly promptCreate: boolean
+  readonly sweep: Required<SweepOptions>
+  readonly retention: Required<RetentionOptions>
   readonly log: OpLog
   readonly runtime: Partial<Runtime>
 }
@@ -57,6 +69,8 @@ const KNOWN: ReadonlySet<string> = new Set([
   'sessionLifetime',
   'logout',
   'promptCreate',
+  'sweep',
+  'retention',
   'log',
   'runtime',
 ] satisfies (keyof LockstepOptions)[])
@@ -80,6 +94,8 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     sessionLifetime = 2_592_000,
     logout,
     promptCreate = false,
+    sweep,
+    retention,
     log = toStandardError,
   } = options ?? {}
   if (typeof store?.forIssuer !== 'function') {
@@ -98,6 +114,8 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     sessionLifetime,
     logout: resolveLogout(logout),
     promptCreate,
+    sweep: resolveSweepOptions(sweep),
+    retention: resolveRetentionOptions(retention),
     log,
     runtime: options.runtime ?? {},
   }

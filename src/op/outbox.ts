@@ -1,10 +1,11 @@
+import { alarm, pause } from '../runtime/alarm.ts'
+import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import { alarm, pause } from './alarm.ts'
 import { type Attempt, type BackchannelReceiver, deliverLogoutToken } from './backchannel.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
 import { createBreakers, type Trouble } from './breaker.ts'
 import type { OpLog } from './log.ts'
-import { attemptReporter, messageOf } from './report-attempt.ts'
+import { attemptReporter } from './report-attempt.ts'
 import type { AttemptOutcome, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
 
 /** What the outbox's worker works with. */

@@ -1,7 +1,7 @@
 import type { Context } from 'koa'
 import { type Client, type KoaContextWithOIDC, Provider as OidcProvider, type Session } from 'oidc-provider'
 import { LockstepError } from '../protocol/errors.ts'
-import { BACKCHANNEL_LOGOUT_EVENT, type LogoutDetails } from '../protocol/logout-token.ts'
+import { BACKCHANNEL_LOGOUT_EVENT, type LogoutDetails, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
 import type { ClaimedDelivery } from './store/contract.ts'
 
 /*
@@ -85,6 +85,16 @@ export function withOidcContext(provider: OidcProvider, ctx: Context): KoaContex
   return ctx as KoaContextWithOIDC
 }
 
+/** What a Logout Token says beside whom it is about. */
+export interface MintedClaims {
+  readonly jti: string
+  readonly details?: LogoutDetails
+  /** A code that says why. */
+  readonly reason?: string
+  /** Tokens with `offline_access` are revoked too: told as Keycloak tells it, by a second member of `events`. */
+  readonly revokeOffline: boolean
+}
+
 /**
  * Mints a fresh Logout Token for one attempt: the client's own algorithm, encryption and (pairwise) `sub`, as oidc-provider
  * has them for its ID Tokens; `toe` is the time of the logout and equal on every attempt (Back-Channel §2.4, RFC 8417).
@@ -96,16 +106,16 @@ export async function mintLogoutToken(
   provider: OidcProvider,
   client: Client,
   delivery: Pick<ClaimedDelivery, 'logout' | 'sid'>,
-  jti: string,
-  details: LogoutDetails | undefined,
+  { jti, details, reason, revokeOffline }: MintedClaims,
 ): Promise<string> {
   const { logout, sid } = delivery
   const token = new provider.IdToken({ sub: logout.accountId }, { client })
   if (!client.backchannelLogoutSessionRequired) token.mask = { sub: null }
-  token.set('events', { [BACKCHANNEL_LOGOUT_EVENT]: {} })
+  token.set('events', { [BACKCHANNEL_LOGOUT_EVENT]: {}, ...(revokeOffline && { [REVOKE_OFFLINE_EVENT]: true }) })
   token.set('jti', jti)
   token.set('sid', sid)
   token.set('toe', Math.floor(logout.endedAt / 1000))
   if (details) token.set('lockstep_logout_details', details)
+  if (reason !== undefined) token.set('reason', reason)
   return token.issue({ use: 'logout' })
 }

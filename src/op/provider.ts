@@ -3,12 +3,13 @@ import type { Context, Next } from 'koa'
 import { type Configuration, type KoaContextWithOIDC, Provider as OidcProvider, type Session } from 'oidc-provider'
 import { base64url, computeSessionState } from '../protocol/session-state.ts'
 import { type Egress, egress } from '../runtime/egress.ts'
+import { messageOf } from '../runtime/message-of.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
-import { type Ending, endSession } from './end-session.ts'
+import { type Ending, type EndSessionParts, endSession } from './end-session.ts'
 import { modelAdapter } from './model-adapter.ts'
-import type { OpSessions } from './op-sessions.ts'
+import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
 import { type Outbox, startOutbox } from './outbox.ts'
 import { hideWhoIsThere, refusedPrompt, showRefusedPrompt } from './prompts.ts'
@@ -16,10 +17,10 @@ import { attachSeam } from './provider-seam.ts'
 import { type Receipts, receiptsOf } from './receipts.ts'
 import { receiverOf, wishesOf } from './receiver.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
-import { messageOf } from './report-attempt.ts'
 import { logoutPaths, sessionRoutes } from './session-routes.ts'
 import { throughFrames } from './show-frames.ts'
 import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
+import { type Sweeper, startSweeper } from './sweeper.ts'
 
 /** What stays the same from the first start on. */
 interface Secrets {
@@ -52,6 +53,8 @@ export class Provider extends OidcProvider {
   readonly #runtime: Runtime
   readonly #egress: Egress
   readonly #outbox: Outbox
+  readonly #endSession: EndSessionParts
+  readonly #sweeper: Sweeper
   readonly #cookieNames: CookieNames
   readonly #options: ResolvedLockstepOptions
   #secrets: Promise<Secrets> | undefined
@@ -87,7 +90,6 @@ export class Provider extends OidcProvider {
         if (OidcProvider.ctx) endedIn.set(OidcProvider.ctx, ended)
       },
     })
-    this.opSessions = this.#opSessions()
     this.receipts = receiptsOf(this, store, () => runtime.now())
     this.#outbox = startOutbox({
       store,
@@ -95,6 +97,18 @@ export class Provider extends OidcProvider {
       options: resolved.backchannel,
       log: resolved.log,
       ...receiverOf(this, runtime),
+    })
+    const { sweep, retention, log } = resolved
+    this.#endSession = {
+      store,
+      findReceiver: (clientId) => wishesOf(this, clientId),
+      wake: () => this.#outbox.wake(),
+    }
+    this.#sweeper = startSweeper({ ...this.#endSession, runtime, sweep, retention, log })
+    this.opSessions = opSessionsOf({
+      store,
+      end: (uid, ending) => this.#end(uid, ending),
+      wake: () => this.#sweeper.wake(),
     })
     this.use((ctx, next) => this.#serve(ctx, next))
   }
@@ -104,8 +118,9 @@ export class Provider extends OidcProvider {
     await this.#loadSecrets()
   }
 
-  /** Stops delivering: attempts under way finish or go back to the outbox within seconds. The store is the caller's. */
+  /** Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. The store is the caller's. */
   async close(): Promise<void> {
+    await this.#sweeper.stop()
     await this.#outbox.stop()
     await this.#egress.close()
   }
@@ -185,35 +200,8 @@ export class Provider extends OidcProvider {
     }
   }
 
-  async #end(uid: string, ending: Ending): Promise<EndedOpSession | undefined> {
-    return endSession(
-      {
-        store: this.#store,
-        findReceiver: (clientId) => wishesOf(this, clientId),
-        wake: () => this.#outbox.wake(),
-      },
-      uid,
-      ending,
-    )
-  }
-
-  #opSessions(): OpSessions {
-    return {
-      list: async (by) => {
-        const sessions = await this.#store.listOpSessions(by)
-        return sessions.map(({ uid, createdAt, expiresAt, rps }) => ({
-          uid,
-          accountId: by.accountId,
-          createdAt,
-          expiresAt,
-          clients: rps.map(({ clientId, sid }) => ({ clientId, sid })),
-        }))
-      },
-      end: async (uid, { cause = 'admin', actor } = {}) => {
-        const ended = await this.#end(uid, actor === undefined ? { cause } : { cause, actor })
-        return ended?.logout.id
-      },
-    }
+  #end(uid: string, ending: Ending): Promise<EndedOpSession | undefined> {
+    return endSession(this.#endSession, uid, ending)
   }
 
   #loadSecrets(): Promise<Secrets> {

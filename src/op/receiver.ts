@@ -2,8 +2,9 @@ import type { Client, Provider as OidcProvider } from 'oidc-provider'
 import type { LogoutDetails } from '../protocol/logout-token.ts'
 import { base64url } from '../protocol/session-state.ts'
 import type { Runtime } from '../runtime/runtime.ts'
+import { revokesOffline } from './causes.ts'
+import { IGNORED_CAUSES, LOGOUT_DETAILS, LOGOUT_REASON, REVOKE_OFFLINE } from './client-metadata.ts'
 import { nameOf } from './client-name.ts'
-import { LOGOUT_DETAILS } from './configuration.ts'
 import type { Receiver } from './fan-out.ts'
 import { mintLogoutToken } from './provider-seam.ts'
 import type { ClaimedDelivery } from './store/contract.ts'
@@ -24,8 +25,13 @@ export function receiverOf(provider: OidcProvider, runtime: Pick<Runtime, 'rando
     async mint(delivery) {
       const client = await provider.Client.find(delivery.clientId)
       if (!client) throw new Error(`client ${delivery.clientId} is gone`)
-      const details = client[LOGOUT_DETAILS] === true ? await detailsOf(provider, delivery) : undefined
-      return mintLogoutToken(provider, client, delivery, base64url(runtime.random(16)), details)
+      const { cause, reason = cause } = delivery.logout
+      return mintLogoutToken(provider, client, delivery, {
+        jti: base64url(runtime.random(16)),
+        ...(client[LOGOUT_DETAILS] === true && { details: await detailsOf(provider, delivery) }),
+        ...(client[LOGOUT_REASON] === true && { reason }),
+        revokeOffline: client[REVOKE_OFFLINE] === true && revokesOffline(cause),
+      })
     },
   }
 }
@@ -33,8 +39,9 @@ export function receiverOf(provider: OidcProvider, runtime: Pick<Runtime, 'rando
 /** How a client wants to hear of logouts, as it is registered now. */
 export async function wishesOf(provider: OidcProvider, clientId: string): Promise<Receiver | undefined> {
   const client = await provider.Client.find(clientId)
-  const frontchannelLogoutUri = client && frontchannelLogoutUriOf(client)
-  return client && { backchannelLogoutUri: client.backchannelLogoutUri, frontchannelLogoutUri }
+  if (!client) return undefined
+  const { backchannelLogoutUri, [IGNORED_CAUSES]: ignored } = client
+  return { backchannelLogoutUri, frontchannelLogoutUri: frontchannelLogoutUriOf(client), [IGNORED_CAUSES]: ignored }
 }
 
 /** Where a client's front-channel logout is; oidc-provider hands members it does not know through by their wire names. */

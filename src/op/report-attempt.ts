@@ -1,3 +1,4 @@
+import { messageOf } from '../runtime/message-of.ts'
 import type { Attempt } from './backchannel.ts'
 import type { OpLog } from './log.ts'
 import type { ClaimedDelivery } from './store/contract.ts'
@@ -37,11 +38,6 @@ export function attemptReporter(log: OpLog): (delivery: ClaimedDelivery, attempt
       }
     }
   }
-}
-
-/** The sentence of an error; ours name no token and no person. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 function codeOf(error: unknown): string | undefined {

@@ -3,6 +3,9 @@ import { LockstepError } from './errors.ts'
 /** The member of `events` that makes a JWT a Logout Token (Back-Channel §2.4). */
 export const BACKCHANNEL_LOGOUT_EVENT = 'http://schemas.openid.net/event/backchannel-logout'
 
+/** The second member of `events`, with the value `true`, by which Keycloak and Lockstep say that `offline_access` tokens are revoked too. */
+export const REVOKE_OFFLINE_EVENT = 'revoke_offline_access'
+
 /** Seconds a Logout Token lives; Back-Channel §4 encourages at most two minutes. */
 export const LOGOUT_TOKEN_LIFETIME = 120
 
@@ -30,6 +33,8 @@ export interface LogoutTokenClaims {
   readonly toe?: number
   readonly events: Readonly<Record<string, unknown>>
   readonly lockstep_logout_details?: LogoutDetails
+  /** A code that says why; only where the operator grants it (`lockstep_logout_reason`). */
+  readonly reason?: string
 }
 
 /** Which check refused a Logout Token; one name for each claim or rule of Back-Channel §2.6. */

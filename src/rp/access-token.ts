@@ -1,9 +1,9 @@
 import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
+import { alarm } from '../runtime/alarm.ts'
 import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { messageOf } from './log.ts'
-import { createNudge } from './nudge.ts'
 import { askOp } from './redeem-code.ts'
 import { namesOf } from './session-id.ts'
 import type { StoredRpSession } from './store/contract.ts'
@@ -60,9 +60,8 @@ async function look<Data>(context: RpContext<Data>, handle: string): Promise<Off
 /** Refreshes, or waits until another process has. */
 async function refreshOnce<Data>(context: RpContext<Data>, handle: string): Promise<string | undefined> {
   const { store, options } = context
-  const nudge = createNudge(options.runtime)
-  const never = new AbortController().signal
-  const unsubscribe = await store.subscribe(handle, nudge.nudge)
+  const bell = alarm(options.runtime)
+  const unsubscribe = await store.subscribe(handle, bell.ring)
   try {
     const until = options.runtime.now() + 2 * LEASE
     while (options.runtime.now() < until) {
@@ -71,7 +70,7 @@ async function refreshOnce<Data>(context: RpContext<Data>, handle: string): Prom
       const offer = await look(context, handle)
       if (offer.state !== 'stale') return offer.state === 'good' ? offer.accessToken : undefined
       if (isOurs) return await refresh(context, offer)
-      await nudge.sleep(LOOK, never)
+      await bell.sleep(LOOK)
     }
     throw new LockstepError('op_unreachable', 'another process is still refreshing the access token')
   } finally {
@@ -86,8 +85,9 @@ async function refresh<Data>(
   const { store, sealer } = context
   const token = session.refreshToken && (await sealer.open('refresh-token', session.refreshToken.sealed))
   if (typeof token !== 'string') return giveUp(context, session, 'no secret opens the refresh token any more')
+  let answer: Refreshed
   try {
-    return await save(context, session, tokens, await ask(context, token, session.sub))
+    answer = await ask(context, token, session.sub)
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error
     if (error.cause instanceof oidc.ResponseBodyError && error.cause.error === 'invalid_grant') {
@@ -98,6 +98,7 @@ async function refresh<Data>(
     if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return tokens.accessToken
     throw error
   }
+  return save(context, session, tokens, answer)
 }
 
 type Refreshed = Awaited<ReturnType<typeof oidc.refreshTokenGrant>>

@@ -9,6 +9,13 @@ import type { ResolvedRpOptions } from './options.ts'
 export interface OpConnection {
   /** @throws LockstepError `op_unreachable` naming the URL; logged once until the OP is back. */
   configuration(): Promise<oidc.Configuration>
+  /**
+   * The same for sending a browser there: asked again when the last answer is older than half a minute, so that nobody
+   * ends at an address that is dead by now.
+   *
+   * @throws LockstepError `op_unreachable`
+   */
+  reachable(): Promise<oidc.Configuration>
   /** What is known already; what is not is looked for in the background, and that never throws. */
   known(): oidc.Configuration | undefined
   /** Finds the key of a JWT among the OP's; refetched for an unknown `kid` at most once per 30 s. */
@@ -17,15 +24,20 @@ export interface OpConnection {
 
 /** Seconds the OP has for one answer: a user waits for it. */
 const TIMEOUT = 5
+/** Milliseconds for which an answer shows that the OP is there. */
+const FRESH = 30_000
+/** Seconds it has to show so again: shorter, since all that is asked is whether it is there. */
+const PROBE = 2
 
 export function connectOp<Data>(options: ResolvedRpOptions<Data>): OpConnection {
   const url = `${options.issuer.replace(/\/$/, '')}/.well-known/openid-configuration`
   let finding: Promise<oidc.Configuration> | undefined
   let known: oidc.Configuration | undefined
-  let keys: JWTVerifyGetKey | undefined
+  let foundAt = 0
+  let keys: { readonly of: string; readonly find: JWTVerifyGetKey } | undefined
   let reported = false
 
-  async function discover(): Promise<oidc.Configuration> {
+  async function discover(timeout: number): Promise<oidc.Configuration> {
     try {
       const configuration = await oidc.discovery(
         new URL(options.issuer),
@@ -35,30 +47,39 @@ export function connectOp<Data>(options: ResolvedRpOptions<Data>): OpConnection 
           id_token_signed_response_alg: options.alg,
         },
         clientAuthentication(options),
-        { timeout: TIMEOUT, ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}) },
+        { timeout, ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}) },
       )
       if (options.decryptionKeys.length > 0) {
         oidc.enableDecryptingResponses(configuration, [...CONTENT_ENCRYPTION], ...options.decryptionKeys)
       }
+      configuration.timeout = TIMEOUT
       if (reported) options.log({ event: 'op_reachable', url })
       reported = false
       known = configuration
+      foundAt = options.runtime.now()
       return configuration
     } catch (cause) {
-      finding = undefined
       if (!reported) options.log({ event: 'op_unreachable', url, message: messageOf(cause) })
       reported = true
       throw new LockstepError('op_unreachable', `The OpenID Provider could not be reached at ${url}`, { cause })
     }
   }
 
-  function configuration(): Promise<oidc.Configuration> {
-    finding ??= discover()
+  function find(timeout: number): Promise<oidc.Configuration> {
+    finding ??= discover(timeout).finally(() => {
+      finding = undefined
+    })
     return finding
   }
 
+  const configuration = async () => known ?? find(TIMEOUT)
+
   return {
     configuration,
+    async reachable() {
+      if (known === undefined) return find(TIMEOUT)
+      return options.runtime.now() - foundAt < FRESH ? known : find(PROBE)
+    },
     known() {
       // A failure is logged where it happens, and the next use tries again.
       if (known === undefined) configuration().catch(() => undefined)
@@ -67,8 +88,11 @@ export function connectOp<Data>(options: ResolvedRpOptions<Data>): OpConnection 
     async keys() {
       const { jwks_uri } = (await configuration()).serverMetadata()
       if (jwks_uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)
-      keys ??= createRemoteJWKSet(new URL(jwks_uri), { cooldownDuration: 30_000, timeoutDuration: TIMEOUT * 1000 })
-      return keys
+      if (keys?.of !== jwks_uri) {
+        const limits = { cooldownDuration: 30_000, timeoutDuration: TIMEOUT * 1000 }
+        keys = { of: jwks_uri, find: createRemoteJWKSet(new URL(jwks_uri), limits) }
+      }
+      return keys.find
     },
   }
 }

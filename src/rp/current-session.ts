@@ -1,6 +1,10 @@
+import { LockstepError } from '../protocol/errors.ts'
+import type { SessionEnd } from '../protocol/session-document.ts'
 import { type RpContext, seconds } from './context.ts'
 import { clearCookie, readSessionCookie } from './cookies.ts'
 import { isDocument, type RpRequest } from './http.ts'
+import { leavingOf, readLeaving, rememberLeaving } from './left-app.ts'
+import { messageOf } from './log.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
 import { namesOf } from './session-id.ts'
 import type { StoredRpSession } from './store/contract.ts'
@@ -18,11 +22,24 @@ const STEPS = 20
  * Finds who is signed in at the browser that made an app's request, and counts the request as use.
  *
  * A dead cookie is cleared only with a whole page: until then the open tabs can still hear how their RP session ended.
+ *
+ * @throws LockstepError `store_failed`; why is in the log and in its `cause`
  */
 export async function currentSession<Data>(
   context: RpContext<Data>,
   request: Pick<RpRequest, 'header'>,
 ): Promise<CurrentRequest<Data>> {
+  try {
+    return await find(context, request)
+  } catch (cause) {
+    context.options.log({ event: 'internal_error', route: 'current', message: messageOf(cause) })
+    const error = new LockstepError('store_failed', 'It could not be found out who is signed in', { cause })
+    error.stack = String(error) // a framework may show it to whoever asked
+    throw error
+  }
+}
+
+async function find<Data>(context: RpContext<Data>, request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>> {
   const id = readSessionCookie(request, context.options)
   if (id === undefined) return { current: { state: 'none' }, cookies: [] }
   const { handle } = namesOf(id)
@@ -31,8 +48,21 @@ export async function currentSession<Data>(
   if (found?.state === 'alive') {
     return { current: { state: 'alive', session: showRpSession<Data>(found.session) }, cookies: [] }
   }
-  const cookies = isDocument(request) ? [clearCookie(context.options.cookieName, context.options)] : []
+  const cookies = isDocument(request) ? buriedBy(context, request, found?.end) : []
   return { current: found ? { state: 'ended', end: found.end } : { state: 'none' }, cookies }
+}
+
+/** Clears the dead cookie; that the End-User left this app himself outlives it. */
+function buriedBy<Data>(
+  context: RpContext<Data>,
+  request: Pick<RpRequest, 'header'>,
+  end: SessionEnd | undefined,
+): readonly string[] {
+  const { options } = context
+  const cleared = clearCookie(options.cookieName, options)
+  const leaving = end && leavingOf(end)
+  if (leaving === undefined || readLeaving(request, options) !== undefined) return [cleared]
+  return [cleared, rememberLeaving(leaving, options, seconds(context) - Math.floor(leaving.at / 1000))]
 }
 
 /** Extends the idle lifetime; `false` when a logout was faster. */

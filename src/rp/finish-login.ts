@@ -4,10 +4,11 @@ import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie, setCookie } from './cookies.ts'
 import { afterReplacement, afterStart } from './end-sessions.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
+import { forgetLeaving, readLeaving } from './left-app.ts'
 import { messageOf, sanitize } from './log.ts'
 import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
 import { loginFailedPage } from './pages.ts'
-import { type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
+import { oauthErrorOf, type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
 import { namesOf, newSessionId } from './session-id.ts'
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
@@ -33,23 +34,34 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   try {
     session = await openedBy(context, await redeemCode(context, transaction, query), names)
   } catch (error) {
+    if (isDeadCode(error)) return askAgain(context, request, transaction, cookies)
     return loginFailed(context, error, transaction, cookies)
   }
+  const left = readLeaving(request, context.options)
+  if (left !== undefined && left.at > transaction.requestedAt) return askAgain(context, request, transaction, cookies)
   const before = readSessionCookie(request, context.options)
   const result = await context.store.create(session, {
     requestedAt: transaction.requestedAt,
     ...(before === undefined ? {} : { replaces: namesOf(before).handle }),
   })
-  if (result.outcome === 'outdated') {
-    const { returnTo, maxAge } = transaction
-    const about = { returnTo, again: true, ...(maxAge === undefined ? {} : { maxAge }) }
-    if (!transaction.again) return goToOp(context, request, about, {}, cookies)
-    return loginFailedPage(context.options, 409, 'You were signed out while you were signing in.', 'outdated', cookies)
-  }
+  if (result.outcome === 'outdated') return askAgain(context, request, transaction, cookies)
   if (result.replaced) afterReplacement(context, result.replaced, session)
   await afterStart(context, session)
   const cookie = setCookie(context.options.cookieName, names.id, context.options.lifetime.absolute, context.options)
-  return redirect(transaction.returnTo, [...cookies, cookie])
+  return redirect(transaction.returnTo, [...cookies, ...forgetLeaving(request, context.options), cookie])
+}
+
+/** Asks the OP once more in place of a login that a logout has overtaken; a second time says so instead. */
+async function askAgain<Data>(
+  context: RpContext<Data>,
+  request: RpRequest,
+  { again, returnTo, maxAge }: LoginTransaction,
+  cookies: readonly string[],
+): Promise<RpAnswer> {
+  const about = { returnTo, again: true, ...(maxAge === undefined ? {} : { maxAge }) }
+  if (!again) return goToOp(context, request, about, {}, cookies)
+  const what = 'You were signed out while you were signing in.'
+  return loginFailedPage(context.options, 409, what, 'outdated', cookies, returnTo)
 }
 
 async function openedBy<Data>(
@@ -78,6 +90,12 @@ async function openedBy<Data>(
       ? {}
       : { refreshToken: { sealed: await sealer.seal('refresh-token', refreshToken), offline } }),
   }
+}
+
+/** A code, or the access token it gave, that the OP knows no more: it died in a logout, or the browser took too long. */
+function isDeadCode(error: unknown): boolean {
+  if (!(error instanceof LockstepError)) return false
+  return ['invalid_grant', 'invalid_token'].includes(oauthErrorOf(error.cause) ?? '')
 }
 
 /** A used, expired or foreign response. Whoever is signed in already (the back button) goes on; nothing is retried. */
@@ -110,7 +128,13 @@ function loginFailed<Data>(
     return loginFailedPage(options, 403, 'The sign-in was not completed.', code, cookies, transaction.returnTo)
   }
   if (!(error instanceof LockstepError)) throw error
-  options.log({ event: 'login_failed', code: error.code, message: messageOf(error) })
-  const status = error.code === 'op_unreachable' ? 503 : 502
-  return loginFailedPage(options, status, `${error.message}.`, error.code, cookies, transaction.returnTo)
+  const refusal = oauthErrorOf(error.cause)
+  const message = refusal === undefined ? messageOf(error) : `${error.message}: ${refusal}`
+  options.log({ event: 'login_failed', code: error.code, message })
+  return loginFailedPage(options, statusOf(error), `${error.message}.`, error.code, cookies, transaction.returnTo)
+}
+
+function statusOf({ code }: LockstepError): number {
+  if (code === 'login_response_invalid') return 400
+  return code === 'op_unreachable' ? 503 : 502
 }

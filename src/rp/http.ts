@@ -105,6 +105,11 @@ export function isForeign(request: RpRequest): boolean {
   return site !== undefined && site !== 'same-origin' && site !== 'none'
 }
 
+/** Says whether a browser fetches this only in case somebody will want it; what it gets may never be looked at. */
+export function isPrefetch(request: Pick<RpRequest, 'header'>): boolean {
+  return ['sec-purpose', 'purpose', 'x-moz'].some((name) => request.header(name)?.includes('prefetch') === true)
+}
+
 /** Says whether a browser asks for a whole page: the only time at which a dead cookie is cleared. */
 export function isDocument(request: Pick<RpRequest, 'header'>): boolean {
   return request.header('sec-fetch-dest') === 'document'

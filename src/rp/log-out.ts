@@ -3,7 +3,8 @@ import type { RpContext } from './context.ts'
 import { clearCookie, readCookies, readSessionCookie, setCookie } from './cookies.ts'
 import { endRpSession } from './end-sessions.ts'
 import { BODY_LIMIT, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
-import { confirmLogoutPage, goodbyePage, loggedOutPage } from './pages.ts'
+import { forgetLeaving, type Leaving, rememberLeaving } from './left-app.ts'
+import { confirmLogoutPage, goodbyePage, loggedOutPage, signedInPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
 import { namesOf } from './session-id.ts'
 import { openTokens } from './tokens.ts'
@@ -25,7 +26,11 @@ export async function askBeforeLogout<Data>({ options }: RpContext<Data>, reques
 
 /**
  * Signs the End-User out: here first, since the notices that follow are not sure to arrive, then at the OP and with it
- * everywhere (RP-Initiated §2). `from=this-app` leaves the OP session alone.
+ * everywhere (RP-Initiated §2). `from=this-app` leaves the OP session alone. Either is remembered in this browser, so
+ * that its other tabs do not sign in again by themselves.
+ *
+ * With no RP session left to end, `everywhere` still goes to the OP, where the End-User may be signed in: without a hint
+ * the OP asks him.
  *
  * Only a page of this very app may ask.
  */
@@ -42,37 +47,40 @@ export async function logOut<Data>(context: RpContext<Data>, request: RpRequest)
   const wanted = form.get('return_to')
   const returnTo = wanted === null || wanted === '' ? undefined : safeReturnTo(wanted, options)
   const cookies = [clearCookie(options.cookieName, options)]
+  const leaving: Leaving = { how: from === 'everywhere' ? 'everywhere' : 'here', at: await context.store.now() }
   const id = readSessionCookie(request, options)
   const now = options.runtime.now()
   const cause = from === 'everywhere' ? 'rp_initiated' : 'this_app'
   const end = { cause, at: Math.floor(now / 1000), at_ms: now } as const
   const ended = id === undefined ? undefined : await endRpSession(context, namesOf(id).handle, end)
-  if (ended === undefined || from === 'this-app') return loggedOutHere(context, returnTo, cookies)
-  return leaveForOp(context, (await openTokens(context, ended))?.idToken, returnTo, cookies)
-}
-
-function loggedOutHere<Data>(
-  { options }: RpContext<Data>,
-  returnTo: string | undefined,
-  cookies: readonly string[],
-): RpAnswer {
-  return redirect(returnTo ?? `${options.origin}${options.base}/logged-out`, cookies)
+  if (from === 'this-app') {
+    return redirect(returnTo ?? `${options.origin}${options.base}/logged-out`, [
+      ...cookies,
+      rememberLeaving(leaving, options),
+    ])
+  }
+  const idToken = ended && (await openTokens(context, ended))?.idToken
+  return leaveForOp(context, { idToken, returnTo, leaving, cookies })
 }
 
 async function leaveForOp<Data>(
   context: RpContext<Data>,
-  idToken: string | undefined,
-  returnTo: string | undefined,
-  cookies: readonly string[],
+  departure: {
+    readonly idToken: string | undefined
+    readonly returnTo: string | undefined
+    readonly leaving: Leaving
+    readonly cookies: readonly string[]
+  },
 ): Promise<RpAnswer> {
   const { options, op, sealer } = context
-  const endpoint = await op.configuration().then(
-    (configuration) => configuration.serverMetadata().end_session_endpoint,
-    () => undefined, // already logged, once, where it was found out
-  )
+  const { idToken, returnTo, leaving, cookies } = departure
+  const found = await op.reachable().catch(() => undefined) // logged, once, where it was found out
+  const endpoint = found?.serverMetadata().end_session_endpoint
   if (endpoint === undefined) {
     const note = 'The sign-in service could not be told, so you may still be signed in there and in other apps.'
-    return loggedOutPage(options, note, cookies, 503)
+    const onlyHere = rememberLeaving({ ...leaving, how: 'here' }, options)
+    const canRetry = found === undefined
+    return loggedOutPage(options, { note, canRetry, status: 503, cookies: [...cookies, onlyHere], returnTo })
   }
   const pending: PostLogout = { state: base64url(options.runtime.random(16)), returnTo }
   const cookie = setCookie(cookieOf(options.cookieName), await sealer.seal('logout', pending), LIFETIME, options)
@@ -82,23 +90,41 @@ async function leaveForOp<Data>(
     post_logout_redirect_uri: `${options.origin}${options.base}/logged-out`,
     state: pending.state,
   }
-  return goodbyePage(endpoint, fields, [...cookies, cookie])
+  return goodbyePage(endpoint, fields, [...cookies, rememberLeaving(leaving, options), cookie])
 }
 
 /**
- * Receives the browser back from the OP. A `state` that is not the one we sent leads to the neutral page: what was
- * stored for the way back is then not used (RFC 9700 §4.11).
+ * Receives the browser back from the OP, or from a page that only those who are signed in may see. A `state` that is
+ * not the one we sent leads to the neutral page: what was stored for the way back is then not used (RFC 9700 §4.11).
  */
 export async function arriveLoggedOut<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   const { options, sealer } = context
+  const query = new URL(request.url, options.origin).searchParams
+  const state = query.get('state')
   const name = cookieOf(options.cookieName)
-  const sealed = readCookies(request).get(name)
-  if (sealed === undefined) return loggedOutPage(options, undefined, [])
+  const sealed = state === null ? undefined : readCookies(request).get(name)
+  if (sealed === undefined) return showWhere(context, request, query.get('return_to') ?? undefined)
   const pending = (await sealer.open('logout', sealed)) as PostLogout | undefined
-  const state = new URL(request.url, options.origin).searchParams.get('state')
   const cookies = [clearCookie(name, options)]
-  if (pending?.state !== state || pending.returnTo === undefined) return loggedOutPage(options, undefined, cookies)
-  return redirect(pending.returnTo, cookies)
+  if (pending?.state !== state) return showWhere(context, request, undefined, cookies)
+  cookies.push(...forgetLeaving(request, options)) // the OP has done its part: a login would ask
+  return pending.returnTo === undefined
+    ? showWhere(context, request, undefined, cookies)
+    : redirect(pending.returnTo, cookies)
+}
+
+/** Says whether this browser is signed in to this app now: somebody may have signed in again since. */
+async function showWhere<Data>(
+  { options, store }: RpContext<Data>,
+  request: RpRequest,
+  wanted: string | undefined,
+  cookies: readonly string[] = [],
+): Promise<RpAnswer> {
+  const returnTo = wanted === undefined ? undefined : safeReturnTo(wanted, options)
+  const id = readSessionCookie(request, options)
+  const found = id === undefined ? undefined : await store.get(namesOf(id).handle)
+  if (found?.state !== 'alive') return loggedOutPage(options, { cookies, returnTo })
+  return returnTo === undefined ? signedInPage(options, cookies) : redirect(returnTo, cookies)
 }
 
 function cookieOf(cookieName: string): string {

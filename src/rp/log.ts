@@ -1,5 +1,7 @@
 import type { LogoutTokenCheck } from '../protocol/logout-token.ts'
 
+export { messageOf, sanitize } from '../runtime/message-of.ts'
+
 /** What an RP tells its operator. Never holds a `sub`, a `sid`, a cookie, a token or a secret. */
 export type RpLogEvent =
   | { readonly event: 'op_unreachable'; readonly url: string; readonly message: string }
@@ -22,16 +24,4 @@ export type RpLog = (event: RpLogEvent) => void
 /** Writes one JSON line per event to standard error. */
 export const logToStderr: RpLog = (event) => {
   console.error(JSON.stringify({ side: 'rp', ...event }))
-}
-
-/** What an unknown error says about itself; control characters and overlong text never reach a log (T24). */
-export function messageOf(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error)
-  const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : ''
-  return sanitize(text + cause)
-}
-
-/** At most 200 characters of somebody else's text, without control characters (T24). */
-export function sanitize(text: string): string {
-  return text.replace(/\p{C}/gu, ' ').slice(0, 200)
 }

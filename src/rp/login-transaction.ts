@@ -81,7 +81,7 @@ export async function authorizationUrl<Data>(
   transaction: LoginTransaction,
   params: Readonly<Record<string, string>>,
 ): Promise<string> {
-  const url = oidc.buildAuthorizationUrl(await op.configuration(), {
+  const url = oidc.buildAuthorizationUrl(await op.reachable(), {
     ...options.authorizationParams,
     ...params,
     ...(transaction.maxAge === undefined ? {} : { max_age: String(transaction.maxAge) }),

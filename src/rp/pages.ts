@@ -51,12 +51,32 @@ export function goodbyePage(
 }
 
 /** Where the browser ends after a logout that names no other place. */
-export function loggedOutPage(app: App, note: string | undefined, cookies: readonly string[], status = 200): RpAnswer {
+export function loggedOutPage(
+  app: App,
+  about: {
+    readonly note?: string
+    /** Offers to tell the OP once more. */
+    readonly canRetry?: boolean
+    readonly status?: number
+    readonly cookies: readonly string[]
+    readonly returnTo?: string | undefined
+  },
+): RpAnswer {
+  const { note, canRetry = false, status = 200, cookies, returnTo } = about
   const content = html`
     <h1>You are signed out</h1>
     ${note !== undefined && html`<p>${note}</p>`}
-    <a class="first" href="${app.base}/login">Sign in again</a><a href="${app.home}">Start page</a>`
+    ${canRetry && html`<form method="post" action="${app.base}/logout"><button>Try to sign out there</button></form>`}
+    <a class="first" href="${loginLink(app, returnTo)}">Sign in again</a><a href="${app.home}">Start page</a>`
   return page(status, layout('Signed out', content), csp, cookies)
+}
+
+/** The same place, for who has signed in again since. */
+export function signedInPage(app: App, cookies: readonly string[]): RpAnswer {
+  const content = html`
+    <h1>You are signed in</h1>
+    <a class="first" href="${app.home}">Start page</a><a href="${app.base}/logout">Sign out</a>`
+  return page(200, layout('Signed in', content), csp, cookies)
 }
 
 /** A login that came to nothing: what happened, and one thing to do. Nothing is retried by itself. */
@@ -68,14 +88,16 @@ export function loginFailedPage(
   cookies: readonly string[] = [],
   returnTo?: string,
 ): RpAnswer {
-  const path = returnTo?.slice(app.origin.length)
-  const again = path === undefined ? '' : `?${new URLSearchParams({ return_to: path })}`
   const content = html`
     <h1>You are not signed in</h1>
     <p>${what}</p>
-    <a class="first" href="${app.base}/login${again}">Try again</a><a href="${app.home}">Start page</a>
+    <a class="first" href="${loginLink(app, returnTo)}">Try again</a><a href="${app.home}">Start page</a>
     <p><small>Code: ${code}</small></p>`
   return page(status, layout('Not signed in', content), csp, cookies)
+}
+
+function loginLink({ origin, base }: App, returnTo: string | undefined): string {
+  return `${base}/login${returnTo === undefined ? '' : `?${new URLSearchParams({ return_to: returnTo.slice(origin.length) })}`}`
 }
 
 function layout(title: string, content: Html): Html {

@@ -1,6 +1,8 @@
 import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
+import { checkLoginResponse } from './check-login-response.ts'
 import type { RpContext } from './context.ts'
+import { sanitize } from './log.ts'
 import type { LoginTransaction } from './login-transaction.ts'
 import type { LoginClaims } from './options.ts'
 
@@ -21,7 +23,7 @@ export interface Redeemed {
  * `nonce`, ID Token validation of Core §3.1.3.7).
  *
  * @throws oidc.AuthorizationResponseError when the OP answered with an error of its own
- * @throws LockstepError `op_unreachable` or `op_answer_invalid`
+ * @throws LockstepError `login_response_invalid`, `op_unreachable`, `op_refused` or `op_answer_invalid`
  */
 export async function redeemCode<Data>(
   { options, op }: RpContext<Data>,
@@ -29,6 +31,8 @@ export async function redeemCode<Data>(
   query: URLSearchParams,
 ): Promise<Redeemed> {
   const configuration = await op.configuration()
+  const { authorization_response_iss_parameter_supported: issRequired = false } = configuration.serverMetadata()
+  checkLoginResponse(query, { issuer: options.issuer, issRequired })
   // Built from our own configuration: a Host header decides nothing.
   const url = new URL(`${options.origin}${options.base}/callback?${query}`)
   const tokens = await askOp('Token Endpoint', () =>
@@ -76,6 +80,17 @@ export async function askOp<T>(where: string, request: () => Promise<T>): Promis
     const unreachable =
       cause instanceof TypeError || (cause instanceof oidc.ClientError && cause.code === 'OAUTH_TIMEOUT')
     if (unreachable) throw new LockstepError('op_unreachable', `The OP's ${where} could not be reached`, { cause })
+    if (oauthErrorOf(cause) !== undefined) {
+      throw new LockstepError('op_refused', `The OP's ${where} refused what this app asked for`, { cause })
+    }
     throw new LockstepError('op_answer_invalid', `The OP's ${where} gave an answer that was refused`, { cause })
   }
+}
+
+/** The `error` with which the OP refused a request, in its body or in a challenge (RFC 6749 §5.2, RFC 6750 §3). */
+export function oauthErrorOf(error: unknown): string | undefined {
+  if (error instanceof oidc.ResponseBodyError) return sanitize(error.error)
+  if (!(error instanceof oidc.WWWAuthenticateChallengeError)) return undefined
+  const named = error.cause.map(({ parameters }) => parameters.error).find((one) => one !== undefined)
+  return sanitize(named ?? `status ${error.status}`)
 }

@@ -28,8 +28,12 @@ export interface RelyingParty<Data = unknown> {
    * @throws LockstepError `op_unreachable` or `op_answer_invalid` when it had to be refreshed and could not be
    */
   accessToken(cookie: string | null | undefined): Promise<string | undefined>
-  /** Path and query at which a login begins that comes back to `returnTo` (a path in this app). */
-  loginPath(returnTo?: string): string
+  /**
+   * Path and query at which a login begins that comes back to `returnTo` (a path in this app). Say `by: 'app'` when the
+   * app sends the browser there unasked, as `requireLogin` does: who has just signed out of this app then sees that,
+   * instead of being signed in again without a word. Default `user`.
+   */
+  loginPath(returnTo?: string, by?: 'user' | 'app'): string
   /** Ends open streams and stops background work, so that a server can close. The store stays the caller's. */
   close(): Promise<void>
 }
@@ -70,8 +74,11 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
     base: resolved.base,
     accessToken: (cookie) => refresher.accessToken(cookie ?? undefined),
     hasCookie: (request) => readSessionCookie(request, resolved) !== undefined,
-    loginPath: (returnTo) =>
-      `${resolved.base}/login${returnTo === undefined ? '' : `?${new URLSearchParams({ return_to: returnTo })}`}`,
+    loginPath(returnTo, by = 'user') {
+      const query = new URLSearchParams(returnTo === undefined ? {} : { return_to: returnTo })
+      if (by === 'app') query.set('by', by)
+      return `${resolved.base}/login${query.size === 0 ? '' : `?${query}`}`
+    },
     async close() {
       streams.closeAll()
       await revoker.stop()

@@ -1,7 +1,7 @@
 import * as oidc from 'openid-client'
+import { alarm } from '../runtime/alarm.ts'
 import type { OpConnection } from './connect-op.ts'
 import { messageOf, type RpLog } from './log.ts'
-import { createNudge } from './nudge.ts'
 import type { ResolvedRpOptions } from './options.ts'
 import type { Sealer } from './seal.ts'
 import type { OwedRevocation, RpSessionStore } from './store/contract.ts'
@@ -33,7 +33,7 @@ const STORE_PAUSE = 30_000
 export function startTokenRevoker({ store, op, sealer, options }: Parts): TokenRevoker {
   const { runtime, log } = options
   const stopped = new AbortController()
-  const nudge = createNudge(runtime)
+  const bell = alarm(runtime)
   const running = run()
 
   async function run(): Promise<void> {
@@ -47,7 +47,7 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): TokenR
         log({ event: 'internal_error', route: 'revocation', message: messageOf(error) })
         pause = STORE_PAUSE
       }
-      if (pause > 0) await nudge.sleep(Math.min(pause, longestTimer(pause)), stopped.signal)
+      if (pause > 0) await bell.sleep(Math.min(pause, longestTimer(pause)), stopped.signal)
     }
   }
 
@@ -79,7 +79,7 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): TokenR
   }
 
   return {
-    wake: nudge.nudge,
+    wake: bell.ring,
     async stop() {
       stopped.abort()
       await running

@@ -1,7 +1,7 @@
 import { LockstepError } from '../protocol/errors.ts'
 import type { RpContext } from './context.ts'
 import { finishLogin } from './finish-login.ts'
-import { BodyReadBefore, BodyTooLarge, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { BodyReadBefore, BodyTooLarge, isPrefetch, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { initiateLogin } from './initiate-login.ts'
 import { messageOf } from './log.ts'
 import { arriveLoggedOut, askBeforeLogout, logOut } from './log-out.ts'
@@ -51,13 +51,19 @@ export async function respond<Data>(context: RpContext<Data>, request: RpRequest
   const name = path.slice(base.length + 1)
   const methods = routes.get(name)
   if (methods === undefined) return refusal(404, 'not_found', 'there is nothing here')
-  const route = methods.get(request.method)
+  // The callback redeems its code, which it can only once; and HEAD ends no RP session.
+  const isHead = request.method === 'HEAD' && name !== 'callback' && name !== 'frontchannel-logout'
+  const route = methods.get(isHead ? 'GET' : request.method)
   if (route === undefined) {
     const allow = [...methods.keys()].join(', ')
     return refusal(405, 'method_not_allowed', `only ${allow}`, { allow })
   }
+  if (isPrefetch(request) && name !== 'session-monitor.js') {
+    return refusal(403, 'invalid_request', 'nothing here is to be fetched before somebody asks for it')
+  }
   try {
-    return await route(context, request)
+    const answer = await route(context, request)
+    return isHead ? { ...answer, body: '' } : answer
   } catch (error) {
     return failed(context, name, error)
   }

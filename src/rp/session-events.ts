@@ -1,9 +1,9 @@
 import { SESSION_EVENT, type SessionDocument } from '../protocol/session-document.ts'
+import { alarm } from '../runtime/alarm.ts'
 import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { answer, isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { messageOf } from './log.ts'
-import { createNudge } from './nudge.ts'
 import { readDocument } from './session-document.ts'
 import { namesOf } from './session-id.ts'
 
@@ -72,11 +72,11 @@ async function* events<Data>(context: RpContext<Data>, handle: string, gone: Abo
   const { store, streams, options } = context
   const place = streams.open(handle)
   const over = AbortSignal.any([gone, place.signal])
-  const nudge = createNudge(options.runtime)
+  const bell = alarm(options.runtime)
   // Subscribed before the first read: what happens in between is a hint already, never a gap (T17).
   let unsubscribe = (): void => undefined
   try {
-    unsubscribe = await store.subscribe(handle, nudge.nudge)
+    unsubscribe = await store.subscribe(handle, bell.ring)
     let told = ''
     while (!over.aborted) {
       const document = await readDocument(context, handle)
@@ -99,7 +99,7 @@ async function* events<Data>(context: RpContext<Data>, handle: string, gone: Abo
   async function* quietly(untilExpiry: number): AsyncGenerator<string> {
     // At least a second, should the store's clock be behind ours.
     for (let beat = 0, left = Math.max(untilExpiry, 1000); beat < BEATS_PER_READ; beat++, left -= HEARTBEAT) {
-      const cut = await nudge.sleep(Math.min(HEARTBEAT, left), over)
+      const cut = await bell.sleep(Math.min(HEARTBEAT, left), over)
       if (cut || over.aborted || left <= HEARTBEAT) return
       yield ': \n\n'
     }

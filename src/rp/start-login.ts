@@ -1,5 +1,6 @@
 import type { RpContext } from './context.ts'
 import { type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
+import { readLeaving } from './left-app.ts'
 import { authorizationUrl, beginTransaction } from './login-transaction.ts'
 import { loginFailedPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
@@ -10,8 +11,9 @@ const prompts = ['login', 'consent', 'select_account', 'create']
  * Sends the browser to the OP to sign in.
  *
  * Takes `return_to` (a path in this app), `prompt`, `login_hint` and `max_age` (seconds since the End-User last gave a
- * password or the like). Only a navigation of a whole page begins a login: an image or a prefetch would only fill the
- * cookie jar (T29).
+ * password or the like). Only a navigation of a whole page begins a login: an image would only fill the cookie jar (T29).
+ * With `by=app` it was the app that sent the browser here: who has just signed out of this app then sees that he is
+ * signed out, and is asked first whether he wants back in.
  */
 export function startLogin<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   return start(context, request, new URL(request.url, context.options.origin).searchParams)
@@ -35,12 +37,19 @@ async function start<Data>(context: RpContext<Data>, request: RpRequest, query: 
   if (maxAge !== null && !/^\d{1,9}$/.test(maxAge)) {
     return refusal(400, 'invalid_request', 'max_age must be a number of seconds')
   }
+  const wanted = query.get('return_to')
+  if (query.get('by') === 'app' && readLeaving(request, context.options) !== undefined) {
+    const { origin, base } = context.options
+    return redirect(
+      `${origin}${base}/logged-out${wanted === null ? '' : `?${new URLSearchParams({ return_to: wanted })}`}`,
+    )
+  }
   if (prompt === 'create' && !(await canRegister(context))) {
     const what = 'The sign-in service of this app does not offer to create accounts.'
     return loginFailedPage(context.options, 404, what, 'registration_unsupported')
   }
   const hint = query.get('login_hint')
-  const returnTo = safeReturnTo(query.get('return_to') ?? undefined, context.options)
+  const returnTo = safeReturnTo(wanted ?? undefined, context.options)
   return goToOp(context, request, maxAge === null ? { returnTo } : { returnTo, maxAge: Number(maxAge) }, {
     ...(prompt === null ? {} : { prompt }),
     ...(hint === null ? {} : { login_hint: hint.slice(0, 320) }),
@@ -55,8 +64,7 @@ async function canRegister<Data>({ op }: RpContext<Data>): Promise<boolean> {
 
 export function refuseUnlessNavigation(request: RpRequest): RpAnswer | undefined {
   const dest = request.header('sec-fetch-dest')
-  const isPrefetch = request.header('sec-purpose')?.includes('prefetch') === true
-  if ((dest === undefined || dest === 'document') && !isPrefetch) return undefined
+  if (dest === undefined || dest === 'document') return undefined
   return refusal(403, 'invalid_request', 'a login begins with a page navigation')
 }
 
@@ -69,5 +77,13 @@ export async function goToOp<Data>(
   cookies: readonly string[] = [],
 ): Promise<RpAnswer> {
   const begun = await beginTransaction(context, request, { kind: 'login', again: false, ...about })
-  return redirect(await authorizationUrl(context, begun.transaction, params), [...cookies, ...begun.cookies])
+  const asking = { ...askOnceMore(context, request), ...params }
+  return redirect(await authorizationUrl(context, begun.transaction, asking), [...cookies, ...begun.cookies])
+}
+
+/** Who has left this app but not the OP gives his password or the like once more: nobody is signed in by surprise. */
+function askOnceMore<Data>({ options }: RpContext<Data>, request: RpRequest): { readonly prompt?: string } {
+  if (readLeaving(request, options)?.how !== 'here') return {}
+  const others = options.authorizationParams.prompt?.split(' ').filter((one) => one !== 'none') ?? []
+  return { prompt: [...new Set(['login', ...others])].join(' ') }
 }

@@ -6,7 +6,7 @@ import {
   type LogoutTokenExpectations,
 } from '../protocol/check-logout-token.ts'
 import { LockstepError } from '../protocol/errors.ts'
-import { type LogoutTokenClaims, LogoutTokenError } from '../protocol/logout-token.ts'
+import { type LogoutTokenClaims, LogoutTokenError, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
 import type { OpConnection } from './connect-op.ts'
 import { type DecryptionKey, decryptLogoutToken } from './decrypt-logout-token.ts'
 
@@ -45,8 +45,7 @@ export async function validateLogoutToken(
   return {
     claims,
     acceptableUntil: claims.exp + CLOCK_TOLERANCE,
-    revokeOffline:
-      Object.hasOwn(claims.events, 'revoke_offline_access') && claims.events.revoke_offline_access === true,
+    revokeOffline: Object.hasOwn(claims.events, REVOKE_OFFLINE_EVENT) && claims.events[REVOKE_OFFLINE_EVENT] === true,
   }
 }
 

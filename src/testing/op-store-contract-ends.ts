@@ -38,7 +38,7 @@ export function endContract(law: Law): void {
     deepEqual(await op.getLogout(id), { logout: ended.logout, deliveries: ended.deliveries, frames: [] })
     equal(await op.getOpSession({ uid: 'uid-1' }), undefined)
     equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
-    deepEqual(await op.listOpSessions({ accountId: 'alice' }), [])
+    deepEqual(await op.listOpSessions({ accountId: 'alice' }), { sessions: [] })
   })
 
   law('keeps notices for frames with the fact, apart from the outbox', async ({ op, runtime }) => {

@@ -11,11 +11,14 @@ export function modelContract(law: Law, durable: boolean): void {
       payload: { scope: 'openid', nested: { list: [1, 'two', null] } },
       expiresAt: seconds(runtime.now()) + 60,
       grantId: 'g',
+      accountId: 'alice',
+      clientId: 'notes',
       alias: 'a',
     }
     await op.putModel(model)
-    deepEqual(await op.getModel('AccessToken', { handle: 'h' }), model)
-    deepEqual(await op.getModel('AccessToken', { alias: 'a' }), model)
+    const kept = { ...model, since: runtime.now() }
+    deepEqual(await op.getModel('AccessToken', { handle: 'h' }), kept)
+    deepEqual(await op.getModel('AccessToken', { alias: 'a' }), kept)
     equal(await op.getModel('RefreshToken', { handle: 'h' }), undefined)
   })
 

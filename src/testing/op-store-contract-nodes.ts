@@ -49,6 +49,60 @@ export function nodesContract(law: Law): void {
     for (const claim of claims) deepEqual(claim, claims[0])
   })
 
+  law('refuses what is older by one clock, however far those of the nodes are apart [T2]', async (bench) => {
+    const { store, runtime } = bench
+    const [ahead, behind] = [skew, -skew].map((by) =>
+      store.forIssuer(issuer, { ...runtime, now: () => runtime.now() + by }),
+    )
+    ok(ahead && behind)
+    const write = (uid: string): ReturnType<typeof opSession> =>
+      opSession(runtime, { uid, handle: uid, expiresAt: Math.floor(runtime.now() / 1000) + 86_400 })
+    await ahead.saveOpSession(write('before'))
+    runtime.pass(1)
+    const job = await behind.endAll('everyone', { cause: 'admin', revokeOffline: true })
+    equal(job.notBefore, runtime.now() - skew)
+    runtime.pass(1)
+    equal(await ahead.getOpSession({ uid: 'before' }), undefined)
+    equal(await ahead.saveOpSession(write('before')), 'ended')
+    await behind.saveOpSession(write('after'))
+    ok(await ahead.getOpSession({ uid: 'after' }))
+    const claimed = await ahead.claimEndJob({ limit: 10, lease: 1000 })
+    deepEqual(
+      claimed?.next.map(({ uid }) => uid),
+      ['before'],
+    )
+    const [ended] = await ahead.endOpSessions(['before'], { cause: 'admin' }, tellAll, { id: job.id, pause: 0 })
+    equal(ended?.logout.endedAt, runtime.now() + skew - 1)
+  })
+
+  several('works off one job with all nodes, each OP session once', async ({ nodes, op, runtime }) => {
+    const uids = Array.from({ length: 30 }, (_, i) => `uid-${i}`)
+    for (const uid of uids) {
+      await op.saveOpSession(
+        opSession(runtime, { uid, handle: uid, rps: [loggedIn('notes', { sid: uid, grantId: uid })] }),
+      )
+    }
+    runtime.pass(1)
+    const { id } = await op.endAll('everyone', { cause: 'admin' })
+    const work = async (node: OpIssuerStore): Promise<number> => {
+      let ended = 0
+      while ((await node.getEndJob(id))?.state === 'running') {
+        // no lease: they get into each other's way as often as they can
+        const claimed = await node.claimEndJob({ limit: 4, lease: 0 })
+        const batch = claimed?.next.map(({ uid }) => uid) ?? []
+        ended += (await node.endOpSessions(batch, { cause: 'admin' }, tellAll, { id, pause: 0 })).length
+      }
+      return ended
+    }
+    const ended = await Promise.all(nodes.map(work))
+    equal(
+      ended.reduce((sum, each) => sum + each),
+      uids.length,
+    )
+    equal((await op.getEndJob(id))?.ended, uids.length)
+    equal((await op.claimDue({ limit: 100, lease: 1000 })).length, uids.length)
+  })
+
   several('ends an OP session once, and brings it back on no node', async ({ nodes, op, runtime }) => {
     for (let round = 0; round < 20; round++) {
       const uid = `uid-${round}`

@@ -90,7 +90,7 @@ export function opSessionContract(law: Law, durable: boolean): void {
     runtime.pass(3_600_000)
     equal(await op.getOpSession({ uid: 'uid-1' }), undefined)
     equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
-    deepEqual(await op.listOpSessions({ accountId: 'alice' }), [])
+    deepEqual(await op.listOpSessions({ accountId: 'alice' }), { sessions: [] })
     equal(await op.saveOpSession(opSession(runtime)), 'ended')
     await rejects(op.claimLogin('uid-1', { clientId: 'notes', sid: 's', grantId: 'g' }, false), {
       code: 'op_session_ended',
@@ -121,7 +121,7 @@ export function opSessionContract(law: Law, durable: boolean): void {
     }
     await op.saveOpSession(opSession(runtime, { uid: 'hers', handle: 'hers', accountId: 'carol' }))
     await op.endOpSession('second', { cause: 'admin' }, () => [])
-    const listed = await op.listOpSessions({ accountId: 'alice' })
+    const { sessions: listed } = await op.listOpSessions({ accountId: 'alice' })
     deepEqual(
       listed.map(({ uid }) => uid),
       ['third', 'first'],
@@ -136,8 +136,8 @@ export function opSessionContract(law: Law, durable: boolean): void {
     const ended = await other.endOpSession('uid-1', { cause: 'op_logout' }, ([rp]) => (rp ? [rp] : []))
     deepEqual((await op.getOpSession({ handle: 'handle-1' }))?.rps, [loggedIn('notes')])
     equal(await op.saveOpSession(opSession(runtime)), 'saved')
-    equal((await op.listOpSessions({ accountId: 'alice' })).length, 1)
-    equal((await other.listOpSessions({ accountId: 'alice' })).length, 0)
+    equal((await op.listOpSessions({ accountId: 'alice' })).sessions.length, 1)
+    equal((await other.listOpSessions({ accountId: 'alice' })).sessions.length, 0)
     equal(await op.getLogout(ended?.logout.id ?? ''), undefined)
   })
 

@@ -112,6 +112,41 @@ it('starts a demo app whose OP is not there, and stops it in order', async () =>
   expect((await closed).code).toBe(0)
 })
 
+it.each([
+  ['--issuer', () => 'not a url', /^--issuer must be an absolute URL\.\n$/],
+  ['--issuer', () => 'ftp://op.example', /^--issuer must be an https URL\.\n$/],
+  ['--issuer', () => 'http://op.example', /^--issuer must be https; http is only for this machine\.\n$/],
+  ['--issuer', () => 'https://me:secret@op.example', /^--issuer must not have credentials or a fragment\.\n$/],
+  ['--port', () => '0x10', /^--port must be a whole number from 1 to 65535, not "0x10"\.\n$/],
+  ['--port', () => ' 4001', /^--port must be a whole number from 1 to 65535, not " 4001"\.\n$/],
+  ['--data', aFile, /^The data folder .* cannot be made \(E[A-Z]+\)\. Choose another with --data\.\n$/],
+  [
+    '--data',
+    aFolderWithALetter,
+    /^The file .*notes\.db cannot be used: .*not a database.* Choose another folder with --data\.\n$/,
+  ],
+])('a demo app whose %s is wrong leaves with code 2 and one line', async (option, value, line) => {
+  const defaults = ['--port', String(await freePort()), '--data', scratchFolder()]
+  const { code, stderr } = await start('app', '--name', 'Notes', ...defaults, option, value()).closed
+  expect(code).toBe(2)
+  expect(stderr).toMatch(line)
+})
+
+function aFile(): string {
+  const file = join(scratchFolder(), 'file')
+  writeFileSync(file, '')
+  return file
+}
+
+function aFolderWithALetter(): string {
+  const folder = scratchFolder()
+  writeFileSync(
+    join(folder, 'notes.db'),
+    'Dear Ada, this is no database at all, however long it may become. '.repeat(50),
+  )
+  return folder
+}
+
 it('leaves with code 2 when a demo app is told to be another, or its port is in use', async () => {
   expect(await start('app', '--name', 'Chess').closed).toMatchObject({
     code: 2,

@@ -103,7 +103,8 @@ it('leaves with code 2 and the port in words when one of the three is taken', as
   })
   const { code, said } = await launch('--port', String(port), '--data', scratchFolder()).ended
   expect(code).toBe(2)
-  expect(said).toContain(`Port ${port + 2} on 127.0.0.1 is in use.`)
+  expect(said).toContain(`Mail did not start: Port ${port + 2} on 127.0.0.1 is in use.`)
+  expect(said).toContain("npm start -- --port PORT (the OP's; the apps take the next two)")
   expect(await isFree(port)).toBe(true)
 })
 

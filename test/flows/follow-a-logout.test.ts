@@ -96,7 +96,7 @@ describe('a logout, from the click to the other tab', () => {
     const { status, body } = await ada.fetch(app.url, `${app.url}/auth/session`)
     return { status, body: JSON.parse(body) }
   }
-  const opSession = async () => (await op.provider.opSessions.list({ accountId: 'ada' }))[0]
+  const opSession = async () => (await op.provider.opSessions.list({ accountId: 'ada' })).sessions[0]
   const browserState = () => ada.cookies(op.issuer).find(({ name }) => name.includes('op_state'))?.value
   const store = () => op.store.forIssuer(op.issuer, world)
   const signOutOf = async (app: App): Promise<Page> => {
@@ -190,7 +190,7 @@ describe('a logout, from the click to the other tab', () => {
       await grace.open(`${mail.url}/auth/login?login_hint=grace`)
       await signOutOf(notes)
       expect((await grace.fetch(mail.url, `${mail.url}/auth/session`)).status).toBe(200)
-      expect(await op.provider.opSessions.list({ accountId: 'grace' })).toHaveLength(1)
+      expect((await op.provider.opSessions.list({ accountId: 'grace' })).sessions).toHaveLength(1)
     } finally {
       await grace.close()
     }

@@ -202,6 +202,49 @@ describe('lockstep_logout_details', () => {
   })
 })
 
+describe('client metadata about the reasons of logouts', () => {
+  const granted = { lockstep_ignored_causes: ['expired'], lockstep_logout_reason: true } as const
+
+  it('is granted by the operator [T30]', async () => {
+    const rps = await startRpSite()
+    opened.push(rps)
+    const op = await startTestOp({ clients: [rps.client('notes', granted), rps.client('mail')] })
+    opened.push(op)
+    expect(await op.provider.Client.find('notes')).toMatchObject(granted)
+    const none = { lockstep_ignored_causes: [], lockstep_logout_reason: false, lockstep_revoke_offline_access: false }
+    expect(await op.provider.Client.find('mail')).toMatchObject(none)
+  })
+
+  it.each([
+    { lockstep_ignored_causes: 'expired' },
+    { lockstep_ignored_causes: ['boredom'] },
+    { lockstep_logout_reason: 'yes' },
+    { lockstep_revoke_offline_access: 1 },
+  ])('%j makes the client invalid', async (wrong) => {
+    const rps = await startRpSite()
+    opened.push(rps)
+    const op = await startTestOp({ clients: [rps.client('notes', wrong)] })
+    opened.push(op)
+    await expect(op.provider.Client.find('notes')).rejects.toThrow(errors.InvalidClientMetadata)
+  })
+
+  it('cannot be taken by a client that registers itself, which may only ask to hear of revoked tokens [T30]', async () => {
+    const op = await startTestOp({
+      clients: [],
+      configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
+    })
+    opened.push(op)
+    const register = async (more: object): Promise<number> => {
+      const body = JSON.stringify({ redirect_uris: ['https://rp.example/cb'], ...more })
+      const headers = { 'content-type': 'application/json' }
+      return (await fetch(`${op.issuer}/reg`, { method: 'POST', headers, body })).status
+    }
+    expect(await register({ lockstep_ignored_causes: ['expired'] })).toBe(400)
+    expect(await register({ lockstep_logout_reason: true })).toBe(400)
+    expect(await register({ lockstep_revoke_offline_access: true, lockstep_ignored_causes: [] })).toBe(201)
+  })
+})
+
 describe('an interaction policy of the operator', () => {
   it('keeps its prompts, and the step that Lockstep adds cannot be asked for [PC §4]', async () => {
     const policy = interactionPolicy.base()

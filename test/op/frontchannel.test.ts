@@ -210,7 +210,7 @@ describe('when another user signs in in the same browser', () => {
     expect(rps.log.slice(before).filter((line) => line.startsWith('GET'))).toEqual([])
     const back = await browser.click(page, to)
     expect(new URL(back.url).searchParams.get('code')).toMatch(/./)
-    expect(await op.provider.opSessions.list({ accountId: 'bob' })).toHaveLength(1)
+    expect((await op.provider.opSessions.list({ accountId: 'bob' })).sessions).toHaveLength(1)
   })
 })
 
@@ -237,13 +237,13 @@ describe('the receipt of a logout with frames', () => {
   })
 
   it('says dead when no browser was there to show anything: an administrator ended it', async () => {
-    const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
     const logoutId = await op.provider.opSessions.end(session?.uid ?? '')
     expect(await statesOf(logoutId)).toEqual({ Notes: 'dead', Board: 'dead' })
   })
 
   it('says due until the browser has loaded the page, and dead when it never did', async () => {
-    const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
     const logoutId = await op.provider.opSessions.end(session?.uid ?? '', { cause: 'op_logout' })
     expect(await statesOf(logoutId)).toEqual({ Notes: 'due', Board: 'due' })
     clockAhead = 600_000

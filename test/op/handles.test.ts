@@ -170,7 +170,9 @@ describe('a stolen database', () => {
 
   it('opens nothing by the name it gives an OP session inside [T6]', async () => {
     await logIn(browser, op, notes)
-    const [found] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const {
+      sessions: [found],
+    } = await op.provider.opSessions.list({ accountId: 'ada' })
     const session = await op.provider.Session.findByUid(found?.uid ?? '')
     expect(session?.accountId).toBe('ada')
     expect(await op.provider.Session.find(session?.jti ?? '')).toBeUndefined()

@@ -51,8 +51,8 @@ describe('two OPs on one host and one store', () => {
     await browser.open(logoutUrl(a, { id_token_hint: atA.tokens.id_token }))
     expect(await isSignedIn(browser, a, notes)).toBe(false)
     expect(await isSignedIn(browser, b, notes)).toBe(true)
-    expect(await a.provider.opSessions.list({ accountId: 'ada' })).toEqual([])
-    expect(await b.provider.opSessions.list({ accountId: 'ada' })).toHaveLength(1)
+    expect((await a.provider.opSessions.list({ accountId: 'ada' })).sessions).toEqual([])
+    expect((await b.provider.opSessions.list({ accountId: 'ada' })).sessions).toHaveLength(1)
   })
 
   it('have their own keys [T20]', async () => {
@@ -67,7 +67,9 @@ describe('two OPs on one host and one store', () => {
     const [a, b] = [await start(), await start()]
     const atA = await logIn(browser, a, notes)
     await logIn(browser, b, notes)
-    const [session] = await a.provider.opSessions.list({ accountId: 'ada' })
+    const {
+      sessions: [session],
+    } = await a.provider.opSessions.list({ accountId: 'ada' })
     expect(await b.provider.opSessions.end(session?.uid ?? '')).toBeUndefined()
 
     const { code } = await authorize(browser, a, notes, { prompt: 'none' })

@@ -39,7 +39,9 @@ async function start(sessionLifetime?: number): Promise<void> {
 }
 
 async function expiresAt(): Promise<number> {
-  const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+  const {
+    sessions: [session],
+  } = await op.provider.opSessions.list({ accountId: 'ada' })
   return session?.expiresAt ?? Number.NaN
 }
 

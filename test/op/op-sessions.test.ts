@@ -26,7 +26,7 @@ afterEach(async () => {
   await rps.close()
 })
 
-const sessionsOf = (accountId: string) => op.provider.opSessions.list({ accountId })
+const sessionsOf = async (accountId: string) => (await op.provider.opSessions.list({ accountId })).sessions
 
 describe('an operator', () => {
   it('sees the live OP sessions of an account, newest first, with the RPs that would be told', async () => {

@@ -84,7 +84,7 @@ describe.skipIf(!hasPostgres)('two nodes on one PostgreSQL', () => {
     const op = await startNodes(apps)
     await authorize(browser, op, first ?? expect.unreachable())
     await Promise.all(apps.map((app) => logIn(browser, op, app, { prompt: 'none' })))
-    const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
     expect(session?.clients).toHaveLength(20)
   })
 

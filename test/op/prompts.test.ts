@@ -79,7 +79,7 @@ describe('prompt=create', () => {
     const { tokens } = await logIn(browser, op, notes, { prompt: 'create' })
     expect(subOf(tokens.id_token)).toBe('newcomer')
     expect((await rps.received(2)).map(({ app }) => app).sort()).toEqual(['mail', 'notes'])
-    expect(await op.provider.opSessions.list({ accountId: 'ada' })).toEqual([])
+    expect(await op.provider.opSessions.list({ accountId: 'ada' })).toEqual({ sessions: [] })
     expect(stateOf()).not.toBe(before)
   })
 

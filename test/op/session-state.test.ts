@@ -189,7 +189,9 @@ describe('the browser state', () => {
 
   it('tells nothing of the user or of the OP session [SM-3.2-l]', async () => {
     await logIn(browser, op, notes)
-    const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const {
+      sessions: [session],
+    } = await op.provider.opSessions.list({ accountId: 'ada' })
     const value = stateCookie()
     expect(value).toMatch(/^a\.[\w-]{43}$/)
     for (const secret of [

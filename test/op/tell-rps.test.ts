@@ -102,9 +102,9 @@ describe('the RPs of an OP session that ends', () => {
     mine.delete('deaf')
     expect(told).toEqual(mine)
     expect(new Set([...mine.values(), other]).size).toBe(3)
-    expect((await op.provider.opSessions.list({ accountId: 'ada' })).map(({ clients }) => clients)).toMatchObject([
-      [{ clientId: 'files' }, { clientId: 'notes', sid: other }],
-    ])
+    expect(
+      (await op.provider.opSessions.list({ accountId: 'ada' })).sessions.map(({ clients }) => clients),
+    ).toMatchObject([[{ clientId: 'files' }, { clientId: 'notes', sid: other }]])
   })
 
   it('that a login was refused to are not told [BCL-2.3-a]', async () => {
@@ -115,7 +115,7 @@ describe('the RPs of an OP session that ends', () => {
     await logIn(browser, op, notes)
     const { params } = await authorize(browser, op, mail, { prompt: 'login' })
     expect(params.get('error')).toBe('access_denied')
-    const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
     expect(session?.clients.map(({ clientId }) => clientId)).toEqual(['notes'])
     const question = await browser.open(logoutUrl(op))
     expect(question.body).not.toContain('<li>Mail</li>')

@@ -51,7 +51,8 @@ afterEach(async () => {
 })
 
 const asBob = { login_hint: 'bob', prompt: 'login' }
-const uidsOf = async (accountId: string) => (await op.provider.opSessions.list({ accountId })).map(({ uid }) => uid)
+const uidsOf = async (accountId: string) =>
+  (await op.provider.opSessions.list({ accountId })).sessions.map(({ uid }) => uid)
 
 describe('when another user signs in in the same browser', () => {
   it('the old OP session ends for that cause and its RPs are told, by its sids [SM-3.2-g]', async () => {

@@ -9,8 +9,8 @@ export interface FakeOp {
   readonly asked: Map<string, number>
   /** Forms that were posted, by path. */
   readonly posted: { readonly path: string; readonly form: URLSearchParams }[]
-  /** Overrides an answer; `hang up` closes the connection. */
-  readonly answers: Map<string, { status: number; body: unknown } | 'hang up'>
+  /** Overrides an answer; `hang up` closes the connection, `say nothing` keeps it open. */
+  readonly answers: Map<string, { status: number; body: unknown } | 'hang up' | 'say nothing'>
   /** Signs with the published key of that algorithm. */
   mint(claims: Record<string, unknown>, header?: Record<string, unknown>, alg?: 'RS256' | 'ES256'): Promise<string>
   /** Publishes new keys in place of the old. */
@@ -46,7 +46,7 @@ async function makeKeys(): Promise<OpKeys> {
 export async function startFakeOp(): Promise<FakeOp> {
   const asked = new Map<string, number>()
   const posted: { path: string; form: URLSearchParams }[] = []
-  const answers = new Map<string, { status: number; body: unknown } | 'hang up'>()
+  const answers: FakeOp['answers'] = new Map()
   let keys = await makeKeys()
   let issuer = ''
   const { server, port }: { server: Server; port: number } = await listen(async (req, res) => {
@@ -54,6 +54,7 @@ export async function startFakeOp(): Promise<FakeOp> {
     asked.set(path, (asked.get(path) ?? 0) + 1)
     if (req.method === 'POST') posted.push({ path, form: new URLSearchParams(await textOf(req)) })
     const own = answers.get(path) ?? answerOf(path)
+    if (own === 'say nothing') return
     if (own === 'hang up') return void req.socket.destroy()
     res.writeHead(own.status, { 'content-type': 'application/json' })
     res.end(own.body === undefined ? '' : JSON.stringify(own.body))

@@ -243,7 +243,8 @@ describe('an Authentication Response', () => {
     const begun = await agent.fetch(app.url, '/auth/login', navigation)
     const state = new URL(begun.header('location') ?? '').searchParams.get('state')
     const page = await agent.open(`${app.url}/auth/callback?code=c&state=${state}&iss=https://evil.example`)
-    expect(page.status).toBe(502)
+    expect(page.status).toBe(400)
+    expect(page.body).toContain('login_response_invalid')
     expect(agent.cookies(app.url)).toEqual([])
   })
 
@@ -285,6 +286,26 @@ describe('an OP that is down', () => {
     expect(app.log.at(-1)).toEqual({ event: 'op_reachable', url })
   })
 
+  it('is noticed also after it was found: nobody is sent to a dead address, and each outage is logged once', async () => {
+    const { app, issuer, newAgent, signIn, stopOp, startOp, pass } = await start()
+    await signIn(newAgent(), app)
+    const url = `${issuer}/.well-known/openid-configuration`
+    for (let outage = 0; outage < 2; outage++) {
+      app.log.length = 0
+      await stopOp()
+      pass(31)
+      for (let i = 0; i < 2; i++) {
+        const page = await newAgent().open(`${app.url}/auth/login?return_to=/me`)
+        expect(page).toMatchObject({ status: 503, url: `${app.url}/auth/login?return_to=/me` })
+        expect(page.body).toContain(url)
+      }
+      expect(app.log).toEqual([expect.objectContaining({ event: 'op_unreachable', url })])
+      await startOp()
+      expect((await signIn(newAgent(), app)).body).toBe('Hello the one called ada')
+      expect(app.log.at(-1)).toEqual({ event: 'op_reachable', url })
+    }
+  })
+
   it('leaves those who are signed in signed in', async () => {
     const { app, newAgent, signIn, stopOp } = await start()
     const agent = newAgent()
@@ -317,7 +338,7 @@ describe('requireLogin', () => {
     const { app, newAgent } = await start()
     const page = await newAgent().fetch(app.url, '/me?a=1&b=//x', navigation)
     expect(page).toMatchObject({ status: 303 })
-    expect(page.header('location')).toBe(`/auth/login?return_to=${encodeURIComponent('/me?a=1&b=//x')}`)
+    expect(page.header('location')).toBe(`/auth/login?return_to=${encodeURIComponent('/me?a=1&b=//x')}&by=app`)
   })
 })
 

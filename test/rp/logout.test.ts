@@ -33,7 +33,10 @@ describe('signing out', () => {
     expect(page.trail.join(' ')).not.toContain('id_token_hint')
     expect(await app.sessions.listBySub('ada')).toEqual([])
     expect(app.ended).toEqual([{ sub: 'ada', cause: 'rp_initiated' }])
-    expect(agent.cookies(app.url).map(({ name }) => name)).toEqual([expect.stringMatching(/-logout$/)])
+    expect(agent.cookies(app.url).map(({ name }) => name)).toEqual([
+      expect.stringMatching(/-left$/),
+      expect.stringMatching(/-logout$/),
+    ])
   })
 
   it('comes back to a neutral page when the OP is done, and the other app’s tab hears of it [BCL-2.7-a]', async () => {
@@ -80,15 +83,80 @@ describe('signing out', () => {
     expect(page.body).toContain('You are signed out')
   })
 
-  it('only of this app leaves the OP session alone: the next login asks nothing', async () => {
-    const { app, newAgent, signIn } = await start()
+  it('only of this app leaves the OP session alone; the next login asks once more, and later ones do not [RPI-2-r]', async () => {
+    const { app, other, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
     const confirm = await agent.open(`${app.url}/auth/logout`)
     const page = await agent.submit(confirm, { from: 'this-app' })
     expect(page.url).toBe(`${app.url}/auth/logged-out`)
     expect(app.ended).toEqual([{ sub: 'ada', cause: 'this_app' }])
+    expect((await signIn(agent, other)).trail.join(' ')).not.toContain('/interaction/')
+    const asked = await agent.click(page, '/auth/login')
+    expect(asked.body).toContain('name="username"')
+    expect((await agent.submit(asked, { username: 'ada' })).body).toBe('signed in')
+    expect(agent.cookies(app.url)).toHaveLength(1)
+    await agent.open(`${app.url}/auth/login?return_to=/me`)
     expect((await agent.open(`${app.url}/me`)).body).toBe('Hello the one called ada')
+  })
+
+  it('only of this app is not undone by the app’s other tab, which reloads when it hears of it [RPI-2-r]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const otherTab = await agent.events(app.url, '/auth/session/events')
+    await otherTab.next()
+    await agent.submit(await agent.open(`${app.url}/auth/logout`), { from: 'this-app', return_to: '/me' })
+    expect(JSON.parse((await otherTab.next())?.data ?? '')).toMatchObject({ ended: { cause: 'this_app' } })
+    for (let reload = 0; reload < 2; reload++) {
+      const page = await agent.open(`${app.url}/me?x=1`)
+      expect(page.url).toBe(`${app.url}/auth/logged-out?return_to=${encodeURIComponent('/me?x=1')}`)
+      expect(page.body).toContain('You are signed out')
+    }
+    const asked = await agent.click(await agent.open(`${app.url}/me`), '/auth/login?return_to=%2Fme')
+    expect((await agent.submit(asked, { username: 'ada' })).url).toBe(`${app.url}/me`)
+  })
+
+  it.each([
+    'this-app',
+    'everywhere',
+  ])('of %s holds in a tab whose reload is faster than the answer with the cookie', async (from) => {
+    const { app, issuer, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const { value = '' } = agent.cookies(app.url).find(({ name }) => name === cookieName(issuer)) ?? {}
+    await agent.submit(await agent.open(`${app.url}/auth/logout`), { from })
+    for (const { name } of agent.cookies(app.url)) agent.setCookie(app.url, `${name}=; Path=/; Secure; Max-Age=0`)
+    agent.setCookie(app.url, `${cookieName(issuer)}=${value}; Path=/; Secure`)
+    expect((await agent.open(`${app.url}/me`)).body).toContain('You are signed out')
+    expect((await agent.open(`${app.url}/me`)).body).toContain('You are signed out')
+  })
+
+  it('discards a login that was under way in another tab, and asks once more [T3]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const begun = await agent.fetch(app.url, '/auth/login', navigation)
+    const callback = await agent.fetch(app.url, begun.header('location') ?? '', navigation)
+    await agent.submit(await agent.open(`${app.url}/auth/logout`), { from: 'this-app' })
+    const page = await agent.open(callback.header('location') ?? '')
+    expect(page.body).toContain('name="username"')
+    expect(await app.sessions.listBySub('ada')).toEqual([])
+  })
+
+  it('kills the code of a login in another tab, which is then asked once more instead of shown an error [T3]', async () => {
+    const { app, newAgent, signIn, provider } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const begun = await agent.fetch(app.url, '/auth/login?return_to=/me', navigation)
+    const callback = await agent.fetch(app.url, begun.header('location') ?? '', navigation)
+    const code = new URL(callback.header('location') ?? '').searchParams.get('code') ?? ''
+    const question = await signOut(agent, app)
+    await agent.submit(question, { logout: 'yes' })
+    expect(await provider.AuthorizationCode.find(code)).toBeUndefined()
+    const page = await agent.open(callback.header('location') ?? '')
+    expect(page.body).toContain('name="username"')
+    expect((await agent.submit(page, { username: 'ada' })).url).toBe(`${app.url}/me`)
   })
 
   it('tells the other tabs of this browser', async () => {
@@ -121,7 +189,20 @@ describe('signing out', () => {
     await signIn(agent, app)
     const confirm = await agent.open(`${app.url}/auth/logout`)
     await agent.submit(confirm)
-    expect(await agent.submit(confirm)).toMatchObject({ status: 200, url: `${app.url}/auth/logged-out` })
+    expect(await agent.submit(confirm)).toMatchObject({ status: 200 })
+  })
+
+  it('everywhere goes to the OP without a hint when the RP session is dead already: the OP asks [RPI-2-d/r]', async () => {
+    const { app, other, issuer, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await signIn(agent, other)
+    const [session] = await app.sessions.listBySub('ada')
+    await app.sessions.delete(session?.handle ?? '', { cause: 'admin', at: 1 })
+    const question = await signOut(agent, app, { return_to: '/?bye' })
+    expect(question.url.startsWith(`${issuer}/session/end`)).toBe(true)
+    expect((await agent.submit(question, { logout: 'yes' })).url).toBe(`${app.url}/?bye`)
+    expect((await agent.fetch(other.url, '/auth/session')).status).toBe(401)
   })
 
   it('refuses a from it does not know, and ends nothing', async () => {
@@ -152,6 +233,23 @@ describe('signing out', () => {
     expect((await agent.open(app.url)).body).toBe('signed out ')
   })
 
+  it('works here when the OP went away after it was found, says so, and can be tried again', async () => {
+    const { app, other, newAgent, signIn, stopOp, startOp, pass } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await signIn(agent, other)
+    await stopOp()
+    pass(31)
+    const page = await signOut(agent, app)
+    expect(page.status).toBe(503)
+    expect(page.body).toContain('could not be told')
+    expect(await app.sessions.listBySub('ada')).toEqual([])
+    expect((await agent.open(`${app.url}/me`)).body).toContain('You are signed out')
+    await startOp()
+    await agent.submit(await agent.submit(page), { logout: 'yes' })
+    expect((await agent.fetch(other.url, '/auth/session')).status).toBe(401)
+  })
+
   it('revokes the refresh token at the OP [BC §2.7, T7]', async () => {
     const client = { grant_types: ['authorization_code', 'refresh_token'] }
     const { app, provider, newAgent, signIn } = await start({ client })
@@ -176,6 +274,19 @@ describe('signing out', () => {
     expect(await app.sessions.nextOwedAt()).toBeUndefined()
   })
 })
+
+describe('the page after a logout', () => {
+  it('says so when somebody is signed in, and brings him back where he wanted to be', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    expect((await agent.open(`${app.url}/auth/logged-out`)).body).toContain('You are signed in')
+    expect((await agent.open(`${app.url}/auth/logged-out?return_to=/me`)).url).toBe(`${app.url}/me`)
+    expect((await agent.open(`${app.url}/auth/logged-out?return_to=//evil.example`)).url).toBe(`${app.url}/`)
+  })
+})
+
+const navigation = { headers: { 'sec-fetch-dest': 'document', 'sec-fetch-mode': 'navigate', accept: 'text/html' } }
 
 /** The name a browser would have got the cookie under. */
 function cookieName(issuer: string): string {

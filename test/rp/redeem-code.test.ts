@@ -130,7 +130,6 @@ describe('an ID Token', () => {
 describe('a Token Endpoint', () => {
   it.each([
     ['hangs up', 503, 'hang up' as const],
-    ['refuses the code', 502, { status: 400, body: { error: 'invalid_grant' } }],
     ['is broken', 502, { status: 500, body: 'oops' }],
   ])('that %s gives a page that says so and can be tried again', async (_name, status, answer) => {
     const sent = new URL((await browse('/auth/login?return_to=/x')).headers.location ?? '').searchParams
@@ -139,6 +138,54 @@ describe('a Token Endpoint', () => {
     expect(page.status).toBe(status)
     expect(textOf(page)).toContain('/auth/login?return_to=%2Fx')
   })
+})
+
+it('a Token Endpoint that does not know this client says so in the log, and no secret with it', async () => {
+  const sent = new URL((await browse('/auth/login')).headers.location ?? '').searchParams
+  const body = { error: 'invalid_client', error_description: 'wrong secret: the client secret' }
+  op.answers.set('/token', { status: 401, body })
+  const page = await browse(`/auth/callback?code=c&state=${sent.get('state')}`)
+  expect(page.status).toBe(502)
+  expect(textOf(page)).toContain('op_refused')
+  const message = "The OP's Token Endpoint refused what this app asked for: invalid_client"
+  expect(log).toEqual([{ event: 'login_failed', code: 'op_refused', message }])
+})
+
+it.each([
+  ['without a code', ''],
+  ['with two codes', 'code=a&code=b'],
+  ['with two states', 'code=a&state=b'],
+  ['of another issuer', 'code=a&iss=https://evil.example'],
+  ['of another issuer, though it is an error', 'error=access_denied&iss=https://evil.example'],
+])('a response %s is refused before the OP is asked anything [RFC 9207 §2.4] [E45]', async (_name, query) => {
+  const sent = new URL((await browse('/auth/login?return_to=/x')).headers.location ?? '').searchParams
+  const page = await browse(`/auth/callback?state=${sent.get('state')}&${query}`)
+  expect(page.status).toBe(400)
+  expect(textOf(page)).toContain('login_response_invalid')
+  expect(textOf(page)).toContain('/auth/login?return_to=%2Fx')
+  expect(log).toEqual([expect.objectContaining({ event: 'login_failed', code: 'login_response_invalid' })])
+  expect(op.asked.has('/token')).toBe(false)
+})
+
+it('a response without iss is refused when the OP says that it always sends it [RFC 9207 §2.4] [E45]', async () => {
+  const path = '/.well-known/openid-configuration'
+  const metadata = (await (await fetch(op.issuer + path)).json()) as Record<string, unknown>
+  const body = { ...metadata, authorization_response_iss_parameter_supported: true }
+  op.answers.set(path, { status: 200, body })
+  const sent = new URL((await browse('/auth/login')).headers.location ?? '').searchParams
+  expect((await browse(`/auth/callback?code=c&state=${sent.get('state')}`)).status).toBe(400)
+})
+
+it('a code that the OP refuses is asked for once more, and then no more [T3]', async () => {
+  const begun = await browse('/auth/login?return_to=/x')
+  op.answers.set('/token', { status: 400, body: { error: 'invalid_grant' } })
+  const stateOf = (location = '') => new URL(location).searchParams.get('state')
+  const again = await browse(`/auth/callback?code=c&state=${stateOf(begun.headers.location)}`)
+  expect(again.headers.location).toContain(`${op.issuer}/authorize?`)
+  const page = await browse(`/auth/callback?code=c&state=${stateOf(again.headers.location)}`)
+  expect(page.status).toBe(409)
+  expect(textOf(page)).toContain('You were signed out while you were signing in')
+  expect(textOf(page)).toContain('/auth/login?return_to=%2Fx')
 })
 
 describe('a silent check', () => {

@@ -1,7 +1,19 @@
 import type { Runtime } from '../../runtime/runtime.ts'
 
 /** Why an OP session ended; kept with the fact for ever after. */
-export type EndCause = 'rp_initiated' | 'op_logout' | 'user_switch' | 'expired' | 'admin'
+export type EndCause =
+  | 'rp_initiated'
+  | 'op_logout'
+  | 'user_switch'
+  | 'expired'
+  | 'password_change'
+  | 'email_change'
+  | 'factor_removed'
+  | 'account_disabled'
+  | 'account_deleted'
+  | 'admin'
+  | 'upstream_logout'
+  | 'compromise'
 
 /** An RP that an OP session must tell when it ends (Back-Channel §2.3: logged-in RPs). */
 export interface LoggedInRp {
@@ -38,6 +50,12 @@ export interface OpSessionWrite {
   readonly expiresAt: number
   /** False for background checks (prompt=none), which never extend the idle lifetime (T11). */
   readonly extend: boolean
+  /** The interaction in which `accountId` signed in, when this request completes one: the login is as old as that (T2). */
+  readonly login?: {
+    /** `since` of the Interaction. */
+    readonly since: number
+    readonly interaction: string
+  }
 }
 
 /** The fact that an OP session ended. */
@@ -50,9 +68,45 @@ export interface Logout {
   readonly initiator?: string
   /** Who ended it when that was not the End-User (an administrator's name). */
   readonly actor?: string
-  /** Epoch milliseconds. */
+  /** A code of the operator's own that says more than the cause. */
+  readonly reason?: string
+  /** Epoch milliseconds: of one that expired its expiry, of one that fell to an {@link EndJob} the job's `notBefore`. */
   readonly endedAt: number
 }
+
+/** Why OP sessions end, and what else falls with them. */
+export interface StoreEnding extends Pick<Logout, 'cause' | 'initiator' | 'actor' | 'reason'> {
+  /** True revokes the grants with `persistsLogout` too (T1). Default false. */
+  readonly revokeOffline?: boolean
+}
+
+/** Whose OP sessions: an account's, those in which a client is logged in, or all. */
+export type OpSessionScope = { readonly accountId: string } | { readonly clientId: string } | 'everyone'
+
+/** A part of a list, newest login first, and where the next part begins: absent when this is the last. */
+export interface OpSessionPage {
+  readonly sessions: readonly OpSession[]
+  readonly cursor?: string
+}
+
+/** The end of all OP sessions of a scope: they are refused from `notBefore` on, and their RPs are told little by little. */
+export interface EndJob extends Pick<Logout, 'cause' | 'actor' | 'reason'> {
+  readonly id: string
+  readonly scope: OpSessionScope
+  /** Epoch milliseconds; what is not younger is refused. */
+  readonly notBefore: number
+  readonly revokeOffline: boolean
+  readonly state: 'running' | 'done'
+  /** How many OP sessions there were to end. */
+  readonly total: number
+  /** How many of them have ended by this job; those that ended for another cause meanwhile are not among them. */
+  readonly ended: number
+  /** Epoch milliseconds. */
+  readonly finishedAt?: number
+}
+
+/** An OP session that is to be ended, and whom that concerns. */
+export type EndableOpSession = Pick<OpSession, 'uid' | 'rps'>
 
 /** How an RP is told: by a Logout Token, or by its front-channel logout URI in a frame of a page. */
 export type Mechanism = 'backchannel' | 'frontchannel'
@@ -137,9 +191,19 @@ export interface StoredModel {
   readonly payload: Readonly<Record<string, unknown>>
   /** Epoch seconds; absent for what never expires. */
   readonly expiresAt?: number
+  /** The grant it falls with; of a Grant its own id. */
   readonly grantId?: string
+  /** Whose it is; of an Interaction, who signed in there. Absent for what belongs to nobody (a client's registration). */
+  readonly accountId?: string
+  readonly clientId?: string
   /** Hash of a second name the model is found by (a device flow's user code). */
   readonly alias?: string
+}
+
+/** A model as it is given back. */
+export interface KeptModel extends StoredModel {
+  /** Epoch milliseconds of the first `putModel` under its handle; of a model under a grant, of its Grant (T2). */
+  readonly since: number
 }
 
 /** What ended, and whom the outbox will tell. */
@@ -163,9 +227,9 @@ export interface OpIssuerStore {
   /** Replaces a secret, if it still has the value that was read; `false` when somebody else replaced it meanwhile. */
   replaceSecret(name: string, from: string, to: string): Promise<boolean>
 
-  /** Stores or replaces a model; does nothing when its grant was revoked by the end of its OP session. */
+  /** Stores or replaces a model; does nothing when its grant was revoked, or when `endAll` refuses it. */
   putModel(model: StoredModel): Promise<void>
-  getModel(kind: string, by: { handle: string } | { alias: string }): Promise<StoredModel | undefined>
+  getModel(kind: string, by: { handle: string } | { alias: string }): Promise<KeptModel | undefined>
   /** Marks the model as used (`consumed` in its payload, epoch seconds). */
   consumeModel(kind: string, handle: string): Promise<void>
   deleteModel(kind: string, handle: string): Promise<void>
@@ -174,7 +238,8 @@ export interface OpIssuerStore {
   /**
    * Merges one request's view into the OP session: RPs that others added stay, the first `sid` of an RP wins, a handle
    * that was retired stays retired, and a request that still believes the OP session to be anonymous takes no login back.
-   * `ended` when the uid was ended before, has expired, or is signed in as another account: nothing is written.
+   * `ended` when the uid was ended before, has expired, is refused by `endAll`, or is signed in as another account:
+   * nothing is written.
    */
   saveOpSession(session: OpSessionWrite): Promise<'saved' | 'ended'>
   getOpSession(by: { handle: string } | { uid: string }): Promise<OpSession | undefined>
@@ -185,26 +250,83 @@ export interface OpIssuerStore {
    * recorded wins, so that the codes of several tabs all redeem. `replaceGrant` is for a fresh consent. The OP session
    * itself may be saved after this.
    *
-   * @throws LockstepError `op_session_ended` when the uid was ended or has expired.
+   * @throws LockstepError `op_session_ended` when the uid was ended, has expired or is refused by `endAll`.
    */
   claimLogin(
     uid: string,
     rp: { clientId: string; sid: string; grantId: string },
     replaceGrant: boolean,
   ): Promise<{ sid: string; grantId: string }>
-  /** Live OP sessions of an account, newest first. */
-  listOpSessions(by: { accountId: string }): Promise<readonly OpSession[]>
+  /**
+   * Live OP sessions in which somebody is signed in, by the time of the login (of a client: of the login there), the newest
+   * first. A cursor stays good while OP sessions come and go: what is there all the time is listed exactly once.
+   */
+  listOpSessions(scope: OpSessionScope, page?: { cursor?: string; limit?: number }): Promise<OpSessionPage>
+  /** How many OP sessions `endAll` would end now. */
+  countOpSessions(scope: OpSessionScope, except?: readonly string[]): Promise<number>
 
   /**
-   * Ends an OP session in one durable transaction: tombstone, the session's rows, its grants and their tokens (not those
-   * with `persistsLogout`), the fact, and one delivery or frame notice per planned notice. `undefined` when it was ended before, and when
-   * nobody was signed in: then there is nothing to tell. One that has expired can still be ended while the store has it.
+   * Ends an OP session in one durable transaction: tombstone, the session's rows, its grants and their tokens (those with
+   * `persistsLogout` only by `revokeOffline`), the fact, and one delivery or frame notice per planned
+   * notice. `undefined` when it was ended before, and when nobody was signed in: then there is nothing to tell. One that has expired, or that `endAll` refuses,
+   * can still be ended while the store has it; it ended when it expired or was refused.
    */
   endOpSession(
     uid: string,
-    ending: Pick<Logout, 'cause' | 'initiator' | 'actor'>,
+    ending: StoreEnding,
     plan: (rps: readonly LoggedInRp[]) => readonly PlannedDelivery[],
   ): Promise<EndedOpSession | undefined>
+  /**
+   * Ends several OP sessions for one cause, as `endOpSession` each, in one transaction: all of them or none. Answers those
+   * that this call ended. With `job`, the same transaction counts them there and makes the job due again after `pause`
+   * milliseconds.
+   */
+  endOpSessions(
+    uids: readonly string[],
+    ending: StoreEnding,
+    plan: (rps: readonly LoggedInRp[]) => readonly PlannedDelivery[],
+    job?: { readonly id: string; readonly pause: number },
+  ): Promise<readonly EndedOpSession[]>
+  /** OP sessions that have expired and were not ended yet, the oldest first. The store keeps them until they are. */
+  expiredOpSessions(limit: number): Promise<readonly EndableOpSession[]>
+
+  /**
+   * Refuses, from the moment it commits, whatever of the scope is not younger than that moment (`notBefore`; a tie is older),
+   * and records the job that ends the OP sessions (T2). Refused means: every read is answered as if it were not there and
+   * every save writes nothing.
+   *
+   * - An OP session is as old as its login: `login.since` of the save that first names its account, else that save. By
+   *   `{ clientId }` those fall in which that client's login was recorded before.
+   * - An Interaction in which the account signed in is as old as its first `putModel`; `{ clientId }` spares Interactions.
+   * - A model with an `accountId` is as old as its Grant, and falls only with `revokeOffline`: what is bound to its OP session
+   *   falls with that anyway.
+   *
+   * `except` names, in the same transaction, uids of OP sessions and handles of Interactions that stay; the grants that
+   * were or will be recorded for such an OP session, and the login that comes out of such an Interaction, stay with them.
+   * Names that are neither are not kept anywhere: the caller cannot tell which is which, and hands in both (T6).
+   * Each job judges by itself: what an earlier one refuses no later one brings back.
+   */
+  endAll(scope: OpSessionScope, ending: StoreEnding, except?: readonly string[]): Promise<EndJob>
+  /**
+   * Leases the running job that is due (those with `revokeOffline` before others, then the longest due) for `lease` milliseconds and
+   * names up to `limit` OP sessions it has still to end. A job that has none left is done now, and is answered so, once. `undefined` when no job is due.
+   */
+  claimEndJob(options: {
+    limit: number
+    lease: number
+  }): Promise<{ job: EndJob; next: readonly EndableOpSession[] } | undefined>
+  /** Epoch milliseconds at which a running job comes due. */
+  nextEndJobAt(): Promise<number | undefined>
+  getEndJob(id: string): Promise<EndJob | undefined>
+  /** The newest jobs, at most `limit`. */
+  listEndJobs(limit: number): Promise<readonly EndJob[]>
+
+  /**
+   * Forgets up to `limit` of each: attempts that finished before `attempts`, facts of before `logouts` with their
+   * deliveries, once all of those are final, and jobs that were done before `logouts` and refuse nothing any more (epoch
+   * milliseconds). True when there is more to forget.
+   */
+  forget(before: { attempts: number; logouts: number }, limit: number): Promise<boolean>
 
   /**
    * Leases up to `limit` due deliveries (and those whose lease ran out) for `lease` milliseconds: the RPs in turn, of each

@@ -5,12 +5,12 @@ import type { PostgresContext } from './postgres-context.ts'
 const every = 60
 /** Rows of one table that one turn takes away: a request that happens to pay for it pays a few milliseconds. */
 const rows = 200
-/** Seconds an expired OP session stays: whoever ends expired OP sessions has a day to tell their RPs. */
+/** Seconds an expired OP session stays: a request that loaded it in time finds it expired rather than gone. */
 const grace = 86_400
 
 // Rows that another node has in its hands are left to it.
-const some = (table: string, key: string): string =>
-  `SELECT ${key} FROM ${table} WHERE issuer = $1 AND expires_at <= $2 LIMIT ${rows} FOR UPDATE SKIP LOCKED`
+const some = (table: string, key: string, which = ''): string =>
+  `SELECT ${key} FROM ${table} WHERE issuer = $1 AND expires_at <= $2 ${which} LIMIT ${rows} FOR UPDATE SKIP LOCKED`
 const models = statement(
   'clean_models',
   `DELETE FROM model WHERE issuer = $1 AND (kind, handle) IN (${some('model', 'kind, handle')})`,
@@ -21,7 +21,7 @@ const tombstones = statement(
 )
 const opSessions = statement<{ uid: string }>(
   'clean_op_sessions',
-  `DELETE FROM op_session WHERE issuer = $1 AND uid IN (${some('op_session', 'uid')}) RETURNING uid`,
+  `DELETE FROM op_session WHERE issuer = $1 AND uid IN (${some('op_session', 'uid', 'AND account_id IS NULL')}) RETURNING uid`,
 )
 const handles = statement('clean_handles', 'DELETE FROM op_session_handle WHERE issuer = $1 AND uid = ANY($2::text[])')
 const rps = statement('clean_clients', 'DELETE FROM op_session_client WHERE issuer = $1 AND uid = ANY($2::text[])')
@@ -31,7 +31,10 @@ const pending = statement<{ uid: string }>(
   `DELETE FROM op_session_pending WHERE issuer = $1 AND uid IN (${some('op_session_pending', 'uid')}) RETURNING uid`,
 )
 
-/** Takes away what has expired, a little at a time; the outbox and its facts stay. */
+/**
+ * Takes away what has expired, a little at a time. The outbox and its facts stay, and so do OP sessions in which somebody is
+ * signed in, however long ago they expired: those are ended, and their RPs told.
+ */
 export function postgresCleaning(): (context: PostgresContext) => Promise<void> {
   let next = 0
   return async (context) => {

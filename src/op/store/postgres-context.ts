@@ -17,7 +17,13 @@ export interface PostgresContext {
   readonly each: Queries
   /** The time that all nodes share. */
   clock(): Promise<SharedClock>
+  /** The value for {@link sharedNow}. */
+  readonly replacedNow: () => number | null
 }
+
+/** SQL: the time that all nodes share, in epoch milliseconds; the parameter is what `replacedNow` answers. */
+export const sharedNow = (parameter: string): string =>
+  `coalesce(${parameter}::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)`
 
 /**
  * The time that all nodes share, held against this node's: a lease that one node takes and another waits for is measured by
@@ -86,6 +92,7 @@ export function openContext(
       const ahead = shared - now()
       return { now: shared, fromNode: (time) => time + ahead, toNode: (time) => time - ahead }
     },
+    replacedNow: () => (clock ? Math.floor(clock()) : null),
   }
   return context
 }

@@ -1,6 +1,7 @@
 import { statement } from '../../runtime/postgres.ts'
-import type { OpIssuerStore, StoredModel } from './contract.ts'
-import type { PostgresContext } from './postgres-context.ts'
+import type { KeptModel, OpIssuerStore } from './contract.ts'
+import { type PostgresContext, sharedNow } from './postgres-context.ts'
+import { isModelRefused } from './postgres-refusals.ts'
 import { lockTogether, type Name, tombstonesAmong } from './postgres-tombstones.ts'
 
 interface ModelRow {
@@ -8,7 +9,10 @@ interface ModelRow {
   payload: string
   expires_at: number | null
   grant_id: string | null
+  account_id: string | null
+  client_id: string | null
   alias: string | null
+  since: number
   consumed_at: number | null
 }
 
@@ -17,22 +21,31 @@ type Models = Pick<
   'secret' | 'replaceSecret' | 'putModel' | 'getModel' | 'consumeModel' | 'deleteModel' | 'deleteModelsByGrant'
 >
 
-const columns = 'handle, payload, expires_at, grant_id, alias, consumed_at'
+const columns = `m.handle, m.payload, m.expires_at, m.grant_id, m.account_id, m.client_id, m.alias, m.since, m.consumed_at`
+const isAlive = `(m.expires_at IS NULL OR m.expires_at > $4) AND NOT ${isModelRefused}`
 const byHandle = statement<ModelRow>(
   'model_by_handle',
-  `SELECT ${columns} FROM model
-   WHERE issuer = $1 AND kind = $2 AND handle = $3 AND (expires_at IS NULL OR expires_at > $4)`,
+  `SELECT ${columns} FROM model m WHERE m.issuer = $1 AND m.kind = $2 AND m.handle = $3 AND ${isAlive}`,
 )
 const byAlias = statement<ModelRow>(
   'model_by_alias',
-  `SELECT ${columns} FROM model
-   WHERE issuer = $1 AND kind = $2 AND alias = $3 AND (expires_at IS NULL OR expires_at > $4) ORDER BY seq DESC LIMIT 1`,
+  `SELECT ${columns} FROM model m WHERE m.issuer = $1 AND m.kind = $2 AND m.alias = $3 AND ${isAlive}
+   ORDER BY m.seq DESC LIMIT 1`,
 )
 const put = statement(
   'model_put',
-  `INSERT INTO model (issuer, kind, handle, payload, expires_at, grant_id, alias) VALUES ($1, $2, $3, $4, $5, $6, $7)
+  `INSERT INTO model (issuer, kind, handle, payload, expires_at, grant_id, account_id, client_id, alias, since)
+   SELECT m.issuer, m.kind, m.handle, $4, $5::bigint, m.grant_id, m.account_id, m.client_id, $9, m.since
+   FROM (SELECT $1::int AS issuer, $2::text AS kind, $3::text AS handle, $6::text AS grant_id, $7::text AS account_id,
+           $8::text AS client_id, coalesce(
+             (SELECT g.since FROM model g
+              WHERE g.issuer = $1 AND g.grant_id = $6 AND g.kind = 'Grant' AND $2 <> 'Grant' LIMIT 1),
+             (SELECT k.since FROM model k WHERE k.issuer = $1 AND k.kind = $2 AND k.handle = $3),
+             ${sharedNow('$10')}) AS since) AS m
+   WHERE NOT ${isModelRefused}
    ON CONFLICT (issuer, kind, handle) DO UPDATE SET payload = excluded.payload, expires_at = excluded.expires_at,
-     grant_id = excluded.grant_id, alias = excluded.alias, consumed_at = NULL`,
+     grant_id = excluded.grant_id, account_id = excluded.account_id, client_id = excluded.client_id,
+     alias = excluded.alias, since = excluded.since, consumed_at = NULL`,
 )
 const consume = statement(
   'model_consume',
@@ -70,7 +83,7 @@ export function postgresModels(context: PostgresContext): Models {
       return (await each.change(swapSecret, name, from, to)) === 1
     },
 
-    async putModel({ kind, handle, payload, expiresAt, grantId, alias }) {
+    async putModel({ kind, handle, payload, expiresAt, grantId, accountId, clientId, alias }) {
       await context.write(async (queries) => {
         if (grantId !== undefined) {
           const grant: Name = ['grant', grantId]
@@ -78,7 +91,18 @@ export function postgresModels(context: PostgresContext): Models {
           if ((await tombstonesAmong(queries, [grant])).has('grant')) return
         }
         const text = JSON.stringify(payload)
-        await queries.change(put, kind, handle, text, expiresAt ?? null, grantId ?? null, alias ?? null)
+        await queries.change(
+          put,
+          kind,
+          handle,
+          text,
+          expiresAt ?? null,
+          grantId ?? null,
+          accountId ?? null,
+          clientId ?? null,
+          alias ?? null,
+          context.replacedNow(),
+        )
       })
     },
 
@@ -106,7 +130,7 @@ export function postgresModels(context: PostgresContext): Models {
   }
 }
 
-function toModel(kind: string, row: ModelRow): StoredModel {
+function toModel(kind: string, row: ModelRow): KeptModel {
   const payload = JSON.parse(row.payload) as Record<string, unknown>
   return {
     kind,
@@ -114,6 +138,9 @@ function toModel(kind: string, row: ModelRow): StoredModel {
     payload: row.consumed_at === null ? payload : { ...payload, consumed: row.consumed_at },
     ...(row.expires_at !== null && { expiresAt: row.expires_at }),
     ...(row.grant_id !== null && { grantId: row.grant_id }),
+    ...(row.account_id !== null && { accountId: row.account_id }),
+    ...(row.client_id !== null && { clientId: row.client_id }),
     ...(row.alias !== null && { alias: row.alias }),
+    since: row.since,
   }
 }

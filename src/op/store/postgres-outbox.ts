@@ -9,6 +9,7 @@ interface LogoutRow {
   cause: Logout['cause']
   initiator: string | null
   actor: string | null
+  reason: string | null
   ended_at: number
 }
 
@@ -38,7 +39,7 @@ type Outbox = Pick<
   'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
-const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.ended_at'
+const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at'
 // Each column by its name: a node of the next version may add some while this one runs.
 const columns = `d.id, d.client_id, d.sid, d.state, d.attempts, d.created_at, d.due_at, d.final_at, d.fence, d.refusals,
   d.refused_since, d.last_outcome, ${logoutColumns}`
@@ -94,8 +95,8 @@ const settle = statement<{ seq: number; attempts: number }>(
 )
 const keepAttempt = statement(
   'attempt_keep',
-  `INSERT INTO attempt (delivery, number, started_at, finished_at, outcome)
-   SELECT seq, $3, $4, $5, $6 FROM delivery WHERE issuer = $1 AND seq = $2`,
+  `INSERT INTO attempt (issuer, delivery, number, started_at, finished_at, outcome)
+   SELECT issuer, seq, $3, $4, $5, $6 FROM delivery WHERE issuer = $1 AND seq = $2`,
 )
 const hasten = statement(
   'delivery_hasten',
@@ -248,6 +249,7 @@ function toLogout(row: LogoutRow): Logout {
     cause: row.cause,
     ...(row.initiator !== null && { initiator: row.initiator }),
     ...(row.actor !== null && { actor: row.actor }),
+    ...(row.reason !== null && { reason: row.reason }),
     endedAt: row.ended_at,
   }
 }

@@ -148,6 +148,66 @@ const steps: readonly string[] = [
     PRIMARY KEY (logout, position)
   );
   `,
+  `
+  -- since: epoch milliseconds of the login, of an RP's login, and of a model or its Grant, by the database's clock; what
+  -- stood here before is old, and so is what nodes of the version before write meanwhile.
+  ALTER TABLE op_session ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
+  UPDATE op_session SET since = created_at * 1000;
+  CREATE INDEX op_session_by_account_login ON op_session (issuer, account_id, since, uid) WHERE account_id IS NOT NULL;
+  DROP INDEX op_session_by_account;
+  CREATE INDEX op_session_by_login ON op_session (issuer, since, uid) WHERE account_id IS NOT NULL;
+
+  ALTER TABLE op_session_client ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
+  CREATE INDEX op_session_client_by_client ON op_session_client (issuer, client_id, since, uid);
+
+  ALTER TABLE model ADD COLUMN account_id TEXT COLLATE "C";
+  ALTER TABLE model ADD COLUMN client_id TEXT COLLATE "C";
+  ALTER TABLE model ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
+  UPDATE model SET
+    account_id = CASE kind WHEN 'Interaction' THEN payload::json #>> '{result,login,accountId}'
+                 ELSE payload::json ->> 'accountId' END,
+    client_id = CASE kind WHEN 'Interaction' THEN NULL ELSE payload::json ->> 'clientId' END;
+
+  ALTER TABLE logout ADD COLUMN reason TEXT;
+  CREATE INDEX logout_by_time ON logout (issuer, ended_at);
+
+  -- The end of all OP sessions of a scope: what it refuses (at), and the job that tells of it. scope is account, client or
+  -- everyone (whose name is empty). at and due_at are by the database's clock.
+  CREATE TABLE end_job (
+    seq            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    issuer         INTEGER NOT NULL,
+    id             TEXT COLLATE "C" NOT NULL,
+    scope          TEXT COLLATE "C" NOT NULL,
+    name           TEXT COLLATE "C" NOT NULL,
+    at             BIGINT NOT NULL,
+    needed_until   BIGINT NOT NULL,      -- epoch seconds; by then what it refuses has expired
+    revoke_offline BOOLEAN NOT NULL,
+    cause          TEXT NOT NULL,
+    actor          TEXT,
+    reason         TEXT,
+    total          BIGINT NOT NULL,
+    ended          BIGINT NOT NULL DEFAULT 0,
+    due_at         BIGINT,               -- NULL once done
+    finished_at    BIGINT,
+    UNIQUE (issuer, id),
+    CHECK ((due_at IS NULL) = (finished_at IS NOT NULL))
+  );
+  CREATE INDEX end_job_by_scope ON end_job (issuer, scope, name, at);
+  CREATE INDEX end_job_due      ON end_job (issuer, due_at) WHERE due_at IS NOT NULL;
+
+  -- What a job leaves alone: uids of OP sessions, handles of Interactions, grants.
+  CREATE TABLE spared (
+    job  BIGINT NOT NULL REFERENCES end_job (seq) ON DELETE CASCADE,
+    name TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (job, name)
+  );
+  CREATE INDEX spared_by_name ON spared (name);
+
+  -- Attempts are forgotten by their age, issuer by issuer; one without an issuer goes with its logout.
+  ALTER TABLE attempt ADD COLUMN issuer INTEGER;
+  UPDATE attempt SET issuer = d.issuer FROM delivery d WHERE d.seq = attempt.delivery;
+  CREATE INDEX attempt_by_time ON attempt (issuer, finished_at);
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -3,7 +3,8 @@ import { type Queries, type Statement, statement } from '../../runtime/postgres.
 import { fromText } from '../../runtime/postgres-text.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession } from './contract.ts'
 import { mergeRp } from './merge-rp.ts'
-import type { PostgresContext } from './postgres-context.ts'
+import { type PostgresContext, sharedNow } from './postgres-context.ts'
+import { isLoginRefused, isRefusedByClient, refusedAt, spareGrants, spareLogin } from './postgres-refusals.ts'
 import { bury, lock, type Name, tombstonesAmong } from './postgres-tombstones.ts'
 import { longestRequest } from './sqlite-tombstones.ts'
 
@@ -15,42 +16,47 @@ export interface OpSessionRow {
   payload: string
   created_at: number
   expires_at: number
+  /** Since when it is refused, by the clock that all nodes share. */
+  refused_at: number | null
   rps: RpTuple[]
 }
 
 type RpTuple = [clientId: string, sid: string, grantId: string | null, persistsLogout: boolean]
 
-type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'claimLogin' | 'listOpSessions'>
+type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'claimLogin'>
 
-const rpsOf = (issuer: string, uid: string): string =>
+/** SQL: the RPs of an OP session. */
+export const rpsOf = (issuer: string, uid: string): string =>
   `(SELECT coalesce(json_agg(json_build_array(c.client_id, c.sid, c.grant_id, c.persists_logout) ORDER BY c.client_id), '[]')
     FROM op_session_client c WHERE c.issuer = ${issuer} AND c.uid = ${uid}) AS rps`
-const columns = `s.uid, s.handle, s.account_id, s.payload, s.created_at, s.expires_at, ${rpsOf('s.issuer', 's.uid')}`
+/** SQL: the columns of an {@link OpSessionRow}, of the table `s`. */
+export const opSessionColumns: string = `s.uid, s.handle, s.account_id, s.payload, s.created_at, s.expires_at,
+  ${refusedAt} AS refused_at, ${rpsOf('s.issuer', 's.uid')}`
 
 /** An OP session by its uid; statements of a transaction that has locked the uid. */
 export const opSessionByUid: Statement<OpSessionRow> = statement(
   'op_session_by_uid',
-  `SELECT ${columns} FROM op_session s WHERE s.issuer = $1 AND s.uid = $2`,
+  `SELECT ${opSessionColumns} FROM op_session s WHERE s.issuer = $1 AND s.uid = $2`,
 )
 const byHandle = statement<OpSessionRow>(
   'op_session_by_handle',
-  `SELECT ${columns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
+  `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
    WHERE h.issuer = $1 AND h.handle = $2`,
 )
-const byAccount = statement<OpSessionRow>(
-  'op_session_by_account',
-  `SELECT ${columns} FROM op_session s WHERE s.issuer = $1 AND s.account_id = $2 AND s.expires_at > $3
-   ORDER BY s.created_at DESC, s.seq DESC`,
+const recorded = statement<{ rps: RpTuple[]; refused: boolean }>(
+  'op_session_clients',
+  `SELECT ${isRefusedByClient('$1', '$2')} AS refused, ${rpsOf('$1', '$2')}`,
 )
-const recorded = statement<{ rps: RpTuple[] }>('op_session_clients', `SELECT ${rpsOf('$1', '$2')}`)
 const insert = statement(
   'op_session_insert',
-  `INSERT INTO op_session (issuer, uid, handle, account_id, payload, created_at, expires_at)
-   VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+  `INSERT INTO op_session (issuer, uid, handle, account_id, payload, created_at, expires_at, since)
+   VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8::bigint, ${sharedNow('$9')}))`,
 )
 const update = statement(
   'op_session_update',
-  'UPDATE op_session SET handle = $3, account_id = $4, payload = $5, expires_at = $6 WHERE issuer = $1 AND uid = $2',
+  `UPDATE op_session SET handle = $3, account_id = $4, payload = $5, expires_at = $6,
+     since = CASE WHEN $7::boolean THEN coalesce($8::bigint, ${sharedNow('$9')}) ELSE since END
+   WHERE issuer = $1 AND uid = $2`,
 )
 const pending = statement(
   'op_session_pending_add',
@@ -67,15 +73,16 @@ const dropHandle = statement(
 )
 const writeRps = statement(
   'op_session_client_write',
-  `INSERT INTO op_session_client (issuer, uid, client_id, sid, grant_id, persists_logout)
-   SELECT $1::int, $2, * FROM unnest($3::text[], $4::text[], $5::text[], $6::boolean[])
+  `INSERT INTO op_session_client (issuer, uid, client_id, sid, grant_id, persists_logout, since)
+   SELECT $1::int, $2, seen.*, ${sharedNow('$7')} FROM unnest($3::text[], $4::text[], $5::text[], $6::boolean[]) AS seen
    ON CONFLICT (issuer, uid, client_id) DO UPDATE SET
      grant_id = excluded.grant_id, persists_logout = excluded.persists_logout`,
 )
 
 /** Live OP sessions and their logged-in RPs in PostgreSQL. */
 export function postgresSessions(context: PostgresContext): Sessions {
-  const alive = ({ expires_at }: OpSessionRow): boolean => expires_at > context.seconds()
+  const alive = ({ expires_at, refused_at }: OpSessionRow): boolean =>
+    expires_at > context.seconds() && refused_at === null
   const write = async (queries: Queries, uid: string, rps: readonly LoggedInRp[]): Promise<void> => {
     if (rps.length === 0) return
     await queries.change(
@@ -85,27 +92,39 @@ export function postgresSessions(context: PostgresContext): Sessions {
       rps.map(({ sid }) => sid),
       rps.map(({ grantId = null }) => grantId),
       rps.map(({ persistsLogout }) => persistsLogout),
+      context.replacedNow(),
     )
+    const grants = rps.flatMap(({ grantId }) => (grantId === undefined ? [] : [grantId]))
+    await spareGrants(queries, context, uid, grants)
   }
 
   return {
-    async saveOpSession({ uid, handle, accountId, payload, rps: seen, expiresAt, extend }) {
+    async saveOpSession({ uid, handle, accountId, payload, rps: seen, expiresAt, extend, login }) {
       return context.write(async (queries) => {
         const names: Name[] = [
           ['uid', uid],
           ['handle', handle],
         ]
-        await lock(queries, names)
+        // `endAll` locks what it is to leave alone, an Interaction among it
+        await lock(queries, login ? [...names, ['uid', login.interaction]] : names)
         const gone = await tombstonesAmong(queries, names)
         if (gone.has('uid')) return 'ended'
         const kept = await queries.first(opSessionByUid, uid)
         if (kept && !alive(kept)) return 'ended'
         const account = kept?.account_id ?? accountId ?? null
         if (accountId !== undefined && accountId !== account) return 'ended'
+        const recordedBefore = kept ? undefined : await queries.first(recorded, uid)
+        if (recordedBefore?.refused) return 'ended'
+        const signsIn = account !== null && (kept?.account_id ?? null) === null
+        if (signsIn && login) {
+          if (await isLoginRefused(queries, account, login)) return 'ended'
+          await spareLogin(queries, login.interaction, uid)
+        }
+        const since = [login?.since ?? null, context.replacedNow()] as const
 
         const text = JSON.stringify(payload)
         if (!kept) {
-          await queries.change(insert, uid, handle, account, text, context.seconds(), expiresAt)
+          await queries.change(insert, uid, handle, account, text, context.seconds(), expiresAt, ...since)
           await queries.change(saved, uid)
         } else {
           await queries.change(
@@ -116,11 +135,13 @@ export function postgresSessions(context: PostgresContext): Sessions {
             // Without an account this request began before the login that is kept here, and knows nothing of it.
             account !== null && accountId === undefined ? kept.payload : text,
             extend ? expiresAt : kept.expires_at,
+            signsIn,
+            ...since,
           )
         }
         if (!gone.has('handle')) await queries.change(keepHandle, handle, uid)
 
-        const earlier = kept?.rps ?? (await queries.first(recorded, uid))?.rps ?? []
+        const earlier = kept?.rps ?? recordedBefore?.rps ?? []
         const known = new Map(earlier.map(toRp).map((rp) => [rp.clientId, rp]))
         const changed = new Map<string, LoggedInRp>()
         for (const rp of seen) {
@@ -154,22 +175,18 @@ export function postgresSessions(context: PostgresContext): Sessions {
         await lock(queries, [['uid', uid]])
         const gone = await tombstonesAmong(queries, [['uid', uid]])
         const kept = await queries.first(opSessionByUid, uid)
-        if (gone.has('uid') || (kept && !alive(kept))) {
+        const recordedBefore = kept ? undefined : await queries.first(recorded, uid)
+        if (gone.has('uid') || recordedBefore?.refused || (kept && !alive(kept))) {
           throw new LockstepError('op_session_ended', 'the OP session ended while a login under it was under way')
         }
         if (!kept) await queries.change(pending, uid, context.seconds() + longestRequest)
 
-        const rps = kept?.rps ?? (await queries.first(recorded, uid))?.rps ?? []
+        const rps = kept?.rps ?? recordedBefore?.rps ?? []
         const first = rps.map(toRp).find((rp) => rp.clientId === clientId)
         if (first?.grantId !== undefined && !replaceGrant) return { sid: first.sid, grantId: first.grantId }
         await write(queries, uid, [{ clientId, sid: first?.sid ?? sid, grantId, persistsLogout: false }])
         return { sid: first?.sid ?? sid, grantId }
       })
-    },
-
-    async listOpSessions({ accountId }) {
-      const found = await context.each.all(byAccount, accountId, context.seconds())
-      return found.map(toOpSession)
     },
   }
 }
@@ -184,7 +201,8 @@ export function toRp([clientId, sid, grantId, persistsLogout]: RpTuple): LoggedI
   }
 }
 
-function toOpSession(row: OpSessionRow): OpSession {
+/** An OP session as its row holds it. */
+export function toOpSession(row: OpSessionRow): OpSession {
   return {
     uid: row.uid,
     handle: row.handle,

@@ -4,6 +4,9 @@ import type { OpStore } from './contract.ts'
 import { postgresCleaning } from './postgres-cleaning.ts'
 import { openContext } from './postgres-context.ts'
 import { postgresEnd } from './postgres-end.ts'
+import { postgresEndAll } from './postgres-end-all.ts'
+import { postgresForget } from './postgres-forget.ts'
+import { postgresList } from './postgres-list.ts'
 import { postgresModels } from './postgres-models.ts'
 import { postgresOutbox } from './postgres-outbox.ts'
 import { migrate } from './postgres-schema.ts'
@@ -53,7 +56,10 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): OpSt
       return {
         ...postgresModels(context),
         ...postgresSessions(context),
+        ...postgresList(context),
         ...postgresEnd(context, () => wake.ring(issuer)),
+        ...postgresEndAll(context),
+        ...postgresForget(context),
         ...postgresOutbox(context, () => wake.attend()),
         onWake: (listener) => wake.onRing(issuer, listener),
       }

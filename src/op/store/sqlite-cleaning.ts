@@ -4,13 +4,13 @@ import type { SqliteContext } from './sqlite-context.ts'
 const every = 60
 /** Rows of one table that one turn takes away: a request that happens to pay for it pays a few milliseconds. */
 const rows = 200
-/**
- * Seconds an expired OP session stays in the file. A request that loaded it in time finds it expired rather than gone,
- * and whoever ends expired OP sessions has a day to tell their RPs.
- */
+/** Seconds an expired OP session stays in the file: a request that loaded it in time finds it expired rather than gone. */
 const grace = 86_400
 
-/** Takes away what has expired, a little at a time; the outbox and its facts stay. */
+/**
+ * Takes away what has expired, a little at a time. The outbox and its facts stay, and so do OP sessions in which somebody is
+ * signed in, however long ago they expired: those are ended, and their RPs told.
+ */
 export function sqliteCleaning(): (context: SqliteContext) => void {
   let next = 0
   let turn: ((now: number) => boolean) | undefined
@@ -34,7 +34,7 @@ function prepareTurn({ db, issuer }: SqliteContext): (now: number) => boolean {
   )
   const opSessions = db.prepare<[number, number, number], { uid: string }>(
     `DELETE FROM op_session WHERE rowid IN
-       (SELECT rowid FROM op_session WHERE issuer = ? AND expires_at <= ? LIMIT ?) RETURNING uid`,
+       (SELECT rowid FROM op_session WHERE issuer = ? AND expires_at <= ? AND account_id IS NULL LIMIT ?) RETURNING uid`,
   )
   const handles = db.prepare<[number, string]>('DELETE FROM op_session_handle WHERE issuer = ? AND uid = ?')
   const rps = db.prepare<[number, string]>('DELETE FROM op_session_client WHERE issuer = ? AND uid = ?')

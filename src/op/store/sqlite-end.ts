@@ -1,14 +1,24 @@
-import type { Delivery, EndedOpSession, FrameNotice, Logout, OpIssuerStore, PlannedDelivery } from './contract.ts'
+import type {
+  Delivery,
+  EndedOpSession,
+  FrameNotice,
+  LoggedInRp,
+  Logout,
+  OpIssuerStore,
+  PlannedDelivery,
+  StoreEnding,
+} from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
+import { refusedAt } from './sqlite-refusals.ts'
 import type { OpSessionReader } from './sqlite-sessions.ts'
 import type { SqliteTombstones } from './sqlite-tombstones.ts'
 
-/** The one transaction that ends an OP session in SQLite: everything below happens, or nothing. */
+/** Ending one OP session as a part of a transaction: everything below happens, or nothing. */
 export function sqliteEnd(
   context: SqliteContext,
   tombstones: SqliteTombstones,
   opSessions: OpSessionReader,
-): Pick<OpIssuerStore, 'endOpSession'> {
+): Pick<OpIssuerStore, 'endOpSession' | 'endOpSessions'> {
   const { db, issuer } = context
   const handlesOf = db.prepare<[number, string], { handle: string }>(
     'SELECT handle FROM op_session_handle WHERE issuer = ? AND uid = ?',
@@ -17,8 +27,14 @@ export function sqliteEnd(
   const removeRps = db.prepare<[number, string]>('DELETE FROM op_session_client WHERE issuer = ? AND uid = ?')
   const removeHandles = db.prepare<[number, string]>('DELETE FROM op_session_handle WHERE issuer = ? AND uid = ?')
   const removeSession = db.prepare<[number, string]>('DELETE FROM op_session WHERE issuer = ? AND uid = ?')
-  const insertLogout = db.prepare<[number, string, string, string, string, string | null, string | null, number]>(
-    `INSERT INTO logout (issuer, id, uid, account_id, cause, initiator, actor, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+  const refusedSince = db.prepare<[number, string], { at: number | null }>(
+    `SELECT ${refusedAt} AS at FROM op_session s WHERE s.issuer = ? AND s.uid = ?`,
+  )
+  const insertLogout = db.prepare<
+    [number, string, string, string, string, string | null, string | null, string | null, number]
+  >(
+    `INSERT INTO logout (issuer, id, uid, account_id, cause, initiator, actor, reason, ended_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
   const insertDelivery = db.prepare<[number, string, number | bigint, string, string, number, number]>(
     `INSERT INTO delivery (issuer, id, logout, client_id, sid, state, created_at, due_at)
@@ -27,59 +43,77 @@ export function sqliteEnd(
   const insertFrame = db.prepare<[number | bigint, number, string, string]>(
     'INSERT INTO frame_notice (logout, position, client_id, sid) VALUES (?, ?, ?, ?)',
   )
+  const countInJob = db.prepare<[number, number, number, string]>(
+    'UPDATE end_job SET ended = ended + ?, due_at = ? WHERE issuer = ? AND id = ? AND due_at IS NOT NULL',
+  )
+
+  function end(
+    uid: string,
+    { cause, initiator, actor, reason, revokeOffline = false }: StoreEnding,
+    plan: (rps: readonly LoggedInRp[]) => readonly PlannedDelivery[],
+  ): EndedOpSession | undefined {
+    const opSession = opSessions.row(uid)
+    if (!opSession) return undefined
+    const rps = opSessions.rps(uid)
+    const accountId = opSession.account_id
+    const planned = accountId === null ? [] : plan(rps)
+    const now = context.now()
+    const refusedFrom = refusedSince.get(issuer, uid)?.at ?? now
+
+    tombstones.put('uid', uid, opSession.expires_at)
+    for (const { handle } of handlesOf.all(issuer, uid)) tombstones.put('handle', handle, opSession.expires_at)
+    for (const { grantId, persistsLogout } of rps) {
+      if (grantId === undefined || (persistsLogout && !revokeOffline)) continue
+      revoke.run(issuer, grantId)
+      tombstones.put('grant', grantId, opSession.expires_at)
+    }
+    removeRps.run(issuer, uid)
+    removeHandles.run(issuer, uid)
+    removeSession.run(issuer, uid)
+    if (accountId === null) return undefined
+
+    const logout: Logout = {
+      id: context.newId(),
+      uid,
+      accountId,
+      cause,
+      ...(initiator !== undefined && { initiator }),
+      ...(actor !== undefined && { actor }),
+      ...(reason !== undefined && { reason }),
+      endedAt: Math.min(now, opSession.expires_at * 1000, refusedFrom),
+    }
+    const fact = insertLogout.run(
+      issuer,
+      logout.id,
+      uid,
+      accountId,
+      cause,
+      initiator ?? null,
+      actor ?? null,
+      reason ?? null,
+      logout.endedAt,
+    )
+    const frames = planned.filter(({ mechanism }) => mechanism === 'frontchannel').map(toFrame)
+    for (const [position, { clientId, sid }] of frames.entries()) {
+      insertFrame.run(fact.lastInsertRowid, position, clientId, sid)
+    }
+    const posts = planned.filter(({ mechanism }) => mechanism !== 'frontchannel')
+    const deliveries = posts.map(({ clientId, sid }): Delivery => {
+      const id = context.newId()
+      insertDelivery.run(issuer, id, fact.lastInsertRowid, clientId, sid, now, now)
+      return { id, logout, clientId, sid, state: 'due', attempts: 0, createdAt: now, dueAt: now }
+    })
+    return { logout, rps, deliveries, frames }
+  }
 
   return {
-    async endOpSession(uid, { cause, initiator, actor }, plan): Promise<EndedOpSession | undefined> {
+    endOpSession: async (uid, ending, plan) => context.write(() => end(uid, ending, plan)),
+
+    async endOpSessions(uids, ending, plan, job) {
       return context.write(() => {
-        const opSession = opSessions.row(uid)
-        if (!opSession) return undefined
-        const rps = opSessions.rps(uid)
-        const accountId = opSession.account_id
-        const planned = accountId === null ? [] : plan(rps)
-
-        tombstones.put('uid', uid, opSession.expires_at)
-        for (const { handle } of handlesOf.all(issuer, uid)) tombstones.put('handle', handle, opSession.expires_at)
-        for (const { grantId, persistsLogout } of rps) {
-          if (grantId === undefined || persistsLogout) continue
-          revoke.run(issuer, grantId)
-          tombstones.put('grant', grantId, opSession.expires_at)
-        }
-        removeRps.run(issuer, uid)
-        removeHandles.run(issuer, uid)
-        removeSession.run(issuer, uid)
-        if (accountId === null) return undefined
-
-        const endedAt = context.now()
-        const logout: Logout = {
-          id: context.newId(),
-          uid,
-          accountId,
-          cause,
-          ...(initiator !== undefined && { initiator }),
-          ...(actor !== undefined && { actor }),
-          endedAt,
-        }
-        const fact = insertLogout.run(
-          issuer,
-          logout.id,
-          uid,
-          accountId,
-          cause,
-          initiator ?? null,
-          actor ?? null,
-          endedAt,
-        )
-        const frames = planned.filter(({ mechanism }) => mechanism === 'frontchannel').map(toFrame)
-        for (const [position, { clientId, sid }] of frames.entries()) {
-          insertFrame.run(fact.lastInsertRowid, position, clientId, sid)
-        }
-        const posts = planned.filter(({ mechanism }) => mechanism !== 'frontchannel')
-        const deliveries = posts.map(({ clientId, sid }): Delivery => {
-          const id = context.newId()
-          insertDelivery.run(issuer, id, fact.lastInsertRowid, clientId, sid, endedAt, endedAt)
-          return { id, logout, clientId, sid, state: 'due', attempts: 0, createdAt: endedAt, dueAt: endedAt }
-        })
-        return { logout, rps, deliveries, frames }
+        const ended = uids.map((uid) => end(uid, ending, plan)).filter((each) => each !== undefined)
+        if (job) countInJob.run(ended.length, context.now() + job.pause, issuer, job.id)
+        return ended
       })
     },
   }

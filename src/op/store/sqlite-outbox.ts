@@ -8,6 +8,7 @@ interface LogoutRow {
   cause: Logout['cause']
   initiator: string | null
   actor: string | null
+  reason: string | null
   ended_at: number
 }
 
@@ -60,7 +61,7 @@ type Outbox = Pick<
 /** The outbox in SQLite. */
 export function sqliteOutbox(context: SqliteContext): Outbox {
   const { db, issuer } = context
-  const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.ended_at'
+  const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at'
   const deliveries = `SELECT d.*, ${logoutColumns} FROM delivery d JOIN logout l ON l.cursor = d.logout`
 
   // Steps through the index from RP to RP, as far as it is read: costs what the RPs are many, not what the rows are many,
@@ -98,8 +99,8 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
      WHERE issuer = @issuer AND id = @id AND fence = @fence AND state = 'in-flight'
      RETURNING seq, attempts`,
   )
-  const keepAttempt = db.prepare<[number, number, number, number, string]>(
-    'INSERT INTO attempt (delivery, number, started_at, finished_at, outcome) VALUES (?, ?, ?, ?, ?)',
+  const keepAttempt = db.prepare<[number, number, number, number, number, string]>(
+    'INSERT INTO attempt (issuer, delivery, number, started_at, finished_at, outcome) VALUES (?, ?, ?, ?, ?, ?)',
   )
   const hasten = db.prepare<[{ issuer: number; client: string | null; now: number; step: number }]>(
     `UPDATE delivery SET due_at = sooner.due_at
@@ -186,7 +187,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
           outcome: JSON.stringify(outcome),
         })
         if (settled && counted) {
-          keepAttempt.run(settled.seq, settled.attempts, startedAt, finishedAt, JSON.stringify(outcome))
+          keepAttempt.run(issuer, settled.seq, settled.attempts, startedAt, finishedAt, JSON.stringify(outcome))
         }
         return settled !== undefined
       })
@@ -236,6 +237,7 @@ function toLogout(row: LogoutRow): Logout {
     cause: row.cause,
     ...(row.initiator !== null && { initiator: row.initiator }),
     ...(row.actor !== null && { actor: row.actor }),
+    ...(row.reason !== null && { reason: row.reason }),
     endedAt: row.ended_at,
   }
 }

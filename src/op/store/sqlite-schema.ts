@@ -143,14 +143,88 @@ const steps: readonly string[] = [
     PRIMARY KEY (logout, position)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- since: epoch milliseconds of the login, of an RP's login, and of a model or its Grant; what stood here before is old.
+  ALTER TABLE op_session ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+  UPDATE op_session SET since = created_at * 1000;
+  DROP INDEX op_session_by_account;
+  CREATE INDEX op_session_by_account ON op_session (issuer, account_id, since, uid) WHERE account_id IS NOT NULL;
+  CREATE INDEX op_session_by_login   ON op_session (issuer, since, uid) WHERE account_id IS NOT NULL;
+
+  ALTER TABLE op_session_client ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+  CREATE INDEX op_session_client_by_client ON op_session_client (issuer, client_id, since, uid);
+
+  ALTER TABLE model ADD COLUMN account_id TEXT;
+  ALTER TABLE model ADD COLUMN client_id TEXT;
+  ALTER TABLE model ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+  UPDATE model SET
+    account_id = CASE kind WHEN 'Interaction' THEN json_extract(payload, '$.result.login.accountId')
+                 ELSE json_extract(payload, '$.accountId') END,
+    client_id = CASE kind WHEN 'Interaction' THEN NULL ELSE json_extract(payload, '$.clientId') END;
+  DROP INDEX model_by_grant;
+  CREATE INDEX model_by_grant ON model (issuer, grant_id, kind) WHERE grant_id IS NOT NULL;
+
+  ALTER TABLE logout ADD COLUMN reason TEXT;
+  CREATE INDEX logout_by_time ON logout (issuer, ended_at);
+
+  -- The end of all OP sessions of a scope: what it refuses (at), and the job that tells of it. scope is account, client or
+  -- everyone (whose name is empty).
+  CREATE TABLE end_job (
+    seq            INTEGER PRIMARY KEY AUTOINCREMENT,
+    issuer         INTEGER NOT NULL REFERENCES issuer,
+    id             TEXT NOT NULL,
+    scope          TEXT NOT NULL,
+    name           TEXT NOT NULL,
+    at             INTEGER NOT NULL,
+    needed_until   INTEGER NOT NULL,      -- epoch seconds; by then what it refuses has expired
+    revoke_offline INTEGER NOT NULL,
+    cause          TEXT NOT NULL,
+    actor          TEXT,
+    reason         TEXT,
+    total          INTEGER NOT NULL,
+    ended          INTEGER NOT NULL DEFAULT 0,
+    due_at         INTEGER,               -- NULL once done
+    finished_at    INTEGER,
+    UNIQUE (issuer, id),
+    CHECK ((due_at IS NULL) = (finished_at IS NOT NULL))
+  ) STRICT;
+  CREATE INDEX end_job_by_scope ON end_job (issuer, scope, name, at);
+  CREATE INDEX end_job_due      ON end_job (issuer, due_at) WHERE due_at IS NOT NULL;
+
+  -- What a job leaves alone: uids of OP sessions, handles of Interactions, grants.
+  CREATE TABLE spared (
+    job  INTEGER NOT NULL REFERENCES end_job (seq),
+    name TEXT NOT NULL,
+    PRIMARY KEY (job, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX spared_by_name ON spared (name);
+
+  -- Attempts are forgotten by their age, issuer by issuer.
+  ALTER TABLE attempt RENAME TO attempt_before;
+  CREATE TABLE attempt (
+    issuer      INTEGER NOT NULL REFERENCES issuer,
+    delivery    INTEGER NOT NULL REFERENCES delivery (seq),
+    number      INTEGER NOT NULL,
+    started_at  INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    outcome     TEXT NOT NULL,
+    PRIMARY KEY (delivery, number)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO attempt
+    SELECT d.issuer, a.delivery, a.number, a.started_at, a.finished_at, a.outcome
+    FROM attempt_before a JOIN delivery d ON d.seq = a.delivery;
+  DROP TABLE attempt_before;
+  CREATE INDEX attempt_by_time ON attempt (issuer, finished_at);
+  `,
 ]
 
 /**
  * Brings the file's schema up to date, whole or not at all.
  *
+ * @param target The schema to stop at: the newest, except in tests of what a newer one does to an older file.
  * @throws LockstepError `store_failed` when a newer Lockstep has written the file.
  */
-export function migrate(db: Sqlite): void {
+export function migrate(db: Sqlite, target: number = steps.length): void {
   db.transaction(() => {
     const version = db.pragma('user_version', { simple: true }) as number
     if (version > steps.length) {
@@ -159,7 +233,7 @@ export function migrate(db: Sqlite): void {
         `SQLite file ${db.name} has schema ${version}, this Lockstep knows ${steps.length}: a newer Lockstep wrote it`,
       )
     }
-    for (const step of steps.slice(version)) db.exec(step)
-    db.pragma(`user_version = ${steps.length}`)
+    for (const step of steps.slice(version, target)) db.exec(step)
+    db.pragma(`user_version = ${target}`)
   }).immediate()
 }

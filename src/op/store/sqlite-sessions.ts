@@ -2,6 +2,7 @@ import { LockstepError } from '../../protocol/errors.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession } from './contract.ts'
 import { mergeRp } from './merge-rp.ts'
 import type { SqliteContext } from './sqlite-context.ts'
+import type { SqliteRefusals } from './sqlite-refusals.ts'
 import { longestRequest, type SqliteTombstones } from './sqlite-tombstones.ts'
 
 /** An OP session's row. */
@@ -12,6 +13,8 @@ export interface OpSessionRow {
   payload: string
   created_at: number
   expires_at: number
+  /** Epoch milliseconds of the login. */
+  since: number
 }
 
 interface RpRow {
@@ -21,35 +24,38 @@ interface RpRow {
   persists_logout: 0 | 1
 }
 
-type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'claimLogin' | 'listOpSessions'>
+type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'claimLogin'>
 
-/** What ending an OP session needs to know of it; both methods belong inside a transaction of the store. */
+/** What listing and ending OP sessions need to know of them; all methods belong inside a transaction of the store. */
 export interface OpSessionReader {
   row(uid: string): OpSessionRow | undefined
   rps(uid: string): readonly LoggedInRp[]
+  toOpSession(row: OpSessionRow): OpSession
 }
 
+/** The columns of an {@link OpSessionRow}, of the table `s`. */
+export const opSessionColumns = 's.uid, s.handle, s.account_id, s.payload, s.created_at, s.expires_at, s.since'
+
 /** Live OP sessions and their logged-in RPs in SQLite. */
-export function sqliteSessions(context: SqliteContext, tombstones: SqliteTombstones): Sessions & OpSessionReader {
+export function sqliteSessions(
+  context: SqliteContext,
+  tombstones: SqliteTombstones,
+  refusals: SqliteRefusals,
+): Sessions & OpSessionReader {
   const { db, issuer } = context
-  const columns = 's.uid, s.handle, s.account_id, s.payload, s.created_at, s.expires_at'
   const byUid = db.prepare<[number, string], OpSessionRow>(
-    `SELECT ${columns} FROM op_session s WHERE s.issuer = ? AND s.uid = ?`,
+    `SELECT ${opSessionColumns} FROM op_session s WHERE s.issuer = ? AND s.uid = ?`,
   )
   const byHandle = db.prepare<[number, string], OpSessionRow>(
-    `SELECT ${columns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
+    `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
      WHERE h.issuer = ? AND h.handle = ?`,
   )
-  const byAccount = db.prepare<[number, string, number], OpSessionRow>(
-    `SELECT ${columns} FROM op_session s WHERE s.issuer = ? AND s.account_id = ? AND s.expires_at > ?
-     ORDER BY s.created_at DESC, s.rowid DESC`,
+  const insert = db.prepare<[number, string, string, string | null, string, number, number, number]>(
+    `INSERT INTO op_session (issuer, uid, handle, account_id, payload, created_at, expires_at, since)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
   )
-  const insert = db.prepare<[number, string, string, string | null, string, number, number]>(
-    `INSERT INTO op_session (issuer, uid, handle, account_id, payload, created_at, expires_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?)`,
-  )
-  const update = db.prepare<[string, string | null, string, number, number, string]>(
-    `UPDATE op_session SET handle = ?, account_id = ?, payload = ?, expires_at = ? WHERE issuer = ? AND uid = ?`,
+  const update = db.prepare<[string, string | null, string, number, number, number, string]>(
+    `UPDATE op_session SET handle = ?, account_id = ?, payload = ?, expires_at = ?, since = ? WHERE issuer = ? AND uid = ?`,
   )
   const saved = db.prepare<[number, string]>('DELETE FROM op_session_pending WHERE issuer = ? AND uid = ?')
   const pending = db.prepare<[number, string, number]>(
@@ -62,33 +68,42 @@ export function sqliteSessions(context: SqliteContext, tombstones: SqliteTombsto
   const rpsOf = db.prepare<[number, string], RpRow>(
     'SELECT client_id, sid, grant_id, persists_logout FROM op_session_client WHERE issuer = ? AND uid = ?',
   )
-  const writeRp = db.prepare<[number, string, string, string, string | null, 0 | 1]>(
-    `INSERT INTO op_session_client (issuer, uid, client_id, sid, grant_id, persists_logout) VALUES (?, ?, ?, ?, ?, ?)
+  const writeRp = db.prepare<[number, string, string, string, string | null, 0 | 1, number]>(
+    `INSERT INTO op_session_client (issuer, uid, client_id, sid, grant_id, persists_logout, since)
+     VALUES (?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT DO UPDATE SET grant_id = excluded.grant_id, persists_logout = excluded.persists_logout`,
   )
 
   const row = (uid: string): OpSessionRow | undefined => byUid.get(issuer, uid)
   const rps = (uid: string): readonly LoggedInRp[] => rpsOf.all(issuer, uid).map(toRp)
   const write = (uid: string, rp: LoggedInRp): void => {
-    writeRp.run(issuer, uid, rp.clientId, rp.sid, rp.grantId ?? null, rp.persistsLogout ? 1 : 0)
+    writeRp.run(issuer, uid, rp.clientId, rp.sid, rp.grantId ?? null, rp.persistsLogout ? 1 : 0, context.now())
+    if (rp.grantId !== undefined) refusals.spareGrant(uid, rp.grantId)
   }
-  const alive = (found: OpSessionRow): boolean => found.expires_at > context.seconds()
+  const hasEnded = (uid: string, kept: OpSessionRow | undefined): boolean =>
+    tombstones.has('uid', uid) ||
+    (kept !== undefined && kept.expires_at <= context.seconds()) ||
+    refusals.opSession(uid, kept)
 
   return {
     row,
     rps,
+    toOpSession: (found) => toOpSession(found, rps(found.uid)),
 
-    async saveOpSession({ uid, handle, accountId, payload, rps: seen, expiresAt, extend }) {
+    async saveOpSession({ uid, handle, accountId, payload, rps: seen, expiresAt, extend, login }) {
       return context.write(() => {
-        if (tombstones.has('uid', uid)) return 'ended'
         const kept = row(uid)
-        if (kept && !alive(kept)) return 'ended'
+        if (hasEnded(uid, kept)) return 'ended'
         const account = kept?.account_id ?? accountId ?? null
         if (accountId !== undefined && accountId !== account) return 'ended'
+        const signsIn = account !== null && (kept?.account_id ?? null) === null
+        if (signsIn && login && refusals.login(account, login.since, login.interaction)) return 'ended'
+        const since = kept && !signsIn ? kept.since : (login?.since ?? context.now())
+        if (signsIn && login) refusals.spareLogin(login.interaction, uid)
 
         const retired = tombstones.has('handle', handle)
         if (!kept) {
-          insert.run(issuer, uid, handle, account, JSON.stringify(payload), context.seconds(), expiresAt)
+          insert.run(issuer, uid, handle, account, JSON.stringify(payload), context.seconds(), expiresAt, since)
           saved.run(issuer, uid)
         } else {
           update.run(
@@ -97,6 +112,7 @@ export function sqliteSessions(context: SqliteContext, tombstones: SqliteTombsto
             // Without an account this request began before the login that is kept here, and knows nothing of it.
             account !== null && accountId === undefined ? kept.payload : JSON.stringify(payload),
             extend ? expiresAt : kept.expires_at,
+            since,
             issuer,
             uid,
           )
@@ -116,7 +132,7 @@ export function sqliteSessions(context: SqliteContext, tombstones: SqliteTombsto
     async getOpSession(by) {
       return context.read(() => {
         const found = 'uid' in by ? row(by.uid) : byHandle.get(issuer, by.handle)
-        if (!found || !alive(found)) return undefined
+        if (!found || hasEnded(found.uid, found)) return undefined
         return toOpSession('handle' in by ? { ...found, handle: by.handle } : found, rps(found.uid))
       })
     },
@@ -132,7 +148,7 @@ export function sqliteSessions(context: SqliteContext, tombstones: SqliteTombsto
     async claimLogin(uid, { clientId, sid, grantId }, replaceGrant) {
       return context.write(() => {
         const kept = row(uid)
-        if (tombstones.has('uid', uid) || (kept && !alive(kept))) {
+        if (hasEnded(uid, kept)) {
           throw new LockstepError('op_session_ended', 'the OP session ended while a login under it was under way')
         }
         if (!kept) pending.run(issuer, uid, context.seconds() + longestRequest)
@@ -142,12 +158,6 @@ export function sqliteSessions(context: SqliteContext, tombstones: SqliteTombsto
         write(uid, { clientId, sid: first?.sid ?? sid, grantId, persistsLogout: false })
         return { sid: first?.sid ?? sid, grantId }
       })
-    },
-
-    async listOpSessions({ accountId }) {
-      return context.read(() =>
-        byAccount.all(issuer, accountId, context.seconds()).map((found) => toOpSession(found, rps(found.uid))),
-      )
     },
   }
 }

@@ -3,8 +3,12 @@ import type { OpStore } from './contract.ts'
 import { sqliteCleaning } from './sqlite-cleaning.ts'
 import { openContext } from './sqlite-context.ts'
 import { sqliteEnd } from './sqlite-end.ts'
+import { sqliteEndAll } from './sqlite-end-all.ts'
+import { sqliteForget } from './sqlite-forget.ts'
+import { sqliteList } from './sqlite-list.ts'
 import { sqliteModels } from './sqlite-models.ts'
 import { sqliteOutbox } from './sqlite-outbox.ts'
+import { sqliteRefusals } from './sqlite-refusals.ts'
 import { migrate } from './sqlite-schema.ts'
 import { sqliteSessions } from './sqlite-sessions.ts'
 import { sqliteTombstones } from './sqlite-tombstones.ts'
@@ -34,12 +38,17 @@ export function sqliteStore(file: string): OpStore {
     forIssuer(issuer, runtime) {
       const context = openContext(db, issuer, runtime, sqliteCleaning())
       const tombstones = sqliteTombstones(context)
-      const { row, rps, ...opSessions } = sqliteSessions(context, tombstones)
+      const refusals = sqliteRefusals(context)
+      const { row, rps, toOpSession, ...opSessions } = sqliteSessions(context, tombstones, refusals)
+      const reader = { row, rps, toOpSession }
       return {
-        ...sqliteModels(context, tombstones),
+        ...sqliteModels(context, tombstones, refusals),
         ...opSessions,
-        ...sqliteEnd(context, tombstones, { row, rps }),
+        ...sqliteList(context, reader),
+        ...sqliteEnd(context, tombstones, reader),
+        ...sqliteEndAll(context, reader),
         ...sqliteOutbox(context),
+        ...sqliteForget(context),
       }
     },
     async close() {

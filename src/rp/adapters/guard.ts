@@ -39,6 +39,6 @@ export function askToLogIn<Data>(
   const wantsHtml = request.header('accept')?.includes('text/html') === true
   const isPage = request.method === 'GET' && (dest === 'document' || (dest === undefined && wantsHtml))
   return isPage
-    ? answer(303, '', { location: rp.loginPath(request.url) }, cookies)
+    ? answer(303, '', { location: rp.loginPath(request.url, 'app') }, cookies)
     : json(401, { error: 'login_required' })
 }

@@ -1,3 +1,5 @@
+import Database from 'better-sqlite3'
+import { LockstepError } from '../../protocol/errors.ts'
 import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { Runtime } from '../../runtime/runtime.ts'
 import { openSqlite, type Sqlite } from '../../runtime/sqlite.ts'
@@ -23,17 +25,49 @@ import { prepareStatements, type Statements, toSession } from './sqlite-statemen
  * Tabs of other processes on the same file hear of a logout when their stream reads the store again, every 30 s.
  *
  * @param file A path, or `:memory:` in tests.
+ * @throws LockstepError `store_failed` when it cannot be opened, is no database or was written by a newer Lockstep
  */
 export function sqliteStore(file: string): RpStore {
-  const db = openSqlite(file)
-  migrate(db)
+  const db = named(() => openSqlite(file))
+  named(() => migrate(db))
   const hints = createHints()
   return {
-    forClient: (identity, runtime) => createSqliteStore(db, identity, runtime, hints),
+    forClient: (identity, runtime) => naming(named(() => createSqliteStore(db, identity, runtime, hints))),
     async close() {
       db.close()
     },
   }
+}
+
+/** SQLite's own errors get the code that callers know. */
+function named<Result>(work: () => Result): Result {
+  try {
+    return work()
+  } catch (error) {
+    throw rename(error)
+  }
+}
+
+/** The same for each method of a store. */
+function naming(store: RpSessionStore): RpSessionStore {
+  return new Proxy(store, {
+    get(target, name: keyof RpSessionStore) {
+      const method: (...args: never[]) => Promise<unknown> = target[name]
+      return async (...args: never[]) => {
+        try {
+          return await method(...args)
+        } catch (error) {
+          throw rename(error)
+        }
+      }
+    },
+  })
+}
+
+function rename(cause: unknown): unknown {
+  if (!(cause instanceof Database.SqliteError)) return cause
+  const what = `the RP's SQLite store failed with ${cause.code}: ${cause.message}`
+  return new LockstepError('store_failed', what, { cause })
 }
 
 function clientNumber(db: Sqlite, { issuer, clientId }: RpIdentity): number {

@@ -116,7 +116,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
   })
 
   it('changes no other table when it ends an OP session: the list above is complete', async () => {
-    const tables = ['attempt', 'issuer', 'migration', 'op_session_pending', 'secret']
+    const tables = ['attempt', 'end_job', 'issuer', 'migration', 'op_session_pending', 'secret', 'spared']
     for (const table of tables) {
       await admin.query(`CREATE TRIGGER sabotage BEFORE INSERT OR UPDATE OR DELETE ON ${table}
         FOR EACH STATEMENT EXECUTE FUNCTION sabotage('a full disk')`)
@@ -132,6 +132,49 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
         .map(({ name }) => name)
         .sort(),
     )
+  })
+
+  const compromise = { cause: 'compromise', revokeOffline: true } as const
+  const endAll = () => op.endAll({ accountId: 'alice' }, compromise, ['uid-2'])
+  const endBatch = async (id: string) => op.endOpSessions(['uid-1', 'uid-3'], compromise, tellAll, { id, pause: 0 })
+  const twoMore = async (): Promise<void> => {
+    for (const uid of ['uid-2', 'uid-3']) {
+      await op.saveOpSession(opSession(runtime, { uid, handle: uid, rps: [loggedIn('a', { grantId: uid })] }))
+    }
+    runtime.pass(1)
+  }
+
+  it.each([
+    ['INSERT', 'end_job'],
+    ['INSERT', 'spared'],
+    ['COMMIT', 'end_job'],
+  ] as const)('refuses nothing when %s of endAll fails on %s, and all when asked again [T2]', async (change, table) => {
+    await twoMore()
+    const before = await dump()
+    await sabotage('a full disk', change, table)
+    await expect(endAll()).rejects.toMatchObject({ code: 'store_failed' })
+    expect(await dump()).toBe(before)
+    await admin.query(`DROP TRIGGER sabotage ON ${table}`)
+    expect(await endAll()).toMatchObject({ total: 2 })
+    expect([await op.getOpSession({ uid: 'uid-1' }), await op.getOpSession({ uid: 'uid-3' })]).toEqual([
+      undefined,
+      undefined,
+    ])
+    expect(await op.getOpSession({ uid: 'uid-2' })).toBeDefined()
+  })
+
+  it.each(
+    failures,
+  )('ends none of a batch when %s meets %s on %s, and goes on afterwards', async (failure, change, table) => {
+    await twoMore()
+    const { id } = await endAll()
+    const before = await dump()
+    await sabotage(failure, change, table)
+    await expect(endBatch(id)).rejects.toMatchObject({ code: 'store_failed' })
+    expect(await dump()).toBe(before)
+    await admin.query(`DROP TRIGGER sabotage ON ${table}`)
+    expect(await endBatch(id)).toHaveLength(2)
+    expect(await op.getEndJob(id)).toMatchObject({ ended: 2, total: 2 })
   })
 
   it('saves nothing of an OP session [design §4]', async () => {
@@ -266,6 +309,8 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     await op.saveOpSession(opSession(runtime, { uid: 'ended', handle: 'ended', rps: elsewhere }))
     await op.endOpSession('ended', { cause: 'op_logout' }, tellAll)
     await op.claimLogin('never saved', { clientId: 'a', sid: 's', grantId: 'g' }, false)
+    const { accountId: _, ...anonymous } = opSession(runtime, { uid: 'anonymous', handle: 'anonymous' })
+    await op.saveOpSession(anonymous)
 
     runtime.pass(3 * 86_400_000)
     const turn = (): Promise<void> => op.retireHandle('any')
@@ -273,9 +318,10 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     expect(await count('model')).toBe(450 + 6 - 200)
     for (let i = 0; i < 3; i++) await turn()
     expect(await count('model')).toBe(6) // what never expires
-    for (const table of ['op_session', 'op_session_handle', 'op_session_client', 'op_session_pending']) {
-      expect([table, await count(table)]).toEqual([table, 0])
-    }
+    // The OP session of a user stays until it is ended, however long ago it expired: its RPs must hear of it.
+    expect(await op.expiredOpSessions(10)).toMatchObject([{ uid: 'uid-1' }])
+    const kept = { op_session: 1, op_session_handle: 1, op_session_client: 3, op_session_pending: 0 }
+    for (const [table, rows] of Object.entries(kept)) expect([table, await count(table)]).toEqual([table, rows])
     expect([await count('tombstone'), await count('logout'), await count('delivery')]).toEqual([1, 1, 3])
   })
 })

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { OpIssuerStore, OpStore } from '../../../src/op/store/contract.ts'
+import type { OpIssuerStore, OpStore, PlannedDelivery } from '../../../src/op/store/contract.ts'
 import { openContext } from '../../../src/op/store/sqlite-context.ts'
 import { sqliteStore } from '../../../src/op-sqlite.ts'
 import { openSqlite, type Sqlite } from '../../../src/runtime/sqlite.ts'
@@ -54,10 +54,19 @@ function sabotage(change: 'INSERT' | 'DELETE', table: string, nth: number): void
     BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
 }
 
+type Step = readonly ['INSERT' | 'DELETE', string, number]
+
+/** Each of the changes by itself, counted from 1. */
+function each(steps: readonly Step[]): Step[] {
+  return steps.flatMap(([change, table, times]) =>
+    Array.from({ length: times }, (_, i) => [change, table, i + 1] as const),
+  )
+}
+
 describe('ending an OP session when the store fails in the middle', () => {
   // Every row the transaction touches: 1 uid, 1 handle and 3 grants become tombstones; 6 models, 3 RPs, 1 handle and 1
   // session go; 1 fact and 3 deliveries come.
-  const steps: readonly (readonly ['INSERT' | 'DELETE', string, number])[] = [
+  const steps: readonly Step[] = [
     ['INSERT', 'tombstone', 5],
     ['DELETE', 'model', 6],
     ['DELETE', 'op_session_client', 3],
@@ -66,12 +75,9 @@ describe('ending an OP session when the store fails in the middle', () => {
     ['INSERT', 'logout', 1],
     ['INSERT', 'delivery', 3],
   ]
-  const failures = steps.flatMap(([change, table, times]) =>
-    Array.from({ length: times }, (_, i) => [change, table, i + 1] as const),
-  )
 
   it.each(
-    failures,
+    each(steps),
   )('changes nothing when %s on %s fails the %i. time, and succeeds when asked again', async (change, table, nth) => {
     const before = dump()
     sabotage(change, table, nth)
@@ -88,6 +94,93 @@ describe('ending an OP session when the store fails in the middle', () => {
   it.each(steps)('touches no more rows by %s on %s than are failed above (%i)', async (change, table, times) => {
     sabotage(change, table, times + 1)
     expect(await op.endOpSession('uid-1', { cause: 'op_logout' }, (told) => told)).toBeDefined()
+  })
+})
+
+describe('ending all OP sessions of an account when the store fails in the middle', () => {
+  const compromise = { cause: 'compromise', revokeOffline: true } as const
+  const everyRp = (told: readonly PlannedDelivery[]) => told.map(({ clientId, sid }) => ({ clientId, sid }))
+
+  beforeEach(async () => {
+    for (const uid of ['uid-2', 'uid-3']) {
+      const elsewhere = [loggedIn('a', { sid: uid, grantId: uid })]
+      await op.saveOpSession(opSession(runtime, { uid, handle: uid, rps: elsewhere }))
+      await op.putModel({ kind: 'Grant', handle: uid, payload: {}, grantId: uid, accountId: 'alice' })
+    }
+    runtime.pass(1)
+  })
+
+  // The job, and what it spares: a uid and its three grants.
+  const firstCommit: readonly Step[] = [
+    ['INSERT', 'end_job', 1],
+    ['INSERT', 'spared', 4],
+  ]
+  it.each(
+    each(firstCommit),
+  )('refuses nothing when %s on %s fails the %i. time, and all when asked again [T2]', async (change, table, nth) => {
+    const before = dump()
+    sabotage(change, table, nth)
+    const endAll = () => op.endAll({ accountId: 'alice' }, compromise, ['uid-1', 'unknown'])
+    await expect(endAll()).rejects.toMatchObject({ code: 'store_failed' })
+    expect(dump()).toBe(before)
+    expect(await op.getOpSession({ uid: 'uid-2' })).toBeDefined()
+    file.exec('DROP TRIGGER sabotage')
+    expect(await endAll()).toMatchObject({ total: 2 })
+    expect(await op.getOpSession({ uid: 'uid-2' })).toBeUndefined()
+    expect(await op.getOpSession({ uid: 'uid-1' })).toBeDefined()
+  })
+
+  it.each(firstCommit)('touches no more rows by %s on %s than are failed above (%i)', async (change, table, times) => {
+    sabotage(change, table, times + 1)
+    expect(await op.endAll({ accountId: 'alice' }, compromise, ['uid-1', 'unknown'])).toMatchObject({ total: 2 })
+  })
+
+  // Three OP sessions: 3 uids, 3 handles and 5 grants become tombstones; 8 models, 5 RPs, 3 handles and 3 sessions go; 3
+  // facts and 5 deliveries come.
+  const chunk: readonly Step[] = [
+    ['INSERT', 'tombstone', 11],
+    ['DELETE', 'model', 8],
+    ['DELETE', 'op_session_client', 5],
+    ['DELETE', 'op_session_handle', 3],
+    ['DELETE', 'op_session', 3],
+    ['INSERT', 'logout', 3],
+    ['INSERT', 'delivery', 5],
+  ]
+  const endChunk = async (): Promise<number> => {
+    const claimed = await op.claimEndJob({ limit: 10, lease: 0 })
+    const { job, next } = claimed ?? expect.unreachable()
+    const uids = next.map(({ uid }) => uid)
+    return (await op.endOpSessions(uids, compromise, everyRp, { id: job.id, pause: 0 })).length
+  }
+
+  it.each(
+    each(chunk),
+  )('ends none of a batch when %s on %s fails the %i. time, and goes on afterwards', async (change, table, nth) => {
+    const { id } = await op.endAll({ accountId: 'alice' }, compromise)
+    const before = dump()
+    sabotage(change, table, nth)
+    await expect(endChunk()).rejects.toMatchObject({ code: 'store_failed' })
+    expect(dump()).toBe(before)
+    expect(await op.getOpSession({ uid: 'uid-1' })).toBeUndefined()
+    file.exec('DROP TRIGGER sabotage')
+    expect(await endChunk()).toBe(3)
+    expect(await op.getEndJob(id)).toMatchObject({ ended: 3, total: 3 })
+  })
+
+  it('ends none of a batch when the job cannot be counted on', async () => {
+    await op.endAll({ accountId: 'alice' }, compromise)
+    const before = dump()
+    file.exec(`CREATE TRIGGER sabotage BEFORE UPDATE OF ended ON end_job BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
+    await expect(endChunk()).rejects.toMatchObject({ code: 'store_failed' })
+    expect(dump()).toBe(before)
+  })
+
+  it.each(
+    chunk,
+  )('touches no more rows of a batch by %s on %s than are failed above (%i)', async (change, table, times) => {
+    await op.endAll({ accountId: 'alice' }, compromise)
+    sabotage(change, table, times + 1)
+    expect(await endChunk()).toBe(3)
   })
 })
 
@@ -163,6 +256,8 @@ describe('the file', () => {
     const elsewhere = rps.map(({ clientId }) => loggedIn(clientId, { grantId: `other ${clientId}` }))
     await op.saveOpSession(opSession(runtime, { uid: 'ended', handle: 'ended', rps: elsewhere }))
     await op.endOpSession('ended', { cause: 'op_logout' }, (told) => told)
+    const { accountId: _, ...anonymous } = opSession(runtime, { uid: 'anonymous', handle: 'anonymous' })
+    await op.saveOpSession(anonymous)
     await op.claimLogin('never saved', { clientId: 'a', sid: 's', grantId: 'g' }, false)
     const count = (table: string): number =>
       file.prepare<[], { n: number }>(`SELECT count(*) AS n FROM ${table}`).get()?.n ?? Number.NaN
@@ -175,11 +270,14 @@ describe('the file', () => {
     await turn()
     expect(count('model')).toBe(6) // what never expires
     await turn()
-    for (const table of ['op_session', 'op_session_handle', 'op_session_client', 'op_session_pending', 'tombstone']) {
-      expect([table, count(table)]).toEqual([table, 0])
-    }
+    expect(count('op_session_pending')).toBe(0)
+    expect(count('tombstone')).toBe(0)
     expect(count('logout')).toBe(1)
     expect(count('delivery')).toBe(3)
+    // The OP session of a user stays until it is ended, however long ago it expired: its RPs must hear of it.
+    expect(await op.expiredOpSessions(10)).toMatchObject([{ uid: 'uid-1' }])
+    const kept = { op_session: 1, op_session_handle: 1, op_session_client: 3 }
+    for (const [table, rows] of Object.entries(kept)) expect([table, count(table)]).toEqual([table, rows])
   })
 
   it('is refused with one sentence when a newer Lockstep wrote it', async () => {

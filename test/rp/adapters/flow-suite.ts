@@ -38,7 +38,7 @@ export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies }: 
       const agent = newAgent()
       const asked = await agent.fetch(app.url, '/me?a=1&b=//x', navigation)
       expect(asked.status).toBe(303)
-      expect(asked.header('location')).toBe(`/auth/login?return_to=${encodeURIComponent('/me?a=1&b=//x')}`)
+      expect(asked.header('location')).toBe(`/auth/login?return_to=${encodeURIComponent('/me?a=1&b=//x')}&by=app`)
       const login = await agent.open(`${app.url}/me?a=1`)
       const page = await agent.submit(login, { username: 'ada' })
       expect(page).toMatchObject({ status: 200, url: `${app.url}/me?a=1`, body: 'Hello the one called ada' })

@@ -105,7 +105,10 @@ describe('the Koa adapter, as Koa does things', () => {
     const agent = newAgent()
     await agent.submit(await agent.open(`${served.url}/auth/login`), { username: 'ada' })
     served.sessions.get = async () => Promise.reject(new Error('disk full'))
-    expect(await agent.fetch(served.url, '/')).toMatchObject({ status: 503, body: 'mine: disk full' })
+    expect(await agent.fetch(served.url, '/')).toMatchObject({
+      status: 503,
+      body: 'mine: It could not be found out who is signed in',
+    })
     expect(new Set(seen)).toEqual(new Set([false]))
     await close()
   })

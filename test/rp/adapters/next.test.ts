@@ -19,7 +19,8 @@ function app(before: (request: Request) => Promise<unknown> = async () => {}): M
       if (pathname === '/me') {
         if (current.state === 'alive') return new Response(`Hello ${current.session.data.name}`)
         const isPage = request.headers.get('sec-fetch-dest') === 'document'
-        if (isPage) return new Response(null, { status: 303, headers: { location: rp.loginPath(pathname + search) } })
+        if (isPage)
+          return new Response(null, { status: 303, headers: { location: rp.loginPath(pathname + search, 'app') } })
         return Response.json({ error: 'login_required' }, { status: 401, headers: { 'cache-control': 'no-store' } })
       }
       const cause = current.state === 'ended' ? current.end.cause : ''

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
@@ -35,6 +35,14 @@ describe('sqliteStore in memory', () => {
   rpStoreContract({ describe, it }, { open, durable: false })
 })
 
+it('sqliteStore says store_failed of a file that is no database', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'lockstep-rp-'))
+  const file = join(folder, 'letter.txt')
+  await writeFile(file, 'Dear Ada, this is no database at all, however long it may become. '.repeat(50))
+  expect(() => sqliteStore(file)).toThrow(expect.objectContaining({ code: 'store_failed' }))
+  await rm(folder, { recursive: true })
+})
+
 describe('sqliteStore when a write fails', () => {
   const steps = {
     'DELETE ON rp_session': 'the deletion',
@@ -50,7 +58,10 @@ describe('sqliteStore when a write fails', () => {
     const notice = someNotice()
     const db = new Database(file)
     db.exec(`CREATE TRIGGER broken BEFORE ${event} BEGIN SELECT RAISE(ABORT, 'disk on fire'); END`)
-    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toThrow('disk on fire')
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({
+      code: 'store_failed',
+      message: expect.stringContaining('disk on fire'),
+    })
     expect(await statesOf(rp, handle)).toEqual(['alive'])
     expect(await rp.nextOwedAt()).toBeUndefined()
     db.exec('DROP TRIGGER broken')

@@ -1,0 +1,52 @@
+import { statement } from '../../runtime/postgres.ts'
+import type { OpIssuerStore } from './contract.ts'
+import type { PostgresContext } from './postgres-context.ts'
+
+const attempts = statement(
+  'forget_attempts',
+  `DELETE FROM attempt WHERE (delivery, number) IN
+     (SELECT delivery, number FROM attempt WHERE issuer = $1 AND finished_at < $2 LIMIT $3 FOR UPDATE SKIP LOCKED)`,
+)
+// What another node is forgetting at this moment is left to it.
+const oldLogouts = statement<{ cursor: number }>(
+  'forget_find_logouts',
+  `SELECT l.cursor FROM logout l WHERE l.issuer = $1 AND l.ended_at < $2
+     AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.logout = l.cursor AND d.due_at IS NOT NULL)
+   ORDER BY l.ended_at LIMIT $3 FOR UPDATE SKIP LOCKED`,
+)
+const attemptsOf = statement(
+  'forget_attempts_of',
+  `DELETE FROM attempt WHERE delivery IN
+     (SELECT seq FROM delivery WHERE issuer = $1 AND logout = ANY ($2::bigint[]))`,
+)
+const deliveriesOf = statement(
+  'forget_deliveries_of',
+  'DELETE FROM delivery WHERE issuer = $1 AND logout = ANY ($2::bigint[])',
+)
+const logouts = statement('forget_logouts', 'DELETE FROM logout WHERE issuer = $1 AND cursor = ANY ($2::bigint[])')
+const jobs = statement(
+  'forget_jobs',
+  `DELETE FROM end_job WHERE seq IN
+     (SELECT seq FROM end_job WHERE issuer = $1 AND finished_at < $2 AND needed_until < $3
+      LIMIT $4 FOR UPDATE SKIP LOCKED)`,
+)
+
+/** What is kept for a time only, in PostgreSQL (T30). */
+export function postgresForget(context: PostgresContext): Pick<OpIssuerStore, 'forget'> {
+  return {
+    async forget(before, limit) {
+      const { fromNode } = await context.clock()
+      return context.writeSoon(async (queries) => {
+        const gone = await queries.change(attempts, before.attempts, limit)
+        const cursors = (await queries.all(oldLogouts, before.logouts, limit)).map(({ cursor }) => cursor)
+        if (cursors.length > 0) {
+          await queries.change(attemptsOf, cursors)
+          await queries.change(deliveriesOf, cursors)
+          await queries.change(logouts, cursors)
+        }
+        const done = await queries.change(jobs, fromNode(before.logouts), context.seconds(), limit)
+        return [gone, cursors.length, done].some((count) => count === limit)
+      })
+    },
+  }
+}

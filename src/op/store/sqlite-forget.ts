@@ -1,0 +1,46 @@
+import type { OpIssuerStore } from './contract.ts'
+import type { SqliteContext } from './sqlite-context.ts'
+
+/** What is kept for a time only, in SQLite (T30). */
+export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forget'> {
+  const { db, issuer } = context
+  const attempts = db.prepare<[number, number, number]>(
+    `DELETE FROM attempt WHERE (delivery, number) IN
+       (SELECT delivery, number FROM attempt WHERE issuer = ? AND finished_at < ? LIMIT ?)`,
+  )
+  const oldLogouts = db.prepare<[number, number, number], { cursor: number }>(
+    `SELECT cursor FROM logout l WHERE issuer = ? AND ended_at < ?
+       AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.logout = l.cursor AND d.due_at IS NOT NULL)
+     ORDER BY ended_at LIMIT ?`,
+  )
+  const attemptsOf = db.prepare<[number]>(
+    'DELETE FROM attempt WHERE delivery IN (SELECT seq FROM delivery WHERE logout = ?)',
+  )
+  const deliveriesOf = db.prepare<[number]>('DELETE FROM delivery WHERE logout = ?')
+  const logout = db.prepare<[number]>('DELETE FROM logout WHERE cursor = ?')
+  const oldJobs = db.prepare<[number, number, number, number], { seq: number }>(
+    'SELECT seq FROM end_job WHERE issuer = ? AND finished_at < ? AND needed_until < ? LIMIT ?',
+  )
+  const sparedBy = db.prepare<[number]>('DELETE FROM spared WHERE job = ?')
+  const job = db.prepare<[number]>('DELETE FROM end_job WHERE seq = ?')
+
+  return {
+    async forget(before, limit) {
+      return context.write(() => {
+        const gone = attempts.run(issuer, before.attempts, limit).changes
+        const logouts = oldLogouts.all(issuer, before.logouts, limit)
+        for (const { cursor } of logouts) {
+          attemptsOf.run(cursor)
+          deliveriesOf.run(cursor)
+          logout.run(cursor)
+        }
+        const jobs = oldJobs.all(issuer, before.logouts, context.seconds(), limit)
+        for (const { seq } of jobs) {
+          sparedBy.run(seq)
+          job.run(seq)
+        }
+        return [gone, logouts.length, jobs.length].some((count) => count === limit)
+      })
+    },
+  }
+}

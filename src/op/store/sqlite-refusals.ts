@@ -1,0 +1,108 @@
+import type { SqliteContext } from './sqlite-context.ts'
+
+/** SQL: job `j` does not leave alone what has this name. */
+const notSparing = (name: string): string =>
+  `NOT EXISTS (SELECT 1 FROM spared p WHERE p.job = j.seq AND p.name = ${name})`
+
+/** SQL: the jobs that refuse what was logged in under an OP session because of a client it was logged in to. */
+const refusingByClient = (issuer: string, uid: string): string =>
+  `SELECT j.at FROM op_session_client c JOIN end_job j
+     ON j.issuer = c.issuer AND j.scope = 'client' AND j.name = c.client_id AND j.at >= c.since
+   WHERE c.issuer = ${issuer} AND c.uid = ${uid} AND ${notSparing(uid)}`
+
+/**
+ * SQL: the jobs that refuse the OP session `s`, since its login is not younger than they are (T2). An OP session falls with
+ * its account, with everyone, and with each client that had logged in under it.
+ */
+const refusing = `
+  SELECT j.at FROM end_job j WHERE j.issuer = s.issuer AND j.scope = 'account' AND j.name = s.account_id
+    AND j.at >= s.since AND ${notSparing('s.uid')}
+  UNION ALL
+  SELECT j.at FROM end_job j WHERE j.issuer = s.issuer AND j.scope = 'everyone' AND j.name = ''
+    AND j.at >= s.since AND s.account_id IS NOT NULL AND ${notSparing('s.uid')}
+  UNION ALL
+  ${refusingByClient('s.issuer', 's.uid')}`
+
+/** SQL: the OP session `s` is refused. */
+export const isRefused: string = `EXISTS (${refusing})`
+
+/** SQL: since when the OP session `s` is refused, in epoch milliseconds. */
+export const refusedAt: string = `(SELECT min(at) FROM (${refusing}))`
+
+/** A model as the jobs see it. */
+export interface JudgedModel {
+  readonly kind: string
+  readonly handle: string
+  readonly grantId?: string | undefined
+  readonly accountId?: string | undefined
+  readonly clientId?: string | undefined
+  readonly since: number
+}
+
+/** What `endAll` refuses, beside OP sessions that are in the store; all methods belong inside a transaction of the store. */
+export interface SqliteRefusals {
+  /** The OP session is refused as it stands in the store (`kept`), or an RP's login under it while it is not saved yet. */
+  opSession(uid: string, kept: { account_id: string | null; since: number } | undefined): boolean
+  /** A login that is as old as `since` is refused. */
+  login(accountId: string, since: number, interaction: string): boolean
+  model(model: JudgedModel): boolean
+  /** When a grant was made, in epoch milliseconds; `undefined` when it is not there. */
+  grantSince(grantId: string): number | undefined
+  /** Jobs that leave an Interaction alone leave the OP session alone that comes out of it. */
+  spareLogin(interaction: string, uid: string): void
+  /** Jobs that leave an OP session alone leave the grants alone that are recorded under it. */
+  spareGrant(uid: string, grantId: string): void
+}
+
+/** Prepares the questions that reads and saves ask: small ones, since almost always nothing is refused. */
+export function sqliteRefusals({ db, issuer, now }: SqliteContext): SqliteRefusals {
+  const byScope = db.prepare<[number, string, string, number, 0 | 1, string], { refused: 1 }>(
+    `SELECT 1 AS refused FROM end_job j
+     WHERE j.issuer = ? AND j.scope = ? AND j.name = ? AND j.at >= ? AND j.revoke_offline >= ? AND ${notSparing('?')}
+     LIMIT 1`,
+  )
+  const byClient = db.prepare<[number, string, string], { refused: 1 }>(
+    `SELECT 1 AS refused WHERE EXISTS (${refusingByClient('?', '?')})`,
+  )
+  const grantSince = db.prepare<[number, string], { since: number }>(
+    `SELECT since FROM model WHERE issuer = ? AND grant_id = ? AND kind = 'Grant'`,
+  )
+  const spare = db.prepare<[string, string, number, number]>(
+    `INSERT INTO spared (job, name)
+       SELECT j.seq, ? FROM spared p JOIN end_job j ON j.seq = p.job WHERE p.name = ? AND j.issuer = ? AND j.at >= ?
+     ON CONFLICT DO NOTHING`,
+  )
+
+  const refuses = (
+    scope: 'account' | 'client' | 'everyone',
+    name: string,
+    since: number,
+    thing: string,
+    grants: 0 | 1,
+  ) => byScope.get(issuer, scope, name, since, grants, thing) !== undefined
+  const refusesLogin = (accountId: string, since: number, thing: string): boolean =>
+    refuses('account', accountId, since, thing, 0) || refuses('everyone', '', since, thing, 0)
+
+  return {
+    opSession: (uid, kept) =>
+      (kept !== undefined && kept.account_id !== null && refusesLogin(kept.account_id, kept.since, uid)) ||
+      byClient.get(issuer, uid, uid) !== undefined,
+    login: refusesLogin,
+    model: ({ kind, handle, grantId = handle, accountId, clientId, since }) => {
+      if (accountId === undefined) return false
+      if (kind === 'Interaction') return refusesLogin(accountId, since, handle)
+      return (
+        refuses('account', accountId, since, grantId, 1) ||
+        refuses('everyone', '', since, grantId, 1) ||
+        (clientId !== undefined && refuses('client', clientId, since, grantId, 1))
+      )
+    },
+    grantSince: (grantId) => grantSince.get(issuer, grantId)?.since,
+    spareLogin: (interaction, uid) => {
+      spare.run(uid, interaction, issuer, 0)
+    },
+    spareGrant: (uid, grantId) => {
+      spare.run(grantId, uid, issuer, grantSince.get(issuer, grantId)?.since ?? now())
+    },
+  }
+}

@@ -1,0 +1,79 @@
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { createRelyingParty, type RelyingParty, type RpLogEvent } from '../../src/rp.ts'
+import { memoryStore } from '../../src/rp-memory.ts'
+import { world } from '../../src/runtime/runtime.ts'
+import { type FakeOp, startFakeOp } from './fake-op.ts'
+import { ask, postForm, textOf } from './plain-request.ts'
+
+const METADATA = '/.well-known/openid-configuration'
+
+let op: FakeOp
+let rp: RelyingParty
+let later = 0
+const log: RpLogEvent[] = []
+
+beforeEach(async () => {
+  op = await startFakeOp()
+  later = 0
+  log.length = 0
+  rp = createRelyingParty({
+    issuer: op.issuer,
+    clientId: 'notes',
+    clientSecret: 'the client secret',
+    appUrl: 'https://notes.example',
+    store: memoryStore(),
+    log: (event) => log.push(event),
+    runtime: { ...world, now: () => world.now() + later * 1000 },
+  })
+})
+
+afterEach(async () => {
+  await rp.close()
+  await op.close()
+})
+
+it('the OP is asked again before a login when half a minute has passed, once for all who wait', async () => {
+  const login = async () => (await ask(rp, 'GET', '/auth/login')).status
+  expect([await login(), await login()]).toEqual([303, 303])
+  expect(op.asked.get(METADATA)).toBe(1)
+  later = 31
+  expect(await Promise.all([login(), login(), login()])).toEqual([303, 303, 303])
+  expect(op.asked.get(METADATA)).toBe(2)
+})
+
+it('an OP that says nothing any more counts as gone after two seconds', async () => {
+  await ask(rp, 'GET', '/auth/login')
+  op.answers.set(METADATA, 'say nothing')
+  later = 31
+  const answer = await ask(rp, 'GET', '/auth/login')
+  expect(answer.status).toBe(503)
+  expect(textOf(answer)).toContain(op.issuer + METADATA)
+})
+
+it('a Logout Token is judged with what is known of the OP, whether its metadata can be had now or not', async () => {
+  await ask(rp, 'GET', '/auth/login')
+  op.answers.set(METADATA, 'hang up')
+  later = 31
+  expect((await ask(rp, 'GET', '/auth/login')).status).toBe(503)
+  const iat = Math.floor(Date.now() / 1000) + later
+  const events = { 'http://schemas.openid.net/event/backchannel-logout': {} }
+  const token = await op.mint({ iss: op.issuer, aud: 'notes', iat, exp: iat + 60, jti: 'j', sid: 's', events })
+  expect((await postForm(rp, '/auth/backchannel-logout', { logout_token: token })).status).toBe(200)
+})
+
+it('its keys are looked for where it says now that they are', async () => {
+  const token = async (jti: string) => {
+    const iat = Math.floor(Date.now() / 1000) + later
+    const events = { 'http://schemas.openid.net/event/backchannel-logout': {} }
+    return op.mint({ iss: op.issuer, aud: 'notes', iat, exp: iat + 60, jti, sid: 's', events })
+  }
+  expect((await postForm(rp, '/auth/backchannel-logout', { logout_token: await token('1') })).status).toBe(200)
+  const metadata = (await (await fetch(op.issuer + METADATA)).json()) as Record<string, unknown>
+  op.answers.set(METADATA, { status: 200, body: { ...metadata, jwks_uri: `${op.issuer}/new-keys` } })
+  await op.rotate()
+  op.answers.set('/new-keys', { status: 200, body: { keys: op.keys.published } })
+  op.answers.set('/jwks', { status: 404, body: {} })
+  later = 31
+  await ask(rp, 'GET', '/auth/login')
+  expect((await postForm(rp, '/auth/backchannel-logout', { logout_token: await token('2') })).status).toBe(200)
+})
