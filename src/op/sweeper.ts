@@ -1,8 +1,9 @@
+import { alarm } from '../runtime/alarm.ts'
+import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import { alarm } from './alarm.ts'
 import { type EndSessionParts, endSessions } from './end-session.ts'
 import type { OpLog } from './log.ts'
-import { messageOf } from './report-attempt.ts'
+
 import type { RetentionOptions, SweepOptions } from './sweep-options.ts'
 
 /** What the sweeper works with. */
