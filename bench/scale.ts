@@ -96,6 +96,7 @@ function notice(): LogoutNotice {
     watermarkExpiresAt: now() + 86_400,
     end: { cause: 'logout_token', at: now() },
     revokeOffline: false,
+    sidReused: false,
   }
 }
 

@@ -1,7 +1,9 @@
+export type { CurrentRequest } from './rp/current-session.ts'
+export type { DecryptionKey } from './rp/decrypt-logout-token.ts'
 export type { RpAnswer, RpRequest } from './rp/http.ts'
-export { BodyTooLarge } from './rp/http.ts'
+export { BodyReadBefore, BodyTooLarge } from './rp/http.ts'
 export type { RpLog, RpLogEvent } from './rp/log.ts'
-export type { LoginClaims, RelyingPartyOptions } from './rp/options.ts'
+export type { LoginClaims, OpAllowances, RelyingPartyOptions } from './rp/options.ts'
 export { createRelyingParty, type RelyingParty } from './rp/relying-party.ts'
 export type { CurrentRpSession, RpSession } from './rp/rp-session.ts'
 export type {

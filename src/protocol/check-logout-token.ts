@@ -12,6 +12,19 @@ export interface LogoutTokenExpectations {
   /** The registered `id_token_signed_response_alg`. */
   readonly alg: string
   readonly now: number
+  /** What this OP may do otherwise than the final spec says. */
+  readonly allow?: LogoutTokenAllowances
+}
+
+/** Each is named after what it allows. */
+export interface LogoutTokenAllowances {
+  /** Logout Tokens without `exp`, as in drafts before 2022: they then expire 10 minutes after `iat`. Default false. */
+  readonly withoutExp?: boolean
+  /**
+   * Logout Tokens without `typ` or with `JWT`. Default true, since requiring `logout+jwt` breaks deployed OPs (§4.1); false
+   * where the OP is known to send it.
+   */
+  readonly withoutTyp?: boolean
 }
 
 /** Seconds by which two clocks may differ. */
@@ -23,19 +36,22 @@ const MAX_AGE = 600
 /** Longest identifier that is looked at; Core §2 has 255 for `sub`. */
 const MAX_ID = 1024
 
-const types = new Set(['logout+jwt', 'application/logout+jwt', 'jwt'])
+const types = new Set(['logout+jwt', 'application/logout+jwt'])
 
 /**
  * Checks the protected header: nothing here needs a key, so hostile tokens cost no fetch.
  *
- * An absent `typ` and `JWT` are accepted, since requiring `logout+jwt` breaks deployed OPs (Back-Channel §4.1); any
- * other type is another kind of token.
+ * An absent `typ` and `JWT` are accepted unless `allow` says otherwise; any other type is another kind of token.
  */
-export function checkLogoutTokenHeader(header: unknown, { alg }: Pick<LogoutTokenExpectations, 'alg'>): void {
+export function checkLogoutTokenHeader(
+  header: unknown,
+  { alg, allow = {} }: Pick<LogoutTokenExpectations, 'alg' | 'allow'>,
+): void {
   if (!isObject(header)) throw new LogoutTokenError('format', 'the header must be a JSON object')
   if (header.alg !== alg) throw new LogoutTokenError('alg', `"alg" must be the registered ${alg}`)
   if (Object.hasOwn(header, 'crit')) throw new LogoutTokenError('crit', '"crit" names nothing that is understood')
-  if (Object.hasOwn(header, 'typ') && !(typeof header.typ === 'string' && types.has(header.typ.toLowerCase()))) {
+  const typ = Object.hasOwn(header, 'typ') ? header.typ : 'jwt'
+  if (typeof typ !== 'string' || !isAcceptedType(typ.toLowerCase(), allow)) {
     throw new LogoutTokenError('typ', '"typ" must be logout+jwt')
   }
 }
@@ -50,7 +66,7 @@ export function checkLogoutTokenClaims(claims: unknown, expected: LogoutTokenExp
   if (!isObject(claims)) throw new LogoutTokenError('format', 'the payload must be a JSON object')
   if (claims.iss !== expected.issuer) throw new LogoutTokenError('iss', '"iss" must be the issuer, byte for byte')
   checkAudience(claims, expected.clientId)
-  checkTimes(claims, expected.now)
+  const exp = checkTimes(claims, expected)
   checkIdentifier(claims, 'jti')
   if (!isObject(claims.events)) throw new LogoutTokenError('events', '"events" must be an object')
   const event = Object.hasOwn(claims.events, BACKCHANNEL_LOGOUT_EVENT) && claims.events[BACKCHANNEL_LOGOUT_EVENT]
@@ -65,7 +81,11 @@ export function checkLogoutTokenClaims(claims: unknown, expected: LogoutTokenExp
   if (Object.hasOwn(claims, 'sub')) checkIdentifier(claims, 'sub')
   if (Object.hasOwn(claims, 'sid')) checkIdentifier(claims, 'sid')
   // Every member that the type names was checked just now, except the private one, which its reader checks.
-  return claims as typeof claims & LogoutTokenClaims
+  return { ...(claims as typeof claims & LogoutTokenClaims), exp }
+}
+
+function isAcceptedType(typ: string, { withoutTyp = true }: LogoutTokenAllowances): boolean {
+  return types.has(typ) || (withoutTyp && typ === 'jwt')
 }
 
 function checkAudience(claims: Record<string, unknown>, clientId: string): void {
@@ -80,11 +100,16 @@ function checkAudience(claims: Record<string, unknown>, clientId: string): void 
   }
 }
 
-function checkTimes(claims: Record<string, unknown>, now: number): void {
-  const { iat, exp, nbf, toe } = claims
+/** @returns when the token expires */
+function checkTimes(
+  claims: Record<string, unknown>,
+  { now, allow = {} }: Pick<LogoutTokenExpectations, 'now' | 'allow'>,
+): number {
+  const { iat, nbf, toe } = claims
   if (!isTime(iat)) throw new LogoutTokenError('iat', '"iat" must be a number')
   if (iat > now + CLOCK_TOLERANCE) throw new LogoutTokenError('iat', '"iat" must not lie in the future')
   if (iat < now - MAX_AGE) throw new LogoutTokenError('iat', `"iat" must not be more than ${MAX_AGE} s ago`)
+  const exp = allow.withoutExp && !Object.hasOwn(claims, 'exp') ? iat + MAX_AGE : claims.exp
   if (!isTime(exp)) throw new LogoutTokenError('exp', '"exp" must be a number')
   if (exp <= now - CLOCK_TOLERANCE) throw new LogoutTokenError('exp', 'the token has expired')
   if (nbf !== undefined && !(isTime(nbf) && nbf <= now + CLOCK_TOLERANCE)) {
@@ -93,6 +118,7 @@ function checkTimes(claims: Record<string, unknown>, now: number): void {
   if (toe !== undefined && !(isTime(toe) && toe <= now + CLOCK_TOLERANCE)) {
     throw new LogoutTokenError('toe', '"toe" must not lie in the future')
   }
+  return exp
 }
 
 function checkIdentifier(claims: Record<string, unknown>, claim: LogoutTokenCheck & ('jti' | 'sub' | 'sid')): void {

@@ -1,6 +1,7 @@
 import { createRemoteJWKSet, type JWTVerifyGetKey } from 'jose'
 import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
+import { CONTENT_ENCRYPTION } from './decrypt-logout-token.ts'
 import { messageOf } from './log.ts'
 import type { ResolvedRpOptions } from './options.ts'
 
@@ -48,6 +49,9 @@ export function connectOp<Data>(options: ResolvedRpOptions<Data>): OpConnection 
         clientAuthentication(options),
         { timeout, ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}) },
       )
+      if (options.decryptionKeys.length > 0) {
+        oidc.enableDecryptingResponses(configuration, [...CONTENT_ENCRYPTION], ...options.decryptionKeys)
+      }
       configuration.timeout = TIMEOUT
       if (reported) options.log({ event: 'op_reachable', url })
       reported = false

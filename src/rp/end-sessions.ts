@@ -47,6 +47,24 @@ export function afterReplacement<Data>(
   else if (before.refreshToken !== undefined) context.revoker.wake()
 }
 
+/** Follows up what an unauthenticated front-channel request ended: the app hears of it, and nothing is revoked (T4). */
+export function afterFrontchannel<Data>(
+  context: RpContext<Data>,
+  sessions: readonly StoredRpSession[],
+  end: SessionEnd,
+): void {
+  for (const session of sessions) void runHook(context, session, end)
+}
+
+/** Tells the app of a new RP session, before the browser goes on. */
+export async function afterStart<Data>({ options }: RpContext<Data>, session: StoredRpSession): Promise<void> {
+  try {
+    await options.onSessionStarted(showRpSession<Data>(session))
+  } catch (error) {
+    options.log({ event: 'hook_failed', hook: 'onSessionStarted', message: messageOf(error) })
+  }
+}
+
 function afterEnd<Data>(context: RpContext<Data>, sessions: readonly StoredRpSession[], end: SessionEnd): void {
   if (sessions.some((session) => session.refreshToken !== undefined)) context.revoker.wake()
   for (const session of sessions) void runHook(context, session, end)

@@ -2,7 +2,7 @@ import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie, setCookie } from './cookies.ts'
-import { afterReplacement } from './end-sessions.ts'
+import { afterReplacement, afterStart } from './end-sessions.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
 import { forgetLeaving, readLeaving } from './left-app.ts'
 import { messageOf, sanitize } from './log.ts'
@@ -13,6 +13,7 @@ import { namesOf, newSessionId } from './session-id.ts'
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
 import type { StoredRpSession } from './store/contract.ts'
+import { lifeOf, type RpTokens } from './tokens.ts'
 
 /**
  * Receives an Authentication Response and opens the RP session under a new id.
@@ -45,6 +46,7 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   })
   if (result.outcome === 'outdated') return askAgain(context, request, transaction, cookies)
   if (result.replaced) afterReplacement(context, result.replaced, session)
+  await afterStart(context, session)
   const cookie = setCookie(context.options.cookieName, names.id, context.options.lifetime.absolute, context.options)
   return redirect(transaction.returnTo, [...cookies, ...forgetLeaving(request, context.options), cookie])
 }
@@ -53,10 +55,11 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
 async function askAgain<Data>(
   context: RpContext<Data>,
   request: RpRequest,
-  { again, returnTo }: LoginTransaction,
+  { again, returnTo, maxAge }: LoginTransaction,
   cookies: readonly string[],
 ): Promise<RpAnswer> {
-  if (!again) return goToOp(context, request, { returnTo, again: true }, {}, cookies)
+  const about = { returnTo, again: true, ...(maxAge === undefined ? {} : { maxAge }) }
+  if (!again) return goToOp(context, request, about, {}, cookies)
   const what = 'You were signed out while you were signing in.'
   return loginFailedPage(context.options, 409, what, 'outdated', cookies, returnTo)
 }
@@ -67,9 +70,10 @@ async function openedBy<Data>(
   names: { readonly handle: string; readonly publicId: string },
 ): Promise<StoredRpSession> {
   const { options, sealer } = context
-  const { claims, idToken, accessToken, refreshToken, offline, sessionState } = redeemed
+  const { claims, idToken, accessToken, expiresIn, refreshToken, offline, sessionState } = redeemed
   const value = options.wantsClaims ? await options.mapSession(await withUserInfo(context, redeemed)) : undefined
   const now = seconds(context)
+  const tokens: RpTokens = { idToken, accessToken, ...lifeOf(expiresIn, now) }
   return {
     handle: names.handle,
     publicId: names.publicId,
@@ -81,7 +85,7 @@ async function openedBy<Data>(
     expiresAt: now + options.lifetime.absolute,
     data: JSON.stringify({ value }),
     ...(sessionState === undefined ? {} : { sessionState }),
-    tokens: await sealer.seal('tokens', { idToken, accessToken }),
+    tokens: await sealer.seal('tokens', tokens),
     ...(refreshToken === undefined
       ? {}
       : { refreshToken: { sealed: await sealer.seal('refresh-token', refreshToken), offline } }),

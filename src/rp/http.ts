@@ -29,6 +29,14 @@ export class BodyTooLarge extends Error {
   }
 }
 
+/** Something read the body before it came to us and kept nothing of it; the edge answers 500 and names the fix. */
+export class BodyReadBefore extends Error {
+  constructor() {
+    super('the body was read before it came here: mount auth(rp) before body parsers')
+    this.name = 'BodyReadBefore'
+  }
+}
+
 /** Bodies of forms are short; a Logout Token with a long `sub` and many keys' worth of claims stays far below this. */
 export const BODY_LIMIT: number = 64 * 1024
 

@@ -9,8 +9,11 @@ export type RpLogEvent =
   | { readonly event: 'login_failed'; readonly code: string; readonly message: string }
   | { readonly event: 'logout_received'; readonly ended: number; readonly by: 'sid' | 'sub' }
   | { readonly event: 'logout_token_refused'; readonly check: LogoutTokenCheck; readonly message: string }
+  | { readonly event: 'frontchannel_logout_received'; readonly ended: number }
+  | { readonly event: 'frontchannel_logout_refused'; readonly message: string }
   | { readonly event: 'logout_not_recorded'; readonly message: string }
-  | { readonly event: 'hook_failed'; readonly hook: 'onSessionEnded'; readonly message: string }
+  | { readonly event: 'hook_failed'; readonly hook: 'onSessionStarted' | 'onSessionEnded'; readonly message: string }
+  | { readonly event: 'refresh_refused'; readonly message: string }
   | { readonly event: 'revocation_failed'; readonly attempts: number; readonly message: string }
   | { readonly event: 'revocation_given_up'; readonly attempts: number; readonly message: string }
   | { readonly event: 'tokens_unreadable'; readonly message: string }

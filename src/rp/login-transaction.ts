@@ -19,6 +19,8 @@ export interface LoginTransaction {
   readonly returnTo: string
   /** True when this login repeats one that a logout had overtaken; it is not repeated a second time. */
   readonly again: boolean
+  /** Seconds since the End-User's last authentication that this login allows; the ID Token must prove it. */
+  readonly maxAge?: number
   /** Handle of the RP session a silent check asks about. */
   readonly handle?: string
 }
@@ -39,7 +41,7 @@ export function isSilentState(state: string | undefined): boolean {
 export async function beginTransaction<Data>(
   context: RpContext<Data>,
   request: RpRequest,
-  about: Pick<LoginTransaction, 'kind' | 'returnTo' | 'again' | 'handle'>,
+  about: Pick<LoginTransaction, 'kind' | 'returnTo' | 'again' | 'handle' | 'maxAge'>,
 ): Promise<{ transaction: LoginTransaction; cookies: readonly string[] }> {
   const { options, sealer, store } = context
   const random = (bytes: number) => base64url(options.runtime.random(bytes))
@@ -82,6 +84,7 @@ export async function authorizationUrl<Data>(
   const url = oidc.buildAuthorizationUrl(await op.reachable(), {
     ...options.authorizationParams,
     ...params,
+    ...(transaction.maxAge === undefined ? {} : { max_age: String(transaction.maxAge) }),
     response_type: 'code',
     redirect_uri: `${options.origin}${options.base}/callback`,
     scope: options.scope,

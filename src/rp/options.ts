@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { SessionEnd } from '../protocol/session-document.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
+import type { DecryptionKey } from './decrypt-logout-token.ts'
 import { logToStderr, type RpLog } from './log.ts'
 import type { RpSession } from './rp-session.ts'
 import type { RpStore } from './store/contract.ts'
@@ -19,6 +20,19 @@ export interface LoginClaims {
   readonly picture?: string
   readonly locale?: string
   readonly [claim: string]: unknown
+}
+
+/** What one OP may do otherwise than the final specs say. */
+export interface OpAllowances {
+  /** Logout Tokens without `exp`, as in drafts before 2022: they then expire 10 minutes after `iat`. Default false. */
+  logoutTokenWithoutExp?: boolean
+  /** Logout Tokens without `typ` or with `JWT`, as many OPs send them. Default true; false accepts `logout+jwt` only. */
+  logoutTokenWithoutTyp?: boolean
+  /**
+   * One `sid` for many RP sessions, one after the other (Keycloak does so): a logout by `sid` then ends only the logins
+   * that it knew of, and a late one leaves newer logins alone. Default false.
+   */
+  sidReused?: boolean
 }
 
 /** Options of {@link createRelyingParty}. Durations are seconds. */
@@ -52,8 +66,14 @@ export interface RelyingPartyOptions<Data = unknown> {
   secret?: string | readonly string[]
   /** The `id_token_signed_response_alg` this client is registered with; nothing else is accepted. Default `RS256`. */
   idTokenSignedResponseAlg?: string
+  /** Private keys of this client, if ID Tokens and Logout Tokens are registered to be encrypted. Default none. */
+  decryptionKeys?: readonly DecryptionKey[]
+  /** What this OP may do otherwise than the final specs say; each switch is named after what it allows. */
+  allow?: OpAllowances
   /** Allows `http:` beyond this machine. Cookies then lose `Secure` and `__Host-`. Default false. */
   dangerouslyAllowHttp?: boolean
+  /** Runs after an RP session was opened, before the browser goes on. Its failure is logged and changes nothing. */
+  onSessionStarted?: (session: RpSession<Data>) => void | Promise<void>
   /**
    * Runs after an RP session was ended (not when it expired) and that was committed. Its failure is logged and changes
    * nothing.
@@ -88,7 +108,10 @@ export interface ResolvedRpOptions<Data> {
   readonly lifetime: { readonly idle: number; readonly absolute: number }
   readonly secrets: readonly string[]
   readonly alg: string
+  readonly decryptionKeys: readonly DecryptionKey[]
+  readonly allow: Readonly<Required<OpAllowances>>
   readonly allowHttp: boolean
+  readonly onSessionStarted: (session: RpSession<Data>) => void | Promise<void>
   readonly onSessionEnded: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
   readonly log: RpLog
   readonly runtime: Omit<Runtime, 'post'>
@@ -110,7 +133,10 @@ const known = new Set([
   'sessionLifetime',
   'secret',
   'idTokenSignedResponseAlg',
+  'decryptionKeys',
+  'allow',
   'dangerouslyAllowHttp',
+  'onSessionStarted',
   'onSessionEnded',
   'log',
   'runtime',
@@ -157,7 +183,10 @@ export function resolveRpOptions<Data>(options: RelyingPartyOptions<Data>): Reso
     lifetime: checkLifetime(options.sessionLifetime),
     secrets: checkSecrets(options.secret, clientSecret),
     alg,
+    decryptionKeys: checkDecryptionKeys(options.decryptionKeys),
+    allow: checkAllowances(options.allow),
     allowHttp: issuer.protocol === 'http:',
+    onSessionStarted: options.onSessionStarted ?? (() => undefined),
     onSessionEnded: options.onSessionEnded ?? (() => undefined),
     log: options.log ?? logToStderr,
     runtime: options.runtime ?? world,
@@ -211,6 +240,24 @@ function checkAuthMethod(method: 'client_secret_basic' | 'client_secret_post') {
     throw new TypeError('tokenEndpointAuthMethod must be client_secret_basic or client_secret_post')
   }
   return method
+}
+
+function checkDecryptionKeys(keys: readonly DecryptionKey[] = []): readonly DecryptionKey[] {
+  for (const { key, alg } of keys) {
+    if (!(key instanceof CryptoKey) || key.type !== 'private' || typeof alg !== 'string') {
+      throw new TypeError('decryptionKeys must be a list of { key, alg } with private CryptoKeys')
+    }
+  }
+  return keys
+}
+
+function checkAllowances(allow: OpAllowances = {}): Required<OpAllowances> {
+  const defaults = { logoutTokenWithoutExp: false, logoutTokenWithoutTyp: true, sidReused: false }
+  for (const [name, value] of Object.entries(allow)) {
+    if (!Object.hasOwn(defaults, name)) throw new TypeError(`allow.${name} is not an option of createRelyingParty`)
+    if (typeof value !== 'boolean') throw new TypeError(`allow.${name} must be true or false`)
+  }
+  return { ...defaults, ...allow }
 }
 
 function checkSecrets(

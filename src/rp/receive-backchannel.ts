@@ -29,9 +29,11 @@ export async function receiveLogoutToken<Data>(context: RpContext<Data>, request
     return refusal(400, 'invalid_request', 'logout_token must be sent once')
   }
   try {
-    const expected = { issuer: options.issuer, clientId: options.clientId, alg: options.alg, now: seconds(context) }
-    const result = await endWhatItNames(context, await validateLogoutToken(token, expected, context.op))
-    return success(result)
+    const { issuer, clientId, alg, allow, decryptionKeys } = options
+    const { logoutTokenWithoutExp: withoutExp, logoutTokenWithoutTyp: withoutTyp } = allow
+    const expected = { issuer, clientId, alg, now: seconds(context), allow: { withoutExp, withoutTyp } }
+    const valid = await validateLogoutToken(token, expected, context.op, decryptionKeys)
+    return success(await endWhatItNames(context, valid))
   } catch (error) {
     if (error instanceof LogoutTokenError) {
       options.log({ event: 'logout_token_refused', check: error.check, message: error.message })
@@ -55,6 +57,7 @@ async function endWhatItNames<Data>(context: RpContext<Data>, token: ValidLogout
     watermarkExpiresAt: seconds(context) + context.options.lifetime.absolute,
     end: endOf(claims, context.options.runtime.now()),
     revokeOffline,
+    sidReused: context.options.allow.sidReused,
   })
   if (result.outcome === 'ended') {
     const by = sid === undefined ? 'sub' : 'sid'

@@ -11,6 +11,8 @@ export interface Redeemed {
   readonly claims: LoginClaims & { readonly iat: number }
   readonly idToken: string
   readonly accessToken: string
+  /** Seconds, when the OP said it. */
+  readonly expiresIn?: number
   readonly refreshToken?: string
   readonly offline: boolean
   readonly sessionState?: string
@@ -39,6 +41,7 @@ export async function redeemCode<Data>(
       expectedNonce: transaction.nonce,
       pkceCodeVerifier: transaction.verifier,
       idTokenExpected: true,
+      ...(transaction.maxAge === undefined ? {} : { maxAge: transaction.maxAge }),
     }),
   )
   const claims = tokens.claims()
@@ -51,6 +54,7 @@ export async function redeemCode<Data>(
     claims,
     idToken: tokens.id_token,
     accessToken: tokens.access_token,
+    ...(tokens.expires_in === undefined ? {} : { expiresIn: tokens.expires_in }),
     ...(tokens.refresh_token === undefined ? {} : { refreshToken: tokens.refresh_token }),
     offline: scope.split(' ').includes('offline_access'),
     // Session Management §2: it has no spaces; anything else is no use to the OP iframe.
@@ -67,7 +71,8 @@ export async function withUserInfo<Data>({ op }: RpContext<Data>, redeemed: Rede
   return { ...userInfo, ...claims }
 }
 
-async function askOp<T>(where: string, request: () => Promise<T>): Promise<T> {
+/** Asks the OP and says in our own words what went wrong. */
+export async function askOp<T>(where: string, request: () => Promise<T>): Promise<T> {
   try {
     return await request()
   } catch (cause) {

@@ -1,5 +1,7 @@
+import { createTokenRefresher } from './access-token.ts'
 import { connectOp } from './connect-op.ts'
 import type { RpContext } from './context.ts'
+import { readSessionCookie } from './cookies.ts'
 import { type CurrentRequest, currentSession } from './current-session.ts'
 import type { RpAnswer, RpRequest } from './http.ts'
 import { type RelyingPartyOptions, resolveRpOptions } from './options.ts'
@@ -14,6 +16,18 @@ export interface RelyingParty<Data = unknown> {
   respond(request: RpRequest): Promise<RpAnswer | undefined>
   /** Finds who is signed in at the browser that made an app's request, and counts it as use of the RP session. */
   current(request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>>
+  /** Path all of our routes begin with: `prefix` behind the path of `appUrl`. */
+  readonly base: string
+  /** Says whether a request has a session cookie that may be worth something. A guess that costs nothing. */
+  hasCookie(request: Pick<RpRequest, 'header'>): boolean
+  /**
+   * The access token of whoever is signed in at the browser that sent this `Cookie` header, refreshed when it is about to
+   * expire: once, however many requests and processes ask. `undefined` when nobody is signed in or no valid one can be
+   * had any more; a new login brings one.
+   *
+   * @throws LockstepError `op_unreachable` or `op_answer_invalid` when it had to be refreshed and could not be
+   */
+  accessToken(cookie: string | null | undefined): Promise<string | undefined>
   /**
    * Path and query at which a login begins that comes back to `returnTo` (a path in this app). Say `by: 'app'` when the
    * app sends the browser there unasked, as `requireLogin` does: who has just signed out of this app then sees that,
@@ -53,9 +67,13 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   const revoker = startTokenRevoker({ store, op, sealer, options: resolved })
   const streams = createStreamRegistry()
   const context: RpContext<Data> = { options: resolved, store, op, sealer, revoker, streams }
+  const refresher = createTokenRefresher(context)
   return {
     respond: (request) => respond(context, request),
     current: (request) => currentSession(context, request),
+    base: resolved.base,
+    accessToken: (cookie) => refresher.accessToken(cookie ?? undefined),
+    hasCookie: (request) => readSessionCookie(request, resolved) !== undefined,
     loginPath(returnTo, by = 'user') {
       const query = new URLSearchParams(returnTo === undefined ? {} : { return_to: returnTo })
       if (by === 'app') query.set('by', by)

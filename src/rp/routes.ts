@@ -1,21 +1,31 @@
 import { LockstepError } from '../protocol/errors.ts'
 import type { RpContext } from './context.ts'
 import { finishLogin } from './finish-login.ts'
-import { BodyTooLarge, isPrefetch, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { BodyReadBefore, BodyTooLarge, isPrefetch, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { initiateLogin } from './initiate-login.ts'
 import { messageOf } from './log.ts'
 import { arriveLoggedOut, askBeforeLogout, logOut } from './log-out.ts'
 import { loginFailedPage } from './pages.ts'
 import { receiveLogoutToken } from './receive-backchannel.ts'
+import { receiveFrontchannelLogout } from './receive-frontchannel.ts'
 import { showSession } from './session-document.ts'
 import { streamSession } from './session-events.ts'
 import { serveSessionMonitor } from './session-monitor-file.ts'
 import { startSilentCheck } from './silent-check.ts'
-import { startLogin } from './start-login.ts'
+import { startLogin, startRegistration } from './start-login.ts'
 
 type Route = <Data>(context: RpContext<Data>, request: RpRequest) => Promise<RpAnswer>
 
 const routes = new Map<string, ReadonlyMap<string, Route>>([
   ['login', new Map<string, Route>([['GET', startLogin]])],
+  ['register', new Map<string, Route>([['GET', startRegistration]])],
+  [
+    'initiate-login',
+    new Map<string, Route>([
+      ['GET', initiateLogin],
+      ['POST', initiateLogin],
+    ]),
+  ],
   ['callback', new Map<string, Route>([['GET', finishLogin]])],
   [
     'logout',
@@ -26,6 +36,7 @@ const routes = new Map<string, ReadonlyMap<string, Route>>([
   ],
   ['logged-out', new Map<string, Route>([['GET', arriveLoggedOut]])],
   ['backchannel-logout', new Map<string, Route>([['POST', receiveLogoutToken]])],
+  ['frontchannel-logout', new Map<string, Route>([['GET', receiveFrontchannelLogout]])],
   ['session', new Map<string, Route>([['GET', showSession]])],
   ['session/events', new Map<string, Route>([['GET', streamSession]])],
   ['session-monitor.js', new Map<string, Route>([['GET', (_context, request) => serveSessionMonitor(request)]])],
@@ -40,7 +51,8 @@ export async function respond<Data>(context: RpContext<Data>, request: RpRequest
   const name = path.slice(base.length + 1)
   const methods = routes.get(name)
   if (methods === undefined) return refusal(404, 'not_found', 'there is nothing here')
-  const isHead = request.method === 'HEAD' && name !== 'callback' // that one redeems the code, which it can only once
+  // The callback redeems its code, which it can only once; and HEAD ends no RP session.
+  const isHead = request.method === 'HEAD' && name !== 'callback' && name !== 'frontchannel-logout'
   const route = methods.get(isHead ? 'GET' : request.method)
   if (route === undefined) {
     const allow = [...methods.keys()].join(', ')
@@ -60,14 +72,19 @@ export async function respond<Data>(context: RpContext<Data>, request: RpRequest
 /** What went wrong, in a form that tells the outside nothing it should not know. */
 function failed<Data>({ options }: RpContext<Data>, route: string, error: unknown): RpAnswer {
   if (error instanceof BodyTooLarge) return refusal(413, 'invalid_request', error.message, { connection: 'close' })
-  const isPage = ['login', 'callback', 'logout', 'logged-out'].includes(route)
+  const isPage = ['login', 'register', 'initiate-login', 'callback', 'logout', 'logged-out'].includes(route)
   if (error instanceof LockstepError && error.code === 'op_unreachable') {
     return loginFailedPage(options, 503, `${error.message}.`, error.code)
   }
   if (error instanceof LockstepError && error.code === 'logout_request_invalid') {
     return refusal(400, 'invalid_request', error.message)
   }
+  if (error instanceof LockstepError && error.code === 'frontchannel_request_invalid') {
+    options.log({ event: 'frontchannel_logout_refused', message: error.message })
+    return refusal(400, 'invalid_request', error.message)
+  }
   options.log({ event: 'internal_error', route, message: messageOf(error) })
+  if (error instanceof BodyReadBefore) return refusal(500, 'server_error', error.message)
   const what = 'Something went wrong here; it was logged.'
   return isPage ? loginFailedPage(options, 500, what, 'internal_error') : refusal(500, 'server_error', what)
 }

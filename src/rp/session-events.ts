@@ -61,6 +61,8 @@ export async function streamSession<Data>(context: RpContext<Data>, request: RpR
   if (handle === undefined || now === undefined) return json(401, { state: 'none' } satisfies SessionDocument)
   return answer(200, events(context, handle, request.signal), {
     'content-type': 'text/event-stream',
+    // What compresses on the way would also hold events back until there is enough to compress.
+    'cache-control': 'no-store, no-transform',
     'cross-origin-resource-policy': 'same-origin',
     'x-accel-buffering': 'no',
   })

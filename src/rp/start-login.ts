@@ -2,6 +2,7 @@ import type { RpContext } from './context.ts'
 import { type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
 import { readLeaving } from './left-app.ts'
 import { authorizationUrl, beginTransaction } from './login-transaction.ts'
+import { loginFailedPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
 
 const prompts = ['login', 'consent', 'select_account', 'create']
@@ -9,19 +10,32 @@ const prompts = ['login', 'consent', 'select_account', 'create']
 /**
  * Sends the browser to the OP to sign in.
  *
- * Takes `return_to` (a path in this app), `prompt` and `login_hint`. Only a navigation of a whole page begins a login:
- * an image would only fill the cookie jar (T29). With `by=app` it was the app that sent the browser here:
- * who has just signed out of this app then sees that he is signed out, and is asked first whether he wants back in.
+ * Takes `return_to` (a path in this app), `prompt`, `login_hint` and `max_age` (seconds since the End-User last gave a
+ * password or the like). Only a navigation of a whole page begins a login: an image would only fill the cookie jar (T29).
+ * With `by=app` it was the app that sent the browser here: who has just signed out of this app then sees that he is
+ * signed out, and is asked first whether he wants back in.
  */
-export async function startLogin<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
-  const dest = request.header('sec-fetch-dest')
-  if (dest !== undefined && dest !== 'document') {
-    return refusal(403, 'invalid_request', 'a login begins with a page navigation')
-  }
+export function startLogin<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  return start(context, request, new URL(request.url, context.options.origin).searchParams)
+}
+
+/** Sends the browser to the OP to make an account first (Prompt Create §4), if the OP says that it can. */
+export function startRegistration<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   const query = new URL(request.url, context.options.origin).searchParams
+  query.set('prompt', 'create')
+  return start(context, request, query)
+}
+
+async function start<Data>(context: RpContext<Data>, request: RpRequest, query: URLSearchParams): Promise<RpAnswer> {
+  const refused = refuseUnlessNavigation(request)
+  if (refused) return refused
   const prompt = query.get('prompt')
   if (prompt !== null && !prompts.includes(prompt)) {
     return refusal(400, 'invalid_request', `prompt must be one of ${prompts.join(', ')}`)
+  }
+  const maxAge = query.get('max_age')
+  if (maxAge !== null && !/^\d{1,9}$/.test(maxAge)) {
+    return refusal(400, 'invalid_request', 'max_age must be a number of seconds')
   }
   const wanted = query.get('return_to')
   if (query.get('by') === 'app' && readLeaving(request, context.options) !== undefined) {
@@ -30,24 +44,35 @@ export async function startLogin<Data>(context: RpContext<Data>, request: RpRequ
       `${origin}${base}/logged-out${wanted === null ? '' : `?${new URLSearchParams({ return_to: wanted })}`}`,
     )
   }
+  if (prompt === 'create' && !(await canRegister(context))) {
+    const what = 'The sign-in service of this app does not offer to create accounts.'
+    return loginFailedPage(context.options, 404, what, 'registration_unsupported')
+  }
   const hint = query.get('login_hint')
   const returnTo = safeReturnTo(wanted ?? undefined, context.options)
-  return goToOp(
-    context,
-    request,
-    { returnTo },
-    {
-      ...(prompt === null ? {} : { prompt }),
-      ...(hint === null ? {} : { login_hint: hint.slice(0, 320) }),
-    },
-  )
+  return goToOp(context, request, maxAge === null ? { returnTo } : { returnTo, maxAge: Number(maxAge) }, {
+    ...(prompt === null ? {} : { prompt }),
+    ...(hint === null ? {} : { login_hint: hint.slice(0, 320) }),
+  })
+}
+
+/** Prompt Create §4.2: an OP that does not list `create` is assumed not to know it. */
+async function canRegister<Data>({ op }: RpContext<Data>): Promise<boolean> {
+  const listed: unknown = (await op.configuration()).serverMetadata().prompt_values_supported
+  return Array.isArray(listed) && listed.includes('create')
+}
+
+export function refuseUnlessNavigation(request: RpRequest): RpAnswer | undefined {
+  const dest = request.header('sec-fetch-dest')
+  if (dest === undefined || dest === 'document') return undefined
+  return refusal(403, 'invalid_request', 'a login begins with a page navigation')
 }
 
 /** Redirects to the Authorization Endpoint with a new transaction. */
 export async function goToOp<Data>(
   context: RpContext<Data>,
   request: RpRequest,
-  about: { readonly returnTo: string; readonly again?: boolean },
+  about: { readonly returnTo: string; readonly again?: boolean; readonly maxAge?: number },
   params: Readonly<Record<string, string>> = {},
   cookies: readonly string[] = [],
 ): Promise<RpAnswer> {

@@ -8,6 +8,7 @@ import {
 import { LockstepError } from '../protocol/errors.ts'
 import { type LogoutTokenClaims, LogoutTokenError, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
 import type { OpConnection } from './connect-op.ts'
+import { type DecryptionKey, decryptLogoutToken } from './decrypt-logout-token.ts'
 
 /** Longer than any real Logout Token, RSA-4096 signature and many claims included. */
 const MAX_TOKEN = 16 * 1024
@@ -30,13 +31,13 @@ export interface ValidLogoutToken {
  * @throws LockstepError `op_unreachable` when the OP's keys could not be had, so that nothing can be said of the token
  */
 export async function validateLogoutToken(
-  token: string,
+  sent: string,
   expected: LogoutTokenExpectations,
   op: Pick<OpConnection, 'keys'>,
+  decryptionKeys: readonly DecryptionKey[] = [],
 ): Promise<ValidLogoutToken> {
-  if (token.length > MAX_TOKEN) throw new LogoutTokenError('size', `a Logout Token has at most ${MAX_TOKEN} characters`)
+  const token = await decrypted(sent, decryptionKeys)
   const parts = token.split('.')
-  if (parts.length === 5) throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were not negotiated')
   if (parts.length !== 3) throw new LogoutTokenError('format', 'a Logout Token is a JWT of three parts')
   checkLogoutTokenHeader(headerOf(token), expected)
   const claims = checkLogoutTokenClaims(payloadOf(parts[1] as string), expected)
@@ -46,6 +47,18 @@ export async function validateLogoutToken(
     acceptableUntil: claims.exp + CLOCK_TOLERANCE,
     revokeOffline: Object.hasOwn(claims.events, REVOKE_OFFLINE_EVENT) && claims.events[REVOKE_OFFLINE_EVENT] === true,
   }
+}
+
+/** Back-Channel §2.6 (1): encrypted exactly when that was negotiated. */
+async function decrypted(token: string, keys: readonly DecryptionKey[]): Promise<string> {
+  if (token.length > MAX_TOKEN) throw new LogoutTokenError('size', `a Logout Token has at most ${MAX_TOKEN} characters`)
+  const isEncrypted = token.split('.').length === 5
+  if (isEncrypted && keys.length === 0) {
+    throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were not negotiated')
+  }
+  if (isEncrypted) return decryptLogoutToken(token, keys)
+  if (keys.length > 0) throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were negotiated')
+  return token
 }
 
 function headerOf(token: string): unknown {

@@ -71,6 +71,7 @@ export function someNotice(parts: Partial<LogoutNotice> = {}): LogoutNotice {
     watermarkExpiresAt: START + 86_400,
     end: ending,
     revokeOffline: false,
+    sidReused: false,
     ...parts,
   }
 }

@@ -30,6 +30,22 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await statesOf(rp, ...handles), ['ended', 'ended', 'ended'])
   })
 
+  law('leaves a newer login with the same sid alone where an OP reuses sids [T3]', async ({ rp }) => {
+    const [older = '', newer = ''] = await opened(
+      rp,
+      someSession({ sid: 's', firstIat: START - 10 }),
+      someSession({ sid: 's', firstIat: START }),
+    )
+    const late = someNotice({ watermark: START - 5, sidReused: true })
+    const result = await rp.endBy({ sid: 's', sub: 'ada' }, late)
+    assert.equal(result.outcome === 'ended' && result.sessions.length, 1)
+    assert.deepEqual(await statesOf(rp, older, newer), ['ended', 'alive'])
+    const nobody = await rp.endBy({ sid: 's', sub: 'ada' }, someNotice({ watermark: START - 5, sidReused: true }))
+    assert.deepEqual(nobody, { outcome: 'ended', sessions: [] })
+    const mismatch = await rp.endBy({ sid: 's', sub: 'grace' }, someNotice({ sidReused: true }))
+    assert.deepEqual(mismatch, { outcome: 'sub_mismatch' })
+  })
+
   law('ends all RP sessions of the End-User when only the sub is named [BC §2.4]', async ({ rp }) => {
     const handles = await opened(rp, someSession(), withoutSid(), someSession(), someSession({ sub: 'grace' }))
     const result = await rp.endBy({ sub: 'ada' }, someNotice())

@@ -1,9 +1,11 @@
 import type { RpStore } from '../rp/store/contract.ts'
 import type { TestRunner } from './op-store-contract.ts'
 import { frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
+import { frontchannelContract } from './rp-store-contract-frontchannel.ts'
 import { logoutContract } from './rp-store-contract-logout.ts'
 import { nodesContract } from './rp-store-contract-nodes.ts'
 import { owedContract } from './rp-store-contract-owed.ts'
+import { refreshContract } from './rp-store-contract-refresh.ts'
 import { rpSessionContract } from './rp-store-contract-sessions.ts'
 
 /** A store under test, at a place of its own that was empty before. */
@@ -59,5 +61,7 @@ export function rpStoreContract(
   describe('an RP store keeps RP sessions', () => rpSessionContract(law, durable))
   describe('an RP store ends what a Logout Token names', () => logoutContract(law, durable))
   if (shared) describe('an RP store serves several nodes', () => nodesContract(law))
+  describe('an RP store and the front channel', () => frontchannelContract(law))
+  describe('an RP store and refreshed tokens', () => refreshContract(law))
   describe('an RP store remembers what is owed to the OP', () => owedContract(law, durable))
 }

@@ -147,6 +147,31 @@ describe('an app', () => {
   })
 })
 
+describe('onSessionStarted', () => {
+  it('hears of a new RP session with its data, after it was committed', async () => {
+    const heard: unknown[] = []
+    const { app, newAgent, signIn } = await start({
+      rp: {
+        onSessionStarted: async ({ id, sub, data }) => {
+          const [stored] = await app.sessions.listBySub(sub)
+          heard.push([sub, data, stored?.publicId === id])
+        },
+      },
+    })
+    await signIn(newAgent(), app)
+    expect(heard).toEqual([['ada', { name: 'the one called ada' }, true]])
+  })
+
+  it('fails without harm to the login', async () => {
+    const onSessionStarted = () => {
+      throw new Error('no such table')
+    }
+    const { app, newAgent, signIn } = await start({ rp: { onSessionStarted } })
+    expect((await signIn(newAgent(), app)).status).toBe(200)
+    expect(app.log).toEqual([{ event: 'hook_failed', hook: 'onSessionStarted', message: 'no such table' }])
+  })
+})
+
 describe('a login that a logout overtakes', () => {
   function overtaken(times: number): { options: WorldOptions; logouts: () => number } {
     const store = memoryStore()

@@ -69,6 +69,14 @@ async function respondWith(
 }
 
 describe('an ID Token', () => {
+  it('must prove a login as fresh as max_age asked for [Core §3.1.3.7 (13)]', async () => {
+    const now = Math.floor(Date.now() / 1000)
+    expect((await respondWith('/auth/login?max_age=60', {})).status).toBe(502)
+    expect((await respondWith('/auth/login?max_age=60', { auth_time: now - 600 })).status).toBe(502)
+    expect(await sessions.listBySub('ada')).toEqual([])
+    expect((await respondWith('/auth/login?max_age=60', { auth_time: now - 5 })).status).toBe(303)
+  })
+
   it('that is good opens an RP session with its sub, sid and session_state [Core §3.1.3.7]', async () => {
     const answer = await respondWith('/auth/login?return_to=/x', {})
     expect(answer).toMatchObject({ status: 303, headers: { location: 'https://notes.example/x' } })

@@ -173,7 +173,7 @@ describe('the stream of a tab', () => {
     const { answer, next } = await listen(rp)
     expect(answer.headers).toMatchObject({
       'content-type': 'text/event-stream',
-      'cache-control': 'no-store',
+      'cache-control': 'no-store, no-transform',
       'cross-origin-resource-policy': 'same-origin',
       'x-accel-buffering': 'no',
     })

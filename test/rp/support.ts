@@ -1,4 +1,4 @@
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import express, { type Express } from 'express'
 import { exportJWK, generateKeyPair } from 'jose'
@@ -54,7 +54,12 @@ export interface WorldOptions {
   readonly client?: Partial<ClientMetadata>
   /** Prepares the app before `auth(rp)` is mounted. */
   readonly before?: (app: Express) => void
+  /** Serves the apps with another framework than Express: `/` and, for those who are signed in, `/me`. */
+  readonly mount?: Mount
 }
+
+/** An app of some framework around a relying party. */
+export type Mount = (rp: RelyingParty<Kept>) => Promise<(req: IncomingMessage, res: ServerResponse) => unknown>
 
 /** Two apps with Lockstep's RP and a stock oidc-provider whose login page asks for a `username` and nothing else. */
 export async function startWorld(options: WorldOptions = {}): Promise<TestWorld> {
@@ -121,7 +126,8 @@ async function startApp(
   options: WorldOptions,
 ): Promise<RunningApp> {
   const shell = express()
-  const { server, port } = await listen(shell)
+  let listener: (req: IncomingMessage, res: ServerResponse) => unknown = shell
+  const { server, port } = await listen((req, res) => void listener(req, res))
   const url = `http://${clientId}.localhost:${port}`
   const log: RpLogEvent[] = []
   const ended: { sub: string; cause: string }[] = []
@@ -149,6 +155,7 @@ async function startApp(
   shell.get('/me', requireLogin(rp), (req, res) => {
     res.send(`Hello ${req.rpSession.data.name}`)
   })
+  if (options.mount) listener = await options.mount(rp)
   const metadata: ClientMetadata = {
     client_id: clientId,
     client_secret: clientSecret,

@@ -61,6 +61,8 @@ export interface LogoutNotice {
   readonly end: SessionEnd
   /** True when the OP also wants refresh tokens with `offline_access` gone. */
   readonly revokeOffline: boolean
+  /** True when this OP gives later logins the same `sid`: then by `sid` too the watermark is compared. */
+  readonly sidReused: boolean
 }
 
 /** `replaced` is the live RP session of this browser that the new one took the place of. */
@@ -117,6 +119,18 @@ export interface RpSessionStore {
   /** Changes a live RP session; `false` when it is not alive, and then nothing is written. */
   updateIfExists(handle: string, patch: RpSessionPatch): Promise<boolean>
 
+  /**
+   * Takes the right to refresh the tokens of a live RP session for `lease` milliseconds; `false` while another has it. A
+   * rotated refresh token that is used twice costs the whole grant, so one process alone may use it.
+   */
+  claimRefresh(handle: string, lease: number): Promise<boolean>
+
+  /**
+   * Replaces the tokens of a live RP session, gives the right to refresh back and tells subscribers. `false` when it is
+   * not alive; if a logout ended it meanwhile, the new refresh token is owed to the OP in the same step, as the old one was.
+   */
+  saveTokens(handle: string, tokens: Pick<StoredRpSession, 'tokens' | 'refreshToken'>): Promise<boolean>
+
   /** Ends one RP session and records what is owed; `undefined` when it was not alive. */
   delete(handle: string, end: SessionEnd): Promise<StoredRpSession | undefined>
 
@@ -125,9 +139,15 @@ export interface RpSessionStore {
    * members of the index, records what is owed, tells subscribers. If it throws, nothing was claimed and the OP's next
    * attempt works.
    *
-   * By `sid` all members end. By `sub` those end whose first ID Token's `iat` is not after the watermark.
+   * By `sid` all members end, or with `sidReused` those that end by `sub`. By `sub` those end whose first ID Token's `iat` is not after the watermark.
    */
   endBy(target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult>
+
+  /**
+   * Ends the live RP sessions of a `sid` and tells subscribers, and nothing else: no `jti`, no watermark, nothing is owed.
+   * This is what an unauthenticated front-channel request may do (T4). One atomic step.
+   */
+  deleteBySid(sid: string, end: SessionEnd): Promise<readonly StoredRpSession[]>
 
   /** Live RP sessions of an End-User, newest first. */
   listBySub(sub: string): Promise<readonly StoredRpSession[]>

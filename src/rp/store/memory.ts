@@ -13,7 +13,7 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { createHints } from './hints.ts'
-import { afterExpiry, endsBySub, isLive, isOwed, isOwedAfterReplacement } from './rules.ts'
+import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, membersOf } from './rules.ts'
 
 /** RP sessions in this process's memory: for development and tests. A restart signs everybody out. */
 export function memoryStore(): RpStore {
@@ -63,6 +63,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   const jtis = new Map<string, { expiresAt: number }>()
   const owed = new Map<string, Owed>()
   const hints = createHints()
+  const refreshing = new Map<string, { expiresAt: number }>()
   let lastOwed = 0
   const now = () => runtime.now() / 1000
 
@@ -77,9 +78,13 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     drop(bySub, session.sub, session.handle)
   }
 
-  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+  function bury(session: StoredRpSession, how: SessionEnd): void {
     remove(session)
     ended.set(session.handle, { publicId: session.publicId, end: how, expiresAt: session.expiresAt })
+  }
+
+  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+    bury(session, how)
     if (isOwed(session, revokeOffline)) owe(session.refreshToken.sealed)
   }
 
@@ -91,7 +96,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   }
 
   function sweep(): void {
-    for (const map of [ended, jtis, loggedOutSids, loggedOutSubs]) sweepMap(map, now())
+    for (const map of [ended, jtis, refreshing, loggedOutSids, loggedOutSubs]) sweepMap(map, now())
     let left = SWEEP
     for (const session of sessions.values()) {
       if (left-- === 0) break
@@ -146,6 +151,28 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       return true
     },
 
+    async claimRefresh(handle, lease) {
+      const session = sessions.get(handle)
+      const taken = refreshing.get(handle)
+      if (!session || !isLive(session, now()) || (taken && taken.expiresAt > now())) return false
+      putLast(refreshing, handle, { expiresAt: now() + lease / 1000 })
+      return true
+    },
+
+    async saveTokens(handle, { tokens, refreshToken }) {
+      refreshing.delete(handle)
+      const session = sessions.get(handle)
+      if (session && isLive(session, now())) {
+        const { refreshToken: _old, ...others } = session
+        sessions.set(handle, { ...others, tokens, ...(refreshToken && { refreshToken }) })
+        hints.publish(handle)
+        return true
+      }
+      const past = ended.get(handle)
+      if (past && refreshToken && isOwedAfterEnd(past.end, refreshToken)) owe(refreshToken.sealed)
+      return false
+    },
+
     async delete(handle, how) {
       const [session] = live([handle])
       if (session) {
@@ -161,10 +188,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const isBySid = 'sid' in target
       const named = live(isBySid ? bySid.get(target.sid) : bySub.get(target.sub))
       const watermark = Math.min(notice.watermark, now())
-      const members = named.filter((session) =>
-        isBySid ? target.sub === undefined || session.sub === target.sub : endsBySub(session, watermark),
-      )
-      if (isBySid && named.length > 0 && members.length === 0) return { outcome: 'sub_mismatch' }
+      const members = membersOf(named, target, { ...notice, watermark })
+      if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
       sweep()
       jtis.set(notice.jti, { expiresAt: notice.jtiExpiresAt })
       const mark = { arrivedAt: runtime.now(), expiresAt: notice.watermarkExpiresAt }
@@ -173,6 +198,13 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       for (const session of members) end(session, notice.end, notice.revokeOffline)
       for (const session of members) hints.publish(session.handle)
       return { outcome: 'ended', sessions: members }
+    },
+
+    async deleteBySid(sid, how) {
+      const members = live(bySid.get(sid))
+      for (const session of members) bury(session, how)
+      for (const session of members) hints.publish(session.handle)
+      return members
     },
 
     listBySub: async (sub) => live(bySub.get(sub)).sort((a, b) => b.createdAt - a.createdAt),

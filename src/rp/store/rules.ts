@@ -1,4 +1,5 @@
-import type { FoundRpSession, StoredRefreshToken, StoredRpSession } from './contract.ts'
+import type { SessionEnd } from '../../protocol/session-document.ts'
+import type { FoundRpSession, LogoutNotice, LogoutTarget, StoredRefreshToken, StoredRpSession } from './contract.ts'
 
 /** What every store decides alike. Times are epoch seconds. */
 
@@ -15,6 +16,23 @@ export function afterExpiry(session: StoredRpSession, now: number): FoundRpSessi
 /** By `sub` a logout ends what it knew of: a login whose first ID Token is younger than the logout goes on (T3). */
 export function endsBySub(session: Pick<StoredRpSession, 'firstIat'>, watermark: number): boolean {
   return session.firstIat <= watermark
+}
+
+/** Says whether tokens that were refreshed while a logout ended their RP session leave one to revoke (T4, T7). */
+export function isOwedAfterEnd(end: SessionEnd, refreshToken: StoredRefreshToken | undefined): boolean {
+  return refreshToken !== undefined && !refreshToken.offline && end.cause !== 'frontchannel'
+}
+
+/** Of the live RP sessions that carry the named `sid` or `sub`: those a logout ends, or `sub_mismatch`. */
+export function membersOf(
+  named: readonly StoredRpSession[],
+  target: LogoutTarget,
+  { sidReused, watermark }: Pick<LogoutNotice, 'sidReused' | 'watermark'>,
+): readonly StoredRpSession[] | 'sub_mismatch' {
+  if (!('sid' in target)) return named.filter((session) => endsBySub(session, watermark))
+  const ofSub = named.filter((session) => target.sub === undefined || session.sub === target.sub)
+  if (named.length > 0 && ofSub.length === 0) return 'sub_mismatch'
+  return sidReused ? ofSub.filter((session) => endsBySub(session, watermark)) : ofSub
 }
 
 type WithRefreshToken = StoredRpSession & { readonly refreshToken: StoredRefreshToken }

@@ -34,6 +34,9 @@ const migrations: readonly string[] = [
     id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES rp_client, token TEXT NOT NULL,
     owed_since INTEGER NOT NULL, attempts INTEGER NOT NULL, due_at INTEGER NOT NULL);
   CREATE INDEX rp_owed_due ON rp_owed (client, due_at);`,
+
+  // Epoch milliseconds until which one process may use the refresh token.
+  'ALTER TABLE rp_session ADD COLUMN refreshing_until INTEGER NOT NULL DEFAULT 0',
 ]
 
 /** Brings a file to the newest schema; several processes may try at once. */

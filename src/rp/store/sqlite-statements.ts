@@ -16,6 +16,10 @@ export interface Statements {
   readonly getEnd: Statement<[number, string, number], { public_id: string; ended: string }>
   /** idle expiry, session_state, client, handle, now, now */
   readonly update: Statement<[number, string | null, number, string, number, number]>
+  /** claimed until, client, handle, now in milliseconds, now, now */
+  readonly claimRefresh: Statement<[number, number, string, number, number, number]>
+  /** tokens, refresh token, offline, client, handle, now, now */
+  readonly saveTokens: Statement<[string, string | null, number | null, number, string, number, number]>
   readonly remove: Statement<[number, string]>
   readonly keepEnd: Statement<[number, string, string, string, number]>
   readonly bySid: Statement<[number, string], SessionRow>
@@ -41,11 +45,19 @@ export function prepareStatements(db: Sqlite): Statements {
       `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} WHERE expires_at <= ? ORDER BY expires_at LIMIT 20)`,
     )
   return {
-    insert: db.prepare('INSERT INTO rp_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'),
+    insert: db.prepare('INSERT INTO rp_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)'),
     get: db.prepare('SELECT * FROM rp_session WHERE client = ? AND handle = ?'),
     getEnd: db.prepare('SELECT public_id, ended FROM rp_ended WHERE client = ? AND handle = ? AND expires_at > ?'),
     update: db.prepare(
       `UPDATE rp_session SET idle_expires_at = max(idle_expires_at, ?), session_state = coalesce(?, session_state)
+       WHERE client = ? AND handle = ? AND idle_expires_at > ? AND expires_at > ?`,
+    ),
+    claimRefresh: db.prepare(
+      `UPDATE rp_session SET refreshing_until = ?
+       WHERE client = ? AND handle = ? AND refreshing_until <= ? AND idle_expires_at > ? AND expires_at > ?`,
+    ),
+    saveTokens: db.prepare(
+      `UPDATE rp_session SET tokens = ?, refresh_token = ?, refresh_offline = ?, refreshing_until = 0
        WHERE client = ? AND handle = ? AND idle_expires_at > ? AND expires_at > ?`,
     ),
     remove: db.prepare('DELETE FROM rp_session WHERE client = ? AND handle = ?'),

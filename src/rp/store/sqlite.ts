@@ -15,7 +15,7 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { createHints, type Hints } from './hints.ts'
-import { afterExpiry, endsBySub, isLive, isOwed, isOwedAfterReplacement } from './rules.ts'
+import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, membersOf } from './rules.ts'
 import { toSession } from './session-row.ts'
 import { migrate } from './sqlite-schema.ts'
 import { prepareStatements, type Statements } from './sqlite-statements.ts'
@@ -98,9 +98,13 @@ function createSqliteStore(
     return result
   }
 
-  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+  function bury(session: StoredRpSession, how: SessionEnd): void {
     sql.remove.run(client, session.handle)
     sql.keepEnd.run(client, session.handle, session.publicId, JSON.stringify(how), session.expiresAt)
+  }
+
+  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
+    bury(session, how)
     if (isOwed(session, revokeOffline)) sql.owe.run(client, session.refreshToken.sealed, runtime.now(), runtime.now())
   }
 
@@ -154,6 +158,34 @@ function createSqliteStore(
       return changes > 0
     },
 
+    async claimRefresh(handle, lease) {
+      const at = runtime.now()
+      return sql.claimRefresh.run(at + lease, client, handle, at, now(), now()).changes > 0
+    },
+
+    saveTokens: async (handle, { tokens, refreshToken }) =>
+      atomically((changed) => {
+        const offline = refreshToken === undefined ? null : Number(refreshToken.offline)
+        const { changes } = sql.saveTokens.run(
+          tokens,
+          refreshToken?.sealed ?? null,
+          offline,
+          client,
+          handle,
+          now(),
+          now(),
+        )
+        if (changes > 0) {
+          changed(handle)
+          return true
+        }
+        const past = sql.getEnd.get(client, handle, now())
+        if (past && refreshToken && isOwedAfterEnd(JSON.parse(past.ended) as SessionEnd, refreshToken)) {
+          sql.owe.run(client, refreshToken.sealed, runtime.now(), runtime.now())
+        }
+        return false
+      }),
+
     delete: async (handle, how) =>
       atomically((changed) => {
         const session = live(handle)
@@ -171,10 +203,8 @@ function createSqliteStore(
         const rows = isBySid ? sql.bySid.all(client, target.sid) : sql.bySub.all(client, target.sub)
         const named = rows.map(toSession).filter((session) => isLive(session, now()))
         const watermark = Math.min(notice.watermark, now())
-        const members = named.filter((session) =>
-          isBySid ? target.sub === undefined || session.sub === target.sub : endsBySub(session, watermark),
-        )
-        if (isBySid && named.length > 0 && members.length === 0) return { outcome: 'sub_mismatch' }
+        const members = membersOf(named, target, { ...notice, watermark })
+        if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
         sweep(sql, now())
         sql.claimJti.run(client, notice.jti, notice.jtiExpiresAt)
         const [kind, value] = isBySid ? (['sid', target.sid] as const) : (['sub', target.sub] as const)
@@ -184,6 +214,19 @@ function createSqliteStore(
           changed(session.handle)
         }
         return { outcome: 'ended', sessions: members }
+      }),
+
+    deleteBySid: async (sid, how) =>
+      atomically((changed) => {
+        const members = sql.bySid
+          .all(client, sid)
+          .map(toSession)
+          .filter((session) => isLive(session, now()))
+        for (const session of members) {
+          bury(session, how)
+          changed(session.handle)
+        }
+        return members
       }),
 
     listBySub: async (sub) =>

@@ -1,0 +1,39 @@
+import { serve } from '@hono/node-server'
+import { Hono } from 'hono'
+import { createRelyingParty } from 'lockstep/rp'
+import { auth, requireLogin } from 'lockstep/rp/hono'
+import { memoryStore } from 'lockstep/rp/memory'
+
+// The defaults are those of Notes at the demo's OP: npm run server -- --demo
+const {
+  ISSUER = 'http://localhost:4000',
+  CLIENT_ID = 'notes',
+  CLIENT_SECRET = 'demo-secret-of-notes',
+  APP_URL = 'http://notes.localhost:4001',
+  PORT = '4001',
+} = process.env
+
+const rp = createRelyingParty({
+  issuer: ISSUER,
+  clientId: CLIENT_ID,
+  clientSecret: CLIENT_SECRET,
+  appUrl: APP_URL,
+  store: memoryStore(),
+  mapSession: (claims) => ({ name: claims.name ?? claims.sub }),
+})
+
+const page = (text: string): string =>
+  `<!doctype html><script type="module" src="/auth/session-monitor.js" data-on-ended="reload"></script><p>${text}</p>`
+
+const app = new Hono()
+  .use(auth(rp))
+  .get('/', (c) => c.html(page(c.var.rpSession ? '<a href="/auth/logout">Sign out</a>' : '<a href="/me">Sign in</a>')))
+  .get('/me', requireLogin(rp), (c) => c.json({ hello: c.var.rpSession.data.name }))
+
+const server = serve({ fetch: app.fetch, port: Number(PORT), hostname: '127.0.0.1' }, (address) => {
+  console.log('listening', address)
+})
+process.on('SIGTERM', async () => {
+  await rp.close()
+  server.close()
+})

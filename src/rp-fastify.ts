@@ -1,0 +1,1 @@
+export { auth, requireLogin, rpSessionOf } from './rp/adapters/fastify.ts'

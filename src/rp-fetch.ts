@@ -1,0 +1,1 @@
+export { auth, getRpSession, requireLogin } from './rp/adapters/fetch.ts'

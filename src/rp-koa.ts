@@ -1,0 +1,1 @@
+export { auth, type MaybeSignedIn, requireLogin, type SignedIn } from './rp/adapters/koa.ts'

@@ -1,0 +1,1 @@
+export { getRpSession, handlers, mayBeSignedIn } from './rp/adapters/next.ts'

@@ -1,0 +1,148 @@
+import * as oidc from 'openid-client'
+import { LockstepError } from '../protocol/errors.ts'
+import { alarm } from '../runtime/alarm.ts'
+import { type RpContext, seconds } from './context.ts'
+import { readSessionCookie } from './cookies.ts'
+import { messageOf } from './log.ts'
+import { askOp } from './redeem-code.ts'
+import { namesOf } from './session-id.ts'
+import type { StoredRpSession } from './store/contract.ts'
+import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
+
+/** Milliseconds for which one process may refresh: longer than the OP has for its answer. */
+const LEASE = 10_000
+/** Milliseconds between looks at what another process has got; its hint usually comes first. */
+const LOOK = 500
+
+/** Hands out access tokens that are good for a while. */
+export interface TokenRefresher {
+  accessToken(cookie: string | undefined): Promise<string | undefined>
+}
+
+/** What an RP session has to offer: a token, the need to refresh it, or nothing. */
+type Offer =
+  | { readonly state: 'good'; readonly accessToken: string }
+  | { readonly state: 'stale'; readonly session: StoredRpSession; readonly tokens: RpTokens }
+  | { readonly state: 'none' }
+
+/**
+ * Makes a refresher. In one process, requests that want the same token wait for one refresh; between processes the store
+ * gives the right to refresh to one of them, and the others read what it got.
+ */
+export function createTokenRefresher<Data>(context: RpContext<Data>): TokenRefresher {
+  const flights = new Map<string, Promise<string | undefined>>()
+  return {
+    async accessToken(cookie) {
+      const header = (name: string) => (name === 'cookie' ? cookie : undefined)
+      const id = readSessionCookie({ header }, context.options)
+      if (id === undefined) return undefined
+      const { handle } = namesOf(id)
+      const offer = await look(context, handle)
+      if (offer.state !== 'stale') return offer.state === 'good' ? offer.accessToken : undefined
+      const flight = flights.get(handle) ?? refreshOnce(context, handle).finally(() => flights.delete(handle))
+      flights.set(handle, flight)
+      return flight
+    },
+  }
+}
+
+async function look<Data>(context: RpContext<Data>, handle: string): Promise<Offer> {
+  const found = await context.store.get(handle)
+  const tokens = found?.state === 'alive' ? await openTokens(context, found.session) : undefined
+  if (found?.state !== 'alive' || tokens === undefined) return { state: 'none' }
+  const { expiresAt, refreshAt } = tokens.accessTokenLife ?? { expiresAt: Infinity, refreshAt: Infinity }
+  const now = seconds(context)
+  if (now < refreshAt) return { state: 'good', accessToken: tokens.accessToken }
+  if (found.session.refreshToken !== undefined) return { state: 'stale', session: found.session, tokens }
+  return now < expiresAt ? { state: 'good', accessToken: tokens.accessToken } : { state: 'none' }
+}
+
+/** Refreshes, or waits until another process has. */
+async function refreshOnce<Data>(context: RpContext<Data>, handle: string): Promise<string | undefined> {
+  const { store, options } = context
+  const bell = alarm(options.runtime)
+  const unsubscribe = await store.subscribe(handle, bell.ring)
+  try {
+    const until = options.runtime.now() + 2 * LEASE
+    while (options.runtime.now() < until) {
+      const isOurs = await store.claimRefresh(handle, LEASE)
+      // Read after the claim: whoever had it before may have just saved what we want.
+      const offer = await look(context, handle)
+      if (offer.state !== 'stale') return offer.state === 'good' ? offer.accessToken : undefined
+      if (isOurs) return await refresh(context, offer)
+      await bell.sleep(LOOK)
+    }
+    throw new LockstepError('op_unreachable', 'another process is still refreshing the access token')
+  } finally {
+    unsubscribe()
+  }
+}
+
+async function refresh<Data>(
+  context: RpContext<Data>,
+  { session, tokens }: Extract<Offer, { state: 'stale' }>,
+): Promise<string | undefined> {
+  const { store, sealer } = context
+  const token = session.refreshToken && (await sealer.open('refresh-token', session.refreshToken.sealed))
+  if (typeof token !== 'string') return giveUp(context, session, 'no secret opens the refresh token any more')
+  let answer: Refreshed
+  try {
+    answer = await ask(context, token, session.sub)
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error
+    if (error.cause instanceof oidc.ResponseBodyError && error.cause.error === 'invalid_grant') {
+      return giveUp(context, session, messageOf(error))
+    }
+    // The right to refresh is given back at once, so that the next request may try.
+    await store.saveTokens(session.handle, session)
+    if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return tokens.accessToken
+    throw error
+  }
+  return save(context, session, tokens, answer)
+}
+
+type Refreshed = Awaited<ReturnType<typeof oidc.refreshTokenGrant>>
+
+async function ask<Data>({ op }: RpContext<Data>, refreshToken: string, expectedSub: string): Promise<Refreshed> {
+  const configuration = await op.configuration()
+  const answer = await askOp('Token Endpoint', () => oidc.refreshTokenGrant(configuration, refreshToken))
+  // Core §12.2: a new ID Token names the same End-User.
+  if ((answer.claims()?.sub ?? expectedSub) !== expectedSub) {
+    throw new LockstepError('op_answer_invalid', 'the refreshed ID Token is of somebody else')
+  }
+  return answer
+}
+
+async function save<Data>(
+  context: RpContext<Data>,
+  session: StoredRpSession,
+  before: RpTokens,
+  answer: Refreshed,
+): Promise<string | undefined> {
+  const { store, sealer, options, revoker } = context
+  const { access_token: accessToken, refresh_token: rotated, id_token: idToken = before.idToken } = answer
+  const tokens: RpTokens = { idToken, accessToken, ...lifeOf(answer.expires_in, seconds(context)) }
+  const offline = session.refreshToken?.offline === true
+  const refreshToken =
+    rotated === undefined ? session.refreshToken : { sealed: await sealer.seal('refresh-token', rotated), offline }
+  const saved = await store.saveTokens(session.handle, {
+    tokens: await sealer.seal('tokens', tokens),
+    ...(refreshToken && { refreshToken }),
+  })
+  if (saved) return accessToken
+  options.log({ event: 'refresh_refused', message: 'the RP session ended while its tokens were refreshed' })
+  revoker.wake()
+  return undefined
+}
+
+/** The OP takes this refresh token no more: nobody asks with it again, and the access token is used while it lasts. */
+async function giveUp<Data>(
+  context: RpContext<Data>,
+  session: StoredRpSession,
+  message: string,
+): Promise<string | undefined> {
+  context.options.log({ event: 'refresh_refused', message })
+  await context.store.saveTokens(session.handle, { tokens: session.tokens })
+  const offer = await look(context, session.handle)
+  return offer.state === 'good' ? offer.accessToken : undefined
+}

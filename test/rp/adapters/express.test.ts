@@ -1,0 +1,94 @@
+import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
+import { describe, expect, it } from 'vitest'
+import { createRelyingParty } from '../../../src/rp.ts'
+import { auth, requireLogin } from '../../../src/rp-express.ts'
+import { memoryStore } from '../../../src/rp-memory.ts'
+import { createUserAgent } from '../../support/user-agent.ts'
+import { listen, type Mount, shut, startWorld } from '../support.ts'
+import { adapterFlows } from './flow-suite.ts'
+
+function app(...before: RequestHandler[]): Mount {
+  return async (rp) => {
+    const shell = express()
+    shell.use(...before, auth(rp))
+    shell.get('/', (req, res) => {
+      res.send(req.rpSession ? 'signed in' : `signed out ${req.rpSessionEnd?.cause ?? ''}`)
+    })
+    shell.get('/me', requireLogin(rp), (req, res) => {
+      res.send(`Hello ${req.rpSession.data.name}`)
+    })
+    shell.post('/echo', express.text({ type: '*/*' }), (req, res) => {
+      res.send(req.body)
+    })
+    return shell
+  }
+}
+
+const nothing: RequestHandler = (_req, _res, next) => next()
+
+adapterFlows({
+  name: 'Express',
+  mount: app(nothing),
+  parsers: {
+    'a form parser': app(express.urlencoded({ extended: false })),
+    'a form parser that builds objects': app(express.urlencoded({ extended: true })),
+    'a text parser': app(express.text({ type: '*/*' })),
+    'a raw parser': app(express.raw({ type: '*/*' })),
+    'a JSON parser': app(express.json()),
+  },
+  eater: app((req, _res, next) => {
+    req.resume().on('end', () => next())
+  }),
+})
+
+describe('the Express adapter, as Express does things', () => {
+  it('leaves paths that only look like its own to the app', async () => {
+    const { app, newAgent, close } = await startWorld()
+    app.express.get('/authors', (_req, res) => {
+      res.send('the app')
+    })
+    expect((await newAgent().open(`${app.url}/authors`)).body).toBe('the app')
+    await close()
+  })
+
+  it('works mounted under a path, as appUrl says', async () => {
+    const shell = express()
+    const common = { issuer: 'https://op.example', clientId: 'notes', clientSecret: 's', store: memoryStore() }
+    const rp = createRelyingParty({ ...common, appUrl: 'https://example.com/app' })
+    const sub = express.Router()
+    sub.use(auth(rp))
+    shell.use('/app', sub)
+    const { server, port } = await listen(shell)
+    const agent = createUserAgent()
+    expect((await agent.open(`http://localhost:${port}/app/auth/session`)).status).toBe(401)
+    expect((await agent.open(`http://localhost:${port}/auth/session`)).status).toBe(404)
+    expect(rp.loginPath('/app/x')).toBe('/app/auth/login?return_to=%2Fapp%2Fx')
+    await agent.close()
+    await rp.close()
+    await shut(server)
+  })
+
+  it('hands errors of the store to next(err), and touches neither req.user nor req.session', async () => {
+    const store = memoryStore()
+    const { app, newAgent, signIn, close } = await startWorld({ rp: { store } })
+    const agent = newAgent()
+    await signIn(agent, app)
+    const seen: unknown[] = []
+    app.express.get('/names', (req, res) => {
+      seen.push('user' in req, 'session' in req)
+      res.end()
+    })
+    await agent.open(`${app.url}/names`)
+    expect(seen).toEqual([false, false])
+    const failed: ErrorRequestHandler = (error: Error, _req, res, _next) => {
+      res.status(503).send(`mine: ${error.message}`)
+    }
+    app.express.use(failed)
+    app.sessions.get = async () => Promise.reject(new Error('disk full'))
+    expect(await agent.fetch(app.url, '/me')).toMatchObject({
+      status: 503,
+      body: 'mine: It could not be found out who is signed in',
+    })
+    await close()
+  })
+})

@@ -1,0 +1,124 @@
+import { once } from 'node:events'
+import { Readable } from 'node:stream'
+import fastify, { type FastifyInstance } from 'fastify'
+import { describe, expect, it } from 'vitest'
+import { createRelyingParty, type RelyingParty } from '../../../src/rp.ts'
+import { auth, requireLogin, rpSessionOf } from '../../../src/rp-fastify.ts'
+import { memoryStore } from '../../../src/rp-memory.ts'
+import type { Mount } from '../support.ts'
+import { adapterFlows } from './flow-suite.ts'
+
+function app(before: (shell: FastifyInstance) => void = () => {}): Mount {
+  return async (rp) => {
+    const shell = fastify()
+    before(shell)
+    await shell.register(auth(rp))
+    shell.get('/', async (request) =>
+      request.rpSession ? 'signed in' : `signed out ${request.rpSessionEnd?.cause ?? ''}`,
+    )
+    shell.get('/me', { preHandler: requireLogin(rp) }, async (request) => `Hello ${rpSessionOf(rp, request).data.name}`)
+    shell.register(async (child) => {
+      child.removeAllContentTypeParsers()
+      child.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => {
+        done(null, body)
+      })
+      child.post('/echo', async (request) => request.body)
+    })
+    await shell.ready()
+    return (req, res) => shell.routing(req, res)
+  }
+}
+
+adapterFlows({
+  name: 'Fastify',
+  mount: app(),
+  parsers: {
+    'a form parser like @fastify/formbody': app((shell) => {
+      const form = 'application/x-www-form-urlencoded'
+      shell.addContentTypeParser(form, { parseAs: 'string' }, (_request, body, done) => {
+        done(null, Object.fromEntries(new URLSearchParams(String(body))))
+      })
+    }),
+  },
+  eater: app((shell) => {
+    shell.addHook('preParsing', async (_request, _reply, payload) => {
+      payload.resume()
+      await once(payload, 'end')
+      return Object.assign(Readable.from([]).resume(), { receivedEncodedLength: 0 })
+    })
+  }),
+})
+
+describe('the Fastify adapter, as Fastify does things', () => {
+  const options = { issuer: 'https://op.example', clientSecret: 'secret', appUrl: 'https://notes.example' }
+  const someRp = (clientId = 'notes', prefix = '/auth'): RelyingParty =>
+    createRelyingParty({ ...options, clientId, prefix, store: memoryStore() })
+
+  it('is a plugin with a name, for Fastify 5, whose decorators reach the whole app', async () => {
+    const shell = fastify()
+    await shell.register(auth(someRp()))
+    expect(shell.hasPlugin('lockstep /auth')).toBe(true)
+    expect(shell.hasRequestDecorator('rpSession')).toBe(true)
+    expect(shell.hasRequestDecorator('user')).toBe(false)
+    expect(shell.hasRequestDecorator('session')).toBe(false)
+    await shell.close()
+  })
+
+  it("keeps its form parser to itself: the app's routes have the parsers the app gave them", async () => {
+    const shell = fastify()
+    await shell.register(auth(someRp()))
+    shell.post('/form', async (request) => request.body)
+    const payload = {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      payload: 'a=1',
+    } as const
+    expect((await shell.inject({ url: '/form', ...payload })).statusCode).toBe(415)
+    expect((await shell.inject({ url: '/auth/backchannel-logout', ...payload })).statusCode).toBe(400)
+    await shell.close()
+  })
+
+  it('answers by reply, so that onSend hooks before it see the answer', async () => {
+    const shell = fastify()
+    shell.addHook('onSend', async (_request, reply) => {
+      reply.header('x-request-id', '7')
+    })
+    await shell.register(auth(someRp()))
+    const answer = await shell.inject('/auth/session')
+    expect([answer.statusCode, answer.headers['x-request-id']]).toEqual([401, '7'])
+    await shell.close()
+  })
+
+  it('holds two relying parties in one app', async () => {
+    const shell = fastify()
+    await shell.register(auth(someRp('notes', '/auth')))
+    await shell.register(auth(someRp('mail', '/mail-auth')))
+    expect((await shell.inject('/auth/session')).statusCode).toBe(401)
+    expect((await shell.inject('/mail-auth/session')).statusCode).toBe(401)
+    await shell.close()
+  })
+
+  it('closes the relying party with the server, which open streams would hold up', async () => {
+    const rp = someRp()
+    let closed = false
+    const shell = fastify()
+    const close = async () => {
+      closed = true
+    }
+    await shell.register(auth({ ...rp, close }))
+    await shell.close()
+    expect(closed).toBe(true)
+    await rp.close()
+  })
+
+  it('tells who asks for the RP session of an unguarded route what is missing', async () => {
+    const rp = someRp()
+    const shell = fastify()
+    await shell.register(auth(rp))
+    shell.get('/', async (request) => rpSessionOf(rp, request).sub)
+    const answer = await shell.inject('/')
+    expect(answer.statusCode).toBe(500)
+    expect(answer.json()).toMatchObject({ message: expect.stringContaining('requireLogin(rp)') })
+    await shell.close()
+  })
+})

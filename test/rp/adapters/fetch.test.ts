@@ -1,0 +1,34 @@
+import { getRequestListener } from '@hono/node-server'
+import { auth, getRpSession, requireLogin } from '../../../src/rp-fetch.ts'
+import type { Mount } from '../support.ts'
+import { adapterFlows } from './flow-suite.ts'
+
+function app(before: (request: Request) => Promise<unknown> = async () => {}): Mount {
+  return async (rp) => {
+    const lockstep = auth(rp)
+    return getRequestListener(async (request) => {
+      await before(request)
+      const answer = await lockstep(request)
+      if (answer) return answer
+      const { pathname } = new URL(request.url)
+      if (pathname === '/echo') return new Response(await request.text())
+      if (pathname === '/me') {
+        const session = await requireLogin(rp, request)
+        return session instanceof Response ? session : new Response(`Hello ${session.data.name}`)
+      }
+      const { current, cookies } = await getRpSession(rp, request)
+      const headers = cookies.map((cookie): [string, string] => ['set-cookie', cookie])
+      const cause = current.state === 'ended' ? current.end.cause : ''
+      return new Response(current.state === 'alive' ? 'signed in' : `signed out ${cause}`, { headers })
+    })
+  }
+}
+
+adapterFlows({
+  name: 'Fetch',
+  mount: app(),
+  parsers: {},
+  eater: app(async (request) => {
+    if (request.method === 'POST') await request.text()
+  }),
+})

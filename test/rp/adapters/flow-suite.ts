@@ -1,0 +1,194 @@
+import { request } from 'node:http'
+import { afterEach, describe, expect, it } from 'vitest'
+import { type Mount, startWorld, type TestWorld } from '../support.ts'
+
+/** An app of a framework as the suite wants it, once as it should be and once with somebody in its way. */
+export interface AdapterCase {
+  readonly name: string
+  /** `/` says `signed in` or `signed out CAUSE`; `/me` is behind requireLogin and says `Hello NAME`; `POST /echo` echoes. */
+  readonly mount: Mount
+  /** The same behind each body parser the framework has, by name. */
+  readonly parsers: Readonly<Record<string, Mount>>
+  /** The same behind something that eats bodies and keeps nothing. */
+  readonly eater: Mount
+  /** True where pages cannot set cookies, as in Next. */
+  readonly keepsDeadCookies?: true
+}
+
+const form = { 'content-type': 'application/x-www-form-urlencoded' }
+const navigation = { headers: { 'sec-fetch-dest': 'document', 'sec-fetch-mode': 'navigate', accept: 'text/html' } }
+
+/** What every adapter must do, whatever its framework: one suite, so that none does it differently. */
+export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies }: AdapterCase): void {
+  let world: TestWorld | undefined
+
+  async function start(how: Mount = mount): Promise<TestWorld> {
+    world = await startWorld({ mount: how })
+    return world
+  }
+
+  afterEach(async () => {
+    await world?.close()
+    world = undefined
+  })
+
+  describe(`the ${name} adapter`, () => {
+    it('takes a page request to the login and back to the page it wanted, query and all [Core §3.1]', async () => {
+      const { app, newAgent } = await start()
+      const agent = newAgent()
+      const asked = await agent.fetch(app.url, '/me?a=1&b=//x', navigation)
+      expect(asked.status).toBe(303)
+      expect(asked.header('location')).toBe(`/auth/login?return_to=${encodeURIComponent('/me?a=1&b=//x')}&by=app`)
+      const login = await agent.open(`${app.url}/me?a=1`)
+      const page = await agent.submit(login, { username: 'ada' })
+      expect(page).toMatchObject({ status: 200, url: `${app.url}/me?a=1`, body: 'Hello the one called ada' })
+      expect((await agent.open(`${app.url}/`)).body).toBe('signed in')
+    })
+
+    it('answers scripts that nobody is signed in for with 401', async () => {
+      const { app, newAgent } = await start()
+      const page = await newAgent().fetch(app.url, '/me')
+      expect(page.status).toBe(401)
+      expect(JSON.parse(page.body)).toEqual({ error: 'login_required' })
+      expect(page.header('cache-control')).toBe('no-store')
+    })
+
+    it('hears a logout at the other app by back-channel, and tells its tabs [BC §2.7]', async () => {
+      const { app, other, newAgent, signIn } = await start()
+      await logOutAtTheOther({ app, other, newAgent, signIn })
+    })
+
+    for (const [parser, behind] of Object.entries(parsers)) {
+      it(`receives Logout Tokens behind ${parser}, and sees two of them [BC §2.5]`, async () => {
+        const { app, other, newAgent, signIn } = await start(behind)
+        const agent = await logOutAtTheOther({ app, other, newAgent, signIn })
+        const body = 'logout_token=a&logout_token=b'
+        const page = await agent.fetch(app.url, '/auth/backchannel-logout', { method: 'POST', headers: form, body })
+        expect(page.status).toBe(400)
+        expect(page.body).toContain('must be sent once')
+      })
+    }
+
+    it('names the fix when somebody else has read the body', async () => {
+      const { app, newAgent } = await start(eater)
+      const post = { method: 'POST', headers: form, body: 'logout_token=a' }
+      const page = await newAgent().fetch(app.url, '/auth/backchannel-logout', post)
+      expect(page.status).toBe(500)
+      expect(page.body).toContain('mount auth(rp) before body parsers')
+    })
+
+    it('signs out of this app only, and the open tab hears it', async () => {
+      const { app, newAgent, signIn } = await start()
+      const agent = newAgent()
+      await signIn(agent, app)
+      const tab = await agent.events(app.url, '/auth/session/events')
+      expect(JSON.parse((await tab.next())?.data ?? '')).toMatchObject({ state: 'alive', sub: 'ada' })
+      const question = await agent.open(`${app.url}/auth/logout?return_to=/`)
+      const page = await agent.submit(question, { from: 'this-app' })
+      expect(page).toMatchObject({ status: 200, url: `${app.url}/` })
+      expect(JSON.parse((await tab.next())?.data ?? '')).toMatchObject({
+        state: 'ended',
+        ended: { cause: 'this_app' },
+      })
+      expect(await tab.next()).toBeUndefined()
+      expect((await agent.fetch(app.url, '/me')).status).toBe(401)
+    })
+
+    it(`says how an RP session ended${keepsDeadCookies ? '' : ', and clears the dead cookie with the next whole page'}`, async () => {
+      const { app, newAgent, signIn } = await start()
+      const agent = newAgent()
+      await signIn(agent, app)
+      const [session] = await app.sessions.listBySub('ada')
+      await app.sessions.delete(session?.handle ?? '', { cause: 'admin', at: 1 })
+      expect((await agent.fetch(app.url, '/')).body).toBe('signed out admin')
+      expect(agent.cookies(app.url)).toHaveLength(1)
+      expect((await agent.open(`${app.url}/`)).body).toBe('signed out admin')
+      expect(agent.cookies(app.url)).toHaveLength(keepsDeadCookies ? 1 : 0)
+    })
+
+    it('lets go of a stream when its tab is gone [T17]', async () => {
+      const { app, newAgent, signIn } = await start()
+      const agent = newAgent()
+      await signIn(agent, app)
+      const released = new Promise<void>((resolve) => {
+        const subscribe = app.sessions.subscribe
+        app.sessions.subscribe = async (handle, onHint) => {
+          const stop = await subscribe(handle, onHint)
+          return () => {
+            stop()
+            resolve()
+          }
+        }
+      })
+      const tab = await agent.events(app.url, '/auth/session/events')
+      await tab.next()
+      tab.close()
+      await released
+    })
+
+    it('answers 413 to a body that is too long, without reading it to its end', async () => {
+      const { app } = await start()
+      const status = await new Promise<number | undefined>((resolve, reject) => {
+        const path = '/auth/backchannel-logout'
+        const post = request({ host: '127.0.0.1', port: app.port, path, method: 'POST', headers: form }, (res) => {
+          resolve(res.statusCode)
+          post.destroy()
+        })
+        post.on('error', reject)
+        post.write(`logout_token=${'a'.repeat(100_000)}`) // and it never ends
+      })
+      expect(status).toBe(413)
+    })
+
+    it('answers unknown routes 404 and wrong methods 405 with Allow, all with no-store', async () => {
+      const { app, newAgent } = await start()
+      const agent = newAgent()
+      for (const url of ['/auth', '/auth/', '/auth/nothing', '/auth/session/', '/auth/__proto__']) {
+        const page = await agent.fetch(app.url, url)
+        expect([url, page.status]).toEqual([url, 404])
+        expect(page.header('cache-control')).toBe('no-store')
+      }
+      const page = await agent.fetch(app.url, '/auth/login', { method: 'POST' })
+      expect(page.status).toBe(405)
+      expect(page.header('allow')).toBe('GET')
+      expect(page.header('cache-control')).toBe('no-store')
+    })
+
+    it('serves the session monitor, and 304 when the browser has it', async () => {
+      const { app, newAgent } = await start()
+      const agent = newAgent()
+      const first = await agent.fetch(app.url, '/auth/session-monitor.js')
+      expect(first.status).toBe(200)
+      expect(first.header('content-type')).toBe('text/javascript; charset=utf-8')
+      const headers = { 'if-none-match': first.header('etag') ?? '' }
+      expect(await agent.fetch(app.url, '/auth/session-monitor.js', { headers })).toMatchObject({
+        status: 304,
+        body: '',
+      })
+    })
+
+    it("leaves the app's own routes and bodies alone", async () => {
+      const { app, newAgent } = await start()
+      const post = { method: 'POST', headers: form, body: 'a=1' }
+      expect(await newAgent().fetch(app.url, '/echo', post)).toMatchObject({ status: 200, body: 'a=1' })
+    })
+  })
+}
+
+async function logOutAtTheOther({
+  app,
+  other,
+  newAgent,
+  signIn,
+}: Pick<TestWorld, 'app' | 'other' | 'newAgent' | 'signIn'>) {
+  const agent = newAgent()
+  await signIn(agent, app)
+  await signIn(agent, other)
+  const tab = await agent.events(other.url, '/auth/session/events')
+  await tab.next()
+  const question = await agent.submit(await agent.open(`${app.url}/auth/logout`))
+  await agent.submit(question, { logout: 'yes' })
+  expect(JSON.parse((await tab.next())?.data ?? '')).toMatchObject({ state: 'ended' })
+  expect(other.log).toContainEqual({ event: 'logout_received', ended: 1, by: 'sid' })
+  return agent
+}

@@ -1,0 +1,71 @@
+import { getRequestListener } from '@hono/node-server'
+import { Hono, type MiddlewareHandler } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { testClient } from 'hono/testing'
+import { describe, expect, it } from 'vitest'
+import { createRelyingParty } from '../../../src/rp.ts'
+import { auth, requireLogin } from '../../../src/rp-hono.ts'
+import { memoryStore } from '../../../src/rp-memory.ts'
+import type { Mount } from '../support.ts'
+import { adapterFlows } from './flow-suite.ts'
+
+function app(before: MiddlewareHandler = (_c, next) => next()): Mount {
+  return async (rp) => {
+    const shell = new Hono()
+      .use(before)
+      .use(auth(rp))
+      .get('/', (c) => c.text(c.var.rpSession ? 'signed in' : `signed out ${c.var.rpSessionEnd?.cause ?? ''}`))
+      .get('/me', requireLogin(rp), (c) => c.text(`Hello ${c.var.rpSession.data.name}`))
+      .post('/echo', async (c) => c.text(await c.req.text()))
+    return getRequestListener(shell.fetch)
+  }
+}
+
+const reading =
+  (read: (c: Parameters<MiddlewareHandler>[0]) => Promise<unknown>): MiddlewareHandler =>
+  async (c, next) => {
+    if (c.req.method === 'POST') await read(c)
+    await next()
+  }
+
+adapterFlows({
+  name: 'Hono',
+  mount: app(),
+  parsers: {
+    'parseBody()': app(reading((c) => c.req.parseBody())),
+    'text()': app(reading((c) => c.req.text())),
+    'formData()': app(reading((c) => c.req.formData())),
+    'arrayBuffer()': app(reading((c) => c.req.arrayBuffer())),
+    'its body limit': app(bodyLimit({ maxSize: 100_000 })),
+  },
+  eater: app(reading((c) => c.req.raw.text())),
+})
+
+describe('the Hono adapter, as Hono does things', () => {
+  const options = {
+    issuer: 'https://op.example',
+    clientId: 'notes',
+    clientSecret: 'secret',
+    appUrl: 'https://notes.example',
+    cookieSuffix: 'notes',
+  }
+
+  it('clears a dead cookie also when a handler returns a Response of its own', async () => {
+    const store = memoryStore()
+    const rp = createRelyingParty({ ...options, store })
+    const shell = new Hono().use(auth(rp)).get('/', () => new Response('mine', { headers: { 'set-cookie': 'a=1' } }))
+    const headers = { cookie: `__Host-lockstep-notes=${'a'.repeat(43)}`, 'sec-fetch-dest': 'document' }
+    const answer = await shell.request('/', { headers })
+    expect(answer.headers.getSetCookie()).toEqual(['a=1', expect.stringMatching(/^__Host-lockstep-notes=; Max-Age=0/)])
+    await rp.close()
+  })
+
+  it('lets the types of routes behind it flow to the RPC client', async () => {
+    const rp = createRelyingParty({ ...options, store: memoryStore() })
+    const shell = new Hono().use(auth(rp)).get('/open', (c) => c.json({ open: true }))
+    const answer = await testClient(shell).open.$get()
+    const { open }: { open: boolean } = await answer.json()
+    expect(open).toBe(true)
+    await rp.close()
+  })
+})
