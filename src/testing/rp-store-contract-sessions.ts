@@ -134,9 +134,8 @@ export function rpSessionContract(law: RpLaw, durable: boolean): void {
 
   law('has already committed when it hints [T18]', async ({ rp }) => {
     const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
-    const found = new Promise<readonly string[]>((resolve) => {
-      void rp.subscribe(handle, () => resolve(statesOf(rp, handle)))
-    })
+    const { promise: found, resolve } = Promise.withResolvers<readonly string[]>()
+    await rp.subscribe(handle, () => resolve(statesOf(rp, handle)))
     await rp.endBy({ sid: 's' }, someNotice())
     assert.deepEqual(await found, ['ended'])
   })

@@ -1,6 +1,6 @@
 import type { RpStore } from '../rp/store/contract.ts'
 import type { TestRunner } from './op-store-contract.ts'
-import { frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
+import { type FrozenClock, frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
 import { logoutContract } from './rp-store-contract-logout.ts'
 import { owedContract } from './rp-store-contract-owed.ts'
 import { rpSessionContract } from './rp-store-contract-sessions.ts'
@@ -25,16 +25,17 @@ export interface OpenedRpStore {
  * rpStoreContract({ describe, it }, { open: async () => ({ store: myStore(), dispose: async () => {} }), durable: false })
  * ```
  *
- * @param options `open` is called for each test; with `durable`, what it gives must have `reopen`.
+ * @param options `open` is called for each test, with the clock that the test moves: a store that takes the time from its
+ * server must take it from there instead. With `durable`, what it gives must have `reopen`.
  */
 export function rpStoreContract(
   { describe, it }: TestRunner,
-  { open, durable }: { open: () => Promise<OpenedRpStore>; durable: boolean },
+  { open, durable }: { open: (clock: FrozenClock) => Promise<OpenedRpStore>; durable: boolean },
 ): void {
   const law: RpLaw = (name, body) => {
     it(name, async () => {
-      const place = await open()
       const clock = frozenClock()
+      const place = await open(clock)
       try {
         const { store } = place
         await body({

@@ -1,6 +1,8 @@
 /** Tells subscribers within this process that an RP session may have changed, and nothing more (T18). */
 export interface Hints {
   publish(handle: string): void
+  /** Hints at everything: for when hints may have been lost. */
+  publishAll(): void
   subscribe(handle: string, onHint: () => void): () => void
 }
 
@@ -9,6 +11,9 @@ export function createHints(): Hints {
   return {
     publish(handle) {
       for (const listener of listeners.get(handle) ?? []) listener()
+    },
+    publishAll() {
+      for (const group of listeners.values()) for (const listener of group) listener()
     },
     subscribe(handle, onHint) {
       const listener = () => onHint()

@@ -16,8 +16,9 @@ import type {
 } from './contract.ts'
 import { createHints, type Hints } from './hints.ts'
 import { afterExpiry, endsBySub, isLive, isOwed, isOwedAfterReplacement } from './rules.ts'
+import { toSession } from './session-row.ts'
 import { migrate } from './sqlite-schema.ts'
-import { prepareStatements, type Statements, toSession } from './sqlite-statements.ts'
+import { prepareStatements, type Statements } from './sqlite-statements.ts'
 
 /**
  * RP sessions in a SQLite file, for one machine. What was answered survives a crash and power loss.

@@ -1,0 +1,2 @@
+export { type PostgresStoreOptions, postgresStore } from './rp/store/postgres.ts'
+export type { PostgresOptions } from './runtime/postgres-connection.ts'
