@@ -1,0 +1,306 @@
+import { BlockList, isIPv4, isIPv6 } from 'node:net'
+import { type Cluster, Redis, type RedisOptions } from 'ioredis'
+import { LockstepError } from '../../protocol/errors.ts'
+import type { Script } from './redis-scripts.ts'
+
+/** Where Redis is: a URL, options of ioredis (Sentinel too), or the app's own instance, of which copies are made. */
+export type RedisPlace = string | RedisOptions | Redis | Cluster
+
+/** A connection of the store's own. */
+export interface RedisConnection {
+  /** Runs a script whose keys all begin with `base`. */
+  run(script: Script, base: string, ...args: readonly string[]): Promise<unknown>
+  /** Runs it, then waits until `replicas` have it; says how many do. */
+  runAndWait(script: Script, base: string, args: readonly string[], wait: ReplicaWait): Promise<Confirmed>
+  subscribe(channel: string): Promise<void>
+  onMessage(listener: (message: string) => void): void
+  /** Called whenever it is connected again. */
+  onReady(listener: () => void): void
+  close(): Promise<void>
+}
+
+export interface ReplicaWait {
+  readonly replicas: number
+  /** Milliseconds. */
+  readonly timeout: number
+}
+
+export interface Confirmed {
+  readonly result: unknown
+  /** How many replicas have it; with WAITAOF, on their disks. `undefined` when the connection broke before the answer. */
+  readonly replicas: number | undefined
+  /** False when the server itself was asked to have it on its disk, and has not. */
+  readonly isLocal: boolean
+}
+
+/** What the start found out about the servers. */
+interface Nature {
+  /** WAITAOF is known, and the server keeps an append-only file. */
+  readonly canWaitForDisk: boolean
+}
+
+/**
+ * A command is sent once. What ioredis would send again after a broken connection may have been done already, and a Logout
+ * Token that comes twice is a replay; so it fails at once, and the OP comes again. Scripts go to the master only.
+ */
+const ours = {
+  lazyConnect: true,
+  maxRetriesPerRequest: 0,
+  autoResendUnfulfilledCommands: false,
+  enableOfflineQueue: true,
+  enableReadyCheck: true,
+  enableAutoPipelining: false,
+  readOnly: false,
+  stringNumbers: false,
+  protocol: 2,
+  replyMapping: 'legacy',
+  connectTimeout: 5_000 as number,
+  commandTimeout: 5_000 as number,
+  retryStrategy: (times: number) => Math.min(times * 50, 1_000),
+  // The master became a replica: look for the new one.
+  reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
+} as const satisfies RedisOptions
+
+/**
+ * Opens one more connection to a place; the first command connects.
+ *
+ * @throws TypeError when it would lead over the network without TLS and authentication (T19).
+ */
+export function openRedis(place: RedisPlace, allowInsecure: boolean): RedisConnection {
+  const client = copyOf(place)
+  if (!allowInsecure) refuseInsecure(client)
+  client.on('error', () => {}) // whoever runs a command hears of it
+  const name = placeOf(client)
+  let checking: Promise<Nature> | undefined
+  // Another server may answer after a reconnect or a failover: it is looked at before it is used.
+  for (const event of ['close', '+node']) {
+    client.on(event, () => {
+      checking = undefined
+    })
+  }
+  const checked = (): Promise<Nature> => {
+    if (checking) return checking
+    const running = check(client, allowInsecure)
+    checking = running
+    running.catch(() => {
+      if (checking === running) checking = undefined
+    })
+    return running
+  }
+  const asFailure = (error: unknown): LockstepError => failed(error, name)
+
+  return {
+    async run(script, base, ...args) {
+      try {
+        await checked()
+        return await evaluate(client, script, base, args)
+      } catch (error) {
+        throw asFailure(error)
+      }
+    },
+    async runAndWait(script, base, args, wait) {
+      try {
+        const { canWaitForDisk } = await checked()
+        return await evaluateAndWait(client, script, base, args, wait, canWaitForDisk)
+      } catch (error) {
+        throw asFailure(error)
+      }
+    },
+    async subscribe(channel) {
+      try {
+        await client.subscribe(channel)
+      } catch (error) {
+        throw asFailure(error)
+      }
+    },
+    onMessage(listener) {
+      client.on('message', (_channel: string, message: string) => listener(message))
+    },
+    onReady(listener) {
+      client.on('ready', listener)
+    },
+    async close() {
+      if (client.status === 'ready') await client.quit().catch(() => undefined)
+      client.disconnect()
+    },
+  }
+}
+
+function copyOf(place: RedisPlace): Redis | Cluster {
+  if (typeof place === 'string') return new Redis(place, ours)
+  if (!('duplicate' in place)) return new Redis({ ...place, ...ours, ...keptTimeouts(place) })
+  if (!place.isCluster) return (place as Redis).duplicate({ ...ours, ...keptTimeouts((place as Redis).options) })
+  const { retryStrategy: _one, lazyConnect, enableOfflineQueue: _two, readOnly: _three, ...each } = ours
+  const { redisOptions } = (place as Cluster).options
+  return (place as Cluster).duplicate([], {
+    lazyConnect,
+    scaleReads: 'master',
+    enableAutoPipelining: false,
+    retryDelayOnFailover: 0, // or it would send again what was on its way
+    redisOptions: { ...each, ...keptTimeouts(redisOptions ?? {}) },
+  })
+}
+
+/** Time-outs that the app has chosen. */
+function keptTimeouts({ connectTimeout, commandTimeout }: Timeouts): {
+  connectTimeout: number
+  commandTimeout: number
+} {
+  return {
+    connectTimeout: connectTimeout ?? ours.connectTimeout,
+    commandTimeout: commandTimeout ?? ours.commandTimeout,
+  }
+}
+
+type Timeouts = Pick<RedisOptions, 'connectTimeout' | 'commandTimeout'>
+
+async function evaluate(client: Redis | Cluster, { lua, sha }: Script, base: string, args: readonly string[]) {
+  try {
+    return await client.evalsha(sha, 1, base, ...args)
+  } catch (error) {
+    if (!isUnknownScript(error)) throw error
+    return client.eval(lua, 1, base, ...args)
+  }
+}
+
+/** The script and the wait in one write, on one connection: WAIT is about what this connection has written. */
+async function evaluateAndWait(
+  client: Redis | Cluster,
+  { lua, sha }: Script,
+  base: string,
+  args: readonly string[],
+  { replicas, timeout }: ReplicaWait,
+  onDisk: boolean,
+): Promise<Confirmed> {
+  const send = (isKnown: boolean) => {
+    const pipeline = client.pipeline()
+    if (isKnown) pipeline.evalsha(sha, 1, base, ...args)
+    else pipeline.eval(lua, 1, base, ...args)
+    if (onDisk) pipeline.call('WAITAOF', 1, replicas, timeout)
+    else pipeline.wait(replicas, timeout)
+    return pipeline.exec()
+  }
+  let answers = await send(true)
+  if (isUnknownScript(answers?.[0]?.[0])) answers = await send(false)
+  const [[failure, result] = [new Error('no answer')], [waitFailure, confirmed] = [new Error('no answer')]] =
+    answers ?? []
+  if (failure) throw failure
+  if (waitFailure) return { result, replicas: undefined, isLocal: true }
+  if (!onDisk) return { result, replicas: Number(confirmed), isLocal: true }
+  const [local = 0, remote = 0] = Array.isArray(confirmed) ? confirmed.map(Number) : []
+  return { result, replicas: remote, isLocal: local > 0 }
+}
+
+function isUnknownScript(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('NOSCRIPT')
+}
+
+/** Looks at every master before it is used (T19). */
+async function check(client: Redis | Cluster, allowInsecure: boolean): Promise<Nature> {
+  const natures: Nature[] = []
+  for (const node of await mastersOf(client)) {
+    const info = new Map(
+      (await node.info()).split('\r\n').map((line): [string, string] => {
+        const [name = '', ...value] = line.split(':')
+        return [name, value.join(':')]
+      }),
+    )
+    const policy = info.get('maxmemory_policy')
+    if (policy !== 'noeviction') {
+      throw new LockstepError(
+        'store_not_durable',
+        `Redis at ${placeOf(node)} runs with maxmemory-policy ${policy} and may throw RP sessions away: set it to noeviction`,
+      )
+    }
+    if (!allowInsecure && !isProtected(node)) {
+      throw new LockstepError('store_failed', `the connection to Redis at ${placeOf(node)} ${notProtected}`)
+    }
+    const [known] = (await node.call('COMMAND', 'INFO', 'WAITAOF')) as readonly unknown[]
+    natures.push({ canWaitForDisk: Array.isArray(known) && info.get('aof_enabled') === '1' })
+  }
+  return { canWaitForDisk: natures.length > 0 && natures.every(({ canWaitForDisk }) => canWaitForDisk) }
+}
+
+async function mastersOf(client: Redis | Cluster): Promise<readonly Redis[]> {
+  if (!client.isCluster) return [client as Redis]
+  const cluster = client as Cluster
+  if (cluster.status === 'wait') await cluster.connect()
+  return cluster.nodes('master')
+}
+
+const notProtected =
+  'is not protected: use TLS with a certificate that is checked, and a password; or set allowInsecure where the network ' +
+  'itself is trusted'
+
+/** What the options alone can tell: where they lead, and whether TLS and a password are there. */
+function refuseInsecure(client: Redis | Cluster): void {
+  for (const { host, options } of destinationsOf(client)) {
+    if (isLocal(host) || (hasCheckedTls(options) && hasCredentials(options))) continue
+    throw new TypeError(`the connection to Redis at ${host} ${notProtected}`)
+  }
+}
+
+interface Destination {
+  readonly host: string | undefined
+  readonly options: Pick<RedisOptions, 'tls' | 'username' | 'password'>
+}
+
+function destinationsOf(client: Redis | Cluster): readonly Destination[] {
+  if (!client.isCluster) {
+    const { options } = client as Redis
+    if (options.path !== undefined && options.path !== null) return []
+    if (!options.sentinels) return [{ host: options.host, options }]
+    return options.sentinels.map(({ host }) => ({ host, options }))
+  }
+  const { options } = client as Cluster
+  const nodes: unknown = Reflect.get(client, 'startupNodes')
+  return (Array.isArray(nodes) ? nodes : []).map((node: unknown) => ({
+    host: hostOf(node),
+    options: { ...options.redisOptions, ...(typeof node === 'object' ? node : {}) },
+  }))
+}
+
+function hostOf(node: unknown): string | undefined {
+  if (typeof node === 'string') return new URL(node.includes('://') ? node : `redis://${node}`).hostname
+  return typeof node === 'object' && node !== null ? String(Reflect.get(node, 'host') ?? '127.0.0.1') : undefined
+}
+
+/** The connection as it is: Sentinel and Cluster say themselves where their servers are. */
+function isProtected({ stream, options }: Redis): boolean {
+  const address: unknown = Reflect.get(stream, 'remoteAddress')
+  if (typeof address !== 'string' || isLocal(address)) return true // without an address: a socket in the file system
+  return Reflect.get(stream, 'encrypted') === true && hasCheckedTls(options) && hasCredentials(options)
+}
+
+function hasCheckedTls({ tls }: Destination['options']): boolean {
+  return tls !== undefined && tls !== null && tls.rejectUnauthorized !== false
+}
+
+function hasCredentials({ username, password, tls }: Destination['options']): boolean {
+  return Boolean(username) || Boolean(password) || tls?.cert !== undefined
+}
+
+const loopback = new BlockList()
+loopback.addSubnet('127.0.0.0', 8, 'ipv4')
+loopback.addAddress('::1', 'ipv6')
+
+function isLocal(host: string | undefined): boolean {
+  if (host === undefined || host === 'localhost' || host.endsWith('.localhost')) return true
+  if (isIPv4(host)) return loopback.check(host, 'ipv4')
+  return isIPv6(host) && loopback.check(host, 'ipv6')
+}
+
+/** Names it in messages, without user and password. */
+function placeOf(client: Redis | Cluster): string {
+  if (client.isCluster) return 'the cluster'
+  const { sentinels, name, path, host, port } = (client as Redis).options
+  return sentinels ? `master ${name}` : (path ?? `${host}:${port}`)
+}
+
+function failed(cause: unknown, place: string): LockstepError {
+  if (cause instanceof LockstepError) return cause
+  // ioredis keeps the whole command with its error, and with it everything that was to be stored.
+  if (typeof cause === 'object' && cause !== null) Reflect.deleteProperty(cause, 'command')
+  const why = cause instanceof Error ? cause.message : String(cause)
+  return new LockstepError('store_failed', `Redis at ${place} failed: ${why}`, { cause })
+}

@@ -1,0 +1,239 @@
+import { createHash } from 'node:crypto'
+import { LockstepError } from '../../protocol/errors.ts'
+import type { SessionEnd } from '../../protocol/session-document.ts'
+import { type Runtime, world } from '../../runtime/runtime.ts'
+import type {
+  EndByResult,
+  LogoutNotice,
+  LogoutTarget,
+  RpIdentity,
+  RpSessionStore,
+  RpStore,
+  StoredRpSession,
+} from './contract.ts'
+import { type Confirmed, openRedis, type RedisConnection, type RedisPlace } from './redis-connection.ts'
+import { type RedisHints, redisHints } from './redis-hints.ts'
+import * as scripts from './redis-scripts.ts'
+import { toFields, toFound, toSession } from './redis-session.ts'
+
+/** What is the store's own. */
+export interface RedisStoreOptions {
+  /** With what every key begins. Default `lockstep`. */
+  prefix?: string
+  /** How many replicas must have a logout before it is confirmed to the OP. Default 0: none, a failover may lose it. */
+  replicas?: number
+  /** Seconds to wait for them; fewer within that time is a store failure. Default 1. */
+  replicaTimeout?: number
+  /** Allows a connection over the network without TLS or without authentication. Default false. */
+  allowInsecure?: boolean
+  /** Epoch milliseconds by which logins are judged against logouts; replaced in tests. Default: the server's clock. */
+  clock?: () => number
+}
+
+/**
+ * RP sessions in Redis, for several nodes: a single server, Sentinel or Cluster. What survives a crash and a failover is
+ * what the server was set up for: `docs/rp-stores.md`.
+ *
+ * All keys of one client share a hash tag and with it a slot, so that each operation is one script on one server. Nothing
+ * is connected before the first use. An ioredis instance of the app's is only copied, never used or closed.
+ *
+ * @throws TypeError naming the option that is wrong; also when the connection leads over the network without TLS and
+ * authentication (T19).
+ *
+ * @example
+ * ```ts
+ * const store = redisStore({ sentinels: [{ host: 'localhost', port: 26379 }], name: 'mymaster' }, { replicas: 1 })
+ * ```
+ */
+export function redisStore(place: RedisPlace, options: RedisStoreOptions = {}): RpStore {
+  const { prefix = 'lockstep', replicas = 0, replicaTimeout = 1, allowInsecure = false, clock } = options
+  if (!/^[\w:.-]+$/.test(prefix)) throw new TypeError('prefix must be letters, digits and any of "_", ":", ".", "-"')
+  if (!Number.isInteger(replicas) || replicas < 0) throw new TypeError('replicas must be a whole number')
+  if (!(replicaTimeout > 0 && replicaTimeout <= 4)) {
+    throw new TypeError('replicaTimeout must be more than 0 and at most 4 seconds: the OP waits for the answer')
+  }
+  const connection = openRedis(place, allowInsecure)
+  // A WAIT holds up whatever comes after it on its connection.
+  const waiting = replicas > 0 ? openRedis(place, allowInsecure) : undefined
+  const node = Buffer.from(world.random(9)).toString('base64url')
+  const channel = `${prefix}:hints`
+  const hints = redisHints(() => openRedis(place, allowInsecure), channel, node)
+  const wait = { replicas, timeout: Math.ceil(replicaTimeout * 1000) }
+  return {
+    forClient: (identity, runtime) =>
+      createRedisStore({ connection, waiting, wait, hints, prefix, channel, node, clock }, identity, runtime),
+    async close() {
+      await Promise.all([hints.close(), connection.close(), waiting?.close()])
+    },
+  }
+}
+
+interface Parts {
+  readonly connection: RedisConnection
+  readonly waiting: RedisConnection | undefined
+  readonly wait: { readonly replicas: number; readonly timeout: number }
+  readonly hints: RedisHints
+  readonly prefix: string
+  readonly channel: string
+  readonly node: string
+  readonly clock: (() => number) | undefined
+}
+
+function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runtime, 'now'>): RpSessionStore {
+  const { connection, waiting, wait, hints, prefix, channel, node, clock } = parts
+  const scope = scopeOf(identity)
+  const base = `${prefix}:{${scope}}`
+  const now = (): string => (clock ? String(Math.floor(clock())) : '')
+  const run = (script: scripts.Script, ...args: readonly string[]) => connection.run(script, base, now(), ...args)
+  const teller = [channel, node, scope]
+  const hint = (handle: string): void => hints.publish(hintKey(scope, handle))
+
+  /** Runs `endBy`; when it cannot be known or is not safe yet, takes the claim back, so that the OP's next attempt works. */
+  async function endSafely(target: LogoutTarget, notice: LogoutNotice): Promise<unknown> {
+    const [kind, name] = 'sid' in target ? ['sid', target.sid] : ['sub', target.sub]
+    const compared = 'sid' in target ? target.sub : undefined
+    const attempt = Buffer.from(world.random(9)).toString('base64url')
+    const takeBack = (ended: readonly StoredRpSession[]): Promise<unknown> => {
+      const kept = Math.max(1, Math.ceil(notice.watermarkExpiresAt * 1000 - runtime.now()))
+      const sessions = ended.map((session) => JSON.stringify(session))
+      return run(scripts.takeBack, kind, name, notice.jti, attempt, String(kept), ...sessions)
+    }
+    const args = [
+      ...teller,
+      kind,
+      name,
+      flag(compared !== undefined),
+      compared ?? '',
+      notice.jti,
+      String(notice.jtiExpiresAt),
+      attempt,
+      String(notice.watermark),
+      String(notice.watermarkExpiresAt),
+      JSON.stringify(notice.end),
+      flag(notice.revokeOffline),
+    ]
+    let confirmed: Confirmed
+    try {
+      confirmed = waiting
+        ? await waiting.runAndWait(scripts.endBy, base, [now(), ...args], wait)
+        : { result: await run(scripts.endBy, ...args), replicas: 0, isLocal: true }
+    } catch (error) {
+      // Whether it was done is not known when the connection broke. If this fails too, a copy of the same token is a replay
+      // until its window is over; a token with a jti of its own works.
+      await takeBack([]).catch(() => undefined)
+      throw error
+    }
+    const { result, replicas = 0, isLocal } = confirmed
+    if (replicas >= wait.replicas && isLocal) return result
+    await takeBack(sessionsOf(result))
+    throw new LockstepError('store_failed', `${replicas} of ${wait.replicas} Redis replicas have confirmed the logout`)
+  }
+
+  return {
+    async now() {
+      return Number(await run(scripts.time))
+    },
+
+    async create(session, { requestedAt, replaces }) {
+      const switched: SessionEnd = { cause: 'user_switched', at: session.createdAt }
+      const [outcome, before] = listOf(
+        await run(
+          scripts.create,
+          ...teller,
+          String(requestedAt),
+          JSON.stringify(switched),
+          flag(replaces !== undefined),
+          replaces ?? '',
+          session.handle,
+          ...toFields(session),
+        ),
+      )
+      if (outcome !== 'created') return { outcome: 'outdated' }
+      if (before === undefined) return { outcome: 'created' }
+      const replaced = toSession(before)
+      hint(replaced.handle)
+      return { outcome: 'created', replaced }
+    },
+
+    async get(handle) {
+      const [at, flat] = listOf(await run(scripts.get, handle))
+      return toFound(flat, Number(at) / 1000)
+    },
+
+    async updateIfExists(handle, { idleExpiresAt = 0, sessionState }) {
+      const state = [flag(sessionState !== undefined), sessionState ?? '']
+      const changed = (await run(scripts.update, ...teller, handle, String(idleExpiresAt), ...state)) === 1
+      if (changed && sessionState !== undefined) hint(handle)
+      return changed
+    },
+
+    async delete(handle, end) {
+      const flat = listOf(await run(scripts.remove, ...teller, handle, JSON.stringify(end)))
+      if (flat.length === 0) return undefined
+      hint(handle)
+      return toSession(flat)
+    },
+
+    async endBy(target, notice): Promise<EndByResult> {
+      const result = await endSafely(target, notice)
+      const [outcome] = listOf(result)
+      if (outcome === 'replay' || outcome === 'sub_mismatch') return { outcome }
+      const sessions = sessionsOf(result)
+      for (const { handle } of sessions) hint(handle)
+      return { outcome: 'ended', sessions }
+    },
+
+    async listBySub(sub) {
+      const found = listOf(await run(scripts.listBySub, sub)).map(toSession)
+      return found.sort((a, b) => b.createdAt - a.createdAt)
+    },
+
+    subscribe: (handle, onHint) => hints.subscribe(hintKey(scope, handle), onHint),
+
+    // What is owed is kept by the server's clock and spoken of by this node's, however far apart they are.
+    async claimOwed({ limit, lease }) {
+      const rows = listOf(await run(scripts.claimOwed, String(limit), String(lease)))
+      const here = runtime.now()
+      return rows.map((row) => {
+        const [id, token, attempts, age] = listOf(row)
+        return { id: String(id), token: String(token), attempts: Number(attempts), owedSince: here - Number(age) }
+      })
+    },
+
+    async settleOwed(id, outcome) {
+      const wait = outcome === 'done' ? '' : String(Math.ceil(outcome.retryAt - runtime.now()))
+      await run(scripts.settleOwed, id, wait)
+    },
+
+    async nextOwedAt() {
+      const wait = await run(scripts.nextOwed)
+      return wait === '' ? undefined : runtime.now() + Number(wait)
+    },
+  }
+}
+
+/** Names a client in keys: length-prefixed, so that no two identities share it (T20). */
+function scopeOf({ issuer, clientId }: RpIdentity): string {
+  return createHash('sha256').update(`${issuer.length}:${issuer}${clientId}`).digest('base64url').slice(0, 22)
+}
+
+/** As the scripts make it. */
+function hintKey(scope: string, handle: string): string {
+  return createHash('sha1').update(`${scope} ${handle}`).digest('hex')
+}
+
+function sessionsOf(result: unknown): readonly StoredRpSession[] {
+  const [, unsaid, ended] = listOf(result)
+  return [
+    ...listOf(unsaid).map((text) => JSON.parse(String(text)) as StoredRpSession),
+    ...listOf(ended).map((flat) => toSession(flat)),
+  ]
+}
+
+function listOf(reply: unknown): readonly unknown[] {
+  return Array.isArray(reply) ? reply : []
+}
+
+function flag(value: boolean): string {
+  return value ? '1' : '0'
+}
