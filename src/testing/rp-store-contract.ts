@@ -1,14 +1,15 @@
 import type { RpStore } from '../rp/store/contract.ts'
 import type { TestRunner } from './op-store-contract.ts'
-import { type FrozenClock, frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
+import { frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
 import { logoutContract } from './rp-store-contract-logout.ts'
+import { nodesContract } from './rp-store-contract-nodes.ts'
 import { owedContract } from './rp-store-contract-owed.ts'
 import { rpSessionContract } from './rp-store-contract-sessions.ts'
 
 /** A store under test, at a place of its own that was empty before. */
 export interface OpenedRpStore {
   readonly store: RpStore
-  /** Opens the same place again after `store.close()`; absent where nothing outlives the store. */
+  /** Opens the same place again, after `store.close()` or beside it where `shared`; absent where nothing outlives the store. */
   reopen?(): Promise<RpStore>
   /** Removes the place. */
   dispose(): Promise<void>
@@ -26,16 +27,21 @@ export interface OpenedRpStore {
  * ```
  *
  * @param options `open` is called for each test, with the clock that the test moves: a store that takes the time from its
- * server must take it from there instead. With `durable`, what it gives must have `reopen`.
+ * server must take it from there instead. With `durable`, what it gives must have `reopen`. `shared` says that several nodes
+ * may use it at once: then `reopen` also works beside an open one.
  */
 export function rpStoreContract(
   { describe, it }: TestRunner,
-  { open, durable }: { open: (clock: FrozenClock) => Promise<OpenedRpStore>; durable: boolean },
+  {
+    open,
+    durable,
+    shared = false,
+  }: { open: (clock: () => number) => Promise<OpenedRpStore>; durable: boolean; shared?: boolean },
 ): void {
   const law: RpLaw = (name, body) => {
     it(name, async () => {
       const clock = frozenClock()
-      const place = await open(clock)
+      const place = await open(clock.now)
       try {
         const { store } = place
         await body({
@@ -52,5 +58,6 @@ export function rpStoreContract(
   }
   describe('an RP store keeps RP sessions', () => rpSessionContract(law, durable))
   describe('an RP store ends what a Logout Token names', () => logoutContract(law, durable))
+  if (shared) describe('an RP store serves several nodes', () => nodesContract(law))
   describe('an RP store remembers what is owed to the OP', () => owedContract(law, durable))
 }

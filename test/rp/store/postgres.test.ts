@@ -1,5 +1,15 @@
+import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type PostgresStoreOptions, postgresStore } from '../../../src/rp-postgres.ts'
+import {
+  atStart,
+  frozenClock,
+  identity,
+  opened,
+  someNotice,
+  someSession,
+  statesOf,
+} from '../../../src/testing/rp-store-bench.ts'
 import { rpStoreContract } from '../../../src/testing.ts'
 import { hasPostgres, startPostgres, type TestPostgres } from '../../support/postgres.ts'
 
@@ -11,22 +21,225 @@ beforeAll(async () => {
 })
 afterAll(() => postgres?.close())
 
+/** A store in a schema of its own, and what a test does to it behind its back. */
+async function openBench(more: Partial<PostgresStoreOptions> = {}) {
+  const options = { connectionString: postgres.connectionString, schema: `rp_${++schemas}`, ...more }
+  const clock = frozenClock()
+  const store = postgresStore({ clock: clock.now, ...options })
+  const admin = new Client({ connectionString: postgres.connectionString, options: `-c search_path=${options.schema}` })
+  admin.on('error', () => {}) // some tests end its connection too
+  await admin.connect()
+  return {
+    options: { clock: clock.now, ...options },
+    clock,
+    store,
+    rp: store.forClient(identity, clock),
+    sql: async (text: string) => (await admin.query<Record<string, unknown>>(text)).rows,
+    async close() {
+      await store.close()
+      await admin.end()
+    },
+  }
+}
+
 describe.runIf(hasPostgres)('postgresStore', () => {
   rpStoreContract(
     { describe, it },
     {
       durable: true,
+      shared: true,
       async open(clock) {
-        const options: PostgresStoreOptions = {
-          connectionString: postgres.connectionString,
-          schema: `rp_${++schemas}`,
-          clock: clock.now,
-        }
+        const options = { connectionString: postgres.connectionString, schema: `rp_${++schemas}`, clock, max: 4 }
         const store = postgresStore(options)
         return { store, reopen: async () => postgresStore(options), dispose: () => store.close() }
       },
     },
   )
+
+  it('is made once when several nodes start at the same moment', async () => {
+    const bench = await openBench()
+    const stores = [1, 2, 3, 4].map(() => postgresStore(bench.options))
+    const session = someSession()
+    const found = await Promise.all(stores.map((store) => store.forClient(identity, bench.clock).get('none')))
+    expect(found).toEqual([undefined, undefined, undefined, undefined])
+    await opened(bench.rp, session)
+    for (const store of stores) {
+      expect(await statesOf(store.forClient(identity, bench.clock), session.handle)).toEqual(['alive'])
+      await store.close()
+    }
+    await bench.close()
+  })
+
+  it('refuses a schema that a newer version wrote, and says so', async () => {
+    const bench = await openBench()
+    await bench.rp.now()
+    await bench.sql('INSERT INTO rp_migration (step) VALUES (99)')
+    const older = postgresStore(bench.options)
+    await expect(older.forClient(identity, bench.clock).now()).rejects.toThrow(/newer Lockstep/)
+    await older.close()
+    await bench.close()
+  })
+
+  it('takes the time from the database, not from the node [T3]', async () => {
+    const bench = await openBench()
+    const { clock: _frozen, ...options } = bench.options
+    const store = postgresStore(options)
+    const [row] = await bench.sql('SELECT extract(epoch FROM clock_timestamp()) * 1000 AS now')
+    const now = await store.forClient(identity, { now: () => 0 }).now()
+    expect(Math.abs(now - Number(row?.now))).toBeLessThan(60_000)
+    await store.close()
+    await bench.close()
+  })
+
+  it('refuses to go over the network without TLS, unless told that the network is safe [T19]', async () => {
+    expect(() => postgresStore({ host: '192.0.2.1' })).toThrow(TypeError)
+    await postgresStore({ host: '192.0.2.1', allowInsecure: true }).close()
+    await postgresStore({ host: '192.0.2.1', ssl: true }).close()
+  })
 })
 
-it('x', () => expect(1).toBe(1))
+describe.runIf(hasPostgres)('postgresStore when something fails', () => {
+  it.each([
+    'rp_session:DELETE',
+    'rp_ended:INSERT',
+    'rp_jti:INSERT',
+    'rp_logged_out:INSERT',
+    'rp_owed:INSERT',
+  ])('claims nothing and ends nothing when %s fails [T7]', async (step) => {
+    const [table, event] = step.split(':')
+    const bench = await openBench()
+    const { rp, sql } = bench
+    const refreshToken = { sealed: 'token', offline: false }
+    const [handle = ''] = await opened(rp, someSession({ sid: 's', refreshToken }))
+    await sql(`CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'disk on fire'; END $$;
+        CREATE TRIGGER broken BEFORE ${event} ON ${table} FOR EACH ROW EXECUTE FUNCTION broken()`)
+    const notice = someNotice()
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({ code: 'store_failed' })
+    expect(await statesOf(rp, handle)).toEqual(['alive'])
+    expect(await rp.nextOwedAt()).toBeUndefined()
+    await sql(`DROP TRIGGER broken ON ${table}`)
+    expect((await rp.create(someSession({ sid: 's' }), atStart)).outcome).toBe('created')
+    expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended' })
+    expect(await statesOf(rp, handle)).toEqual(['ended'])
+    expect(await rp.claimOwed({ limit: 5, lease: 1 })).toHaveLength(1)
+    await bench.close()
+  })
+
+  it('takes hints for hints: a forged one changes nothing [T18]', async () => {
+    const bench = await openBench()
+    const { rp, sql } = bench
+    const [handle = ''] = await opened(rp, someSession())
+    const hint = Promise.withResolvers<void>()
+    await rp.subscribe(handle, hint.resolve)
+    const channels = await sql(`SELECT query FROM pg_stat_activity WHERE query LIKE 'LISTEN "rp_%'`)
+    const keys =
+      await sql(`SELECT replace(translate(encode(sha256(convert_to(client || ' ' || handle, 'UTF8')), 'base64'), '+/', '-_'),
+      '=', '') AS key FROM rp_session`)
+    for (const { query } of channels) {
+      await sql(`SELECT pg_notify('${/"(.*)"/.exec(String(query))?.[1]}', 'forged ${keys[0]?.key}')`)
+    }
+    await hint.promise
+    expect(await statesOf(rp, handle)).toEqual(['alive'])
+    await bench.close()
+  })
+
+  it('hints at everything when it has stopped hearing, and hears again [T18]', async () => {
+    const bench = await openBench()
+    const { rp, sql, options, clock } = bench
+    const other = postgresStore(options)
+    const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
+    let wake = (): void => {}
+    const next = () =>
+      new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    await rp.subscribe(handle, () => wake())
+    const deaf = next()
+    await sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN "rp_%'`)
+    await deaf
+    const listening = next() // it says so itself, since something may have been told meanwhile
+    expect(await statesOf(rp, handle)).toEqual(['alive'])
+    await listening
+    const hint = next()
+    await other.forClient(identity, clock).endBy({ sid: 's' }, someNotice())
+    await hint
+    expect(await statesOf(rp, handle)).toEqual(['ended'])
+    await other.close()
+    await bench.close()
+  })
+
+  it('scans no table, however many RP sessions there are', async () => {
+    const bench = await openBench()
+    const { rp, sql, clock } = bench
+    await opened(rp, someSession({ handle: 'h', sid: 's', sub: 'u' }))
+    await sql(`INSERT INTO rp_session SELECT client, 'handle ' || i, public_id, sub, 'sub ' || i, sid, 'sid ' || i, first_iat,
+        created_at, idle_expires_at, expires_at, data, session_state, tokens, refresh_token, refresh_offline
+      FROM rp_session, generate_series(1, 20000) AS i;
+      INSERT INTO rp_ended SELECT 1, 'ended ' || i, 'p', '{}', 1900000000 FROM generate_series(1, 20000) AS i;
+      INSERT INTO rp_logged_out SELECT 1, 'sid', 'sid ' || i, 0, 1900000000 FROM generate_series(1, 20000) AS i;
+      INSERT INTO rp_jti SELECT 1, 'jti ' || i, 1900000000 FROM generate_series(1, 20000) AS i;
+      INSERT INTO rp_owed (client, token, owed_since, attempts, due_at)
+        SELECT 1, 't', 0, 0, 1900000000000 FROM generate_series(1, 20000) AS i;
+      ANALYZE`)
+    const reads = async (how: 'seq_scan' | 'idx_scan') => {
+      const rows = await sql(`SELECT relname, ${how} AS times FROM pg_stat_user_tables
+        WHERE schemaname = current_schema() AND relname NOT IN ('rp_client', 'rp_migration') ORDER BY relname`)
+      return rows.map(({ relname, times }) => `${relname} ${times}`)
+    }
+    const store = postgresStore({ ...bench.options, max: 1 }) // whose statements are planned for what is there now
+    const many = store.forClient(identity, clock)
+    await many.now()
+    const [scanned, looked] = [await reads('seq_scan'), await reads('idx_scan')]
+    for (let i = 0; i < 12; i++) {
+      const [one, two] = [
+        someSession({ handle: `a${i}`, sid: `a${i}` }),
+        someSession({ handle: `b${i}`, sub: `b${i}` }),
+      ]
+      await many.create(one, { ...atStart, replaces: 'nobody' })
+      await many.create(two, { ...atStart, replaces: one.handle })
+      await many.get(two.handle)
+      await many.get(one.handle)
+      await many.updateIfExists(two.handle, { sessionState: 'x.y' })
+      await many.listBySub(two.sub)
+      await many.endBy({ sid: two.sid ?? '' }, someNotice())
+      await many.endBy({ sub: two.sub }, someNotice())
+      await many.delete(`handle ${i + 1}`, { cause: 'admin', at: 1 })
+      await many.claimOwed({ limit: 10, lease: 1 })
+      await many.nextOwedAt()
+      await many.settleOwed('1', 'done')
+    }
+    await store.close() // its connection reports what it did when it ends
+    const same = (now: readonly string[]) => now.some((line) => looked.includes(line))
+    await expect.poll(async () => same(await reads('idx_scan'))).toBe(false)
+    expect(await reads('seq_scan')).toEqual(scanned)
+    await bench.close()
+  })
+
+  it('is a store failure while the database is away, and recovers by itself', async () => {
+    const bench = await openBench()
+    const { rp } = bench
+    const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
+    await rp.subscribe(handle, () => {})
+    const notice = someNotice()
+    await postgres.stop('fast')
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({ code: 'store_failed' })
+    await postgres.start()
+    expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended', sessions: [{ handle }] })
+    await bench.store.close()
+  })
+
+  it('keeps a logout that it has confirmed through a crash of the database [T7]', async () => {
+    const bench = await openBench()
+    const { rp } = bench
+    const [handle = ''] = await opened(rp, someSession({ sid: 's', refreshToken: { sealed: 'token', offline: false } }))
+    const notice = someNotice()
+    await rp.endBy({ sid: 's' }, notice)
+    await postgres.stop('immediate')
+    await postgres.start()
+    expect(await statesOf(rp, handle)).toEqual(['ended'])
+    expect(await rp.endBy({ sid: 's' }, notice)).toEqual({ outcome: 'replay' })
+    expect(await rp.claimOwed({ limit: 5, lease: 1 })).toHaveLength(1)
+    await bench.store.close()
+  })
+})

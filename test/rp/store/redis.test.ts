@@ -16,9 +16,10 @@ describe.runIf(hasRedis)('redisStore', () => {
     { describe, it },
     {
       durable: true,
+      shared: true,
       async open(clock) {
         const place = { host: '127.0.0.1', port: redis.port }
-        const options = { prefix: `test${++prefixes}`, clock: clock.now }
+        const options = { prefix: `test${++prefixes}`, clock }
         const store = redisStore(place, options)
         return { store, reopen: async () => redisStore(place, options), dispose: () => store.close() }
       },
