@@ -155,6 +155,7 @@ function keptTimeouts({ connectTimeout, commandTimeout }: Timeouts): {
 type Timeouts = Pick<RedisOptions, 'connectTimeout' | 'commandTimeout'>
 
 async function evaluate(client: Redis | Cluster, { lua, sha }: Script, base: string, args: readonly string[]) {
+  if (sha === undefined) return client.eval(lua, 1, base, ...args)
   try {
     return await client.evalsha(sha, 1, base, ...args)
   } catch (error) {
@@ -174,7 +175,7 @@ async function evaluateAndWait(
 ): Promise<Confirmed> {
   const send = (isKnown: boolean) => {
     const pipeline = client.pipeline()
-    if (isKnown) pipeline.evalsha(sha, 1, base, ...args)
+    if (isKnown && sha !== undefined) pipeline.evalsha(sha, 1, base, ...args)
     else pipeline.eval(lua, 1, base, ...args)
     if (onDisk) pipeline.call('WAITAOF', 1, replicas, timeout)
     else pipeline.wait(replicas, timeout)

@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto'
 /** A Lua script; Redis runs it as one step and knows it by its SHA-1. */
 export interface Script {
   readonly lua: string
-  readonly sha: string
+  /** Absent where the text is always sent: for what is rarely done, and must not need a second try. */
+  readonly sha?: string
 }
 
 /*
@@ -224,7 +225,8 @@ return { 'ended', unsaid, answers }
 `)
 
 /** Takes the claim of an attempt back, and keeps what it ended for the next: kind, name, jti, attempt, ms, sessions. */
-export const takeBack: Script = script(`
+export const takeBack: Script = {
+  lua: `${prelude}
 local jti_key = base .. ':jti:' .. ARGV[4]
 local claim = redis.call('GET', jti_key)
 local unsaid_key = base .. ':unsaid:' .. ARGV[2] .. ':' .. ARGV[3]
@@ -232,7 +234,8 @@ for i = 7, #ARGV do redis.call('RPUSH', unsaid_key, ARGV[i]) end
 if #ARGV > 6 then redis.call('PEXPIRE', unsaid_key, ARGV[6]) end
 if claim and string.match(claim, '(%S+)$') == ARGV[5] then redis.call('DEL', jti_key) end
 return 1
-`)
+`,
+}
 
 /** sub */
 export const listBySub: Script = script(`

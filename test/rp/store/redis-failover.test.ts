@@ -1,0 +1,204 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import type { EndByResult } from '../../../src/rp/store/contract.ts'
+import { redisStore } from '../../../src/rp-redis.ts'
+import {
+  atStart,
+  frozenClock,
+  identity,
+  opened,
+  someNotice,
+  someSession,
+  statesOf,
+} from '../../../src/testing/rp-store-bench.ts'
+import { hasRedis, startRedis, type TestRedis, until } from '../../support/redis.ts'
+
+const running: { close(): Promise<void> }[] = []
+afterEach(async () => {
+  for (const one of running.splice(0).reverse()) await one.close()
+})
+
+function closing<T extends { close(): Promise<void> }>(one: T): T {
+  running.push(one)
+  return one
+}
+
+const at = ({ port }: TestRedis) => ({ host: '127.0.0.1', port })
+
+/** A master and its replica, in step. */
+async function startPair(settings: readonly string[] = []): Promise<readonly [TestRedis, TestRedis]> {
+  const master = closing(await startRedis(settings))
+  const replica = closing(await startRedis([...settings, `replicaof 127.0.0.1 ${master.port}`]))
+  await until(
+    async () => String(await replica.command('INFO', 'replication')).includes('master_link_status:up'),
+    'a replica',
+  )
+  return [master, replica]
+}
+
+describe.runIf(hasRedis)('redisStore after the 200', () => {
+  it('keeps a logout through a crash of the server that has an append-only file [T7]', async () => {
+    const redis = closing(await startRedis(['appendonly yes', 'appendfsync always']))
+    const clock = frozenClock()
+    const rp = closing(redisStore(at(redis), { clock: clock.now })).forClient(identity, clock)
+    const refreshToken = { sealed: 'token', offline: false }
+    const [handle = '', alive = ''] = await opened(rp, someSession({ sid: 's', refreshToken }), someSession())
+    const notice = someNotice()
+    const requestedAt = await rp.now()
+    clock.pass(1)
+    await rp.endBy({ sid: 's' }, notice)
+    await redis.kill()
+    await redis.start()
+    expect(await statesOf(rp, handle, alive)).toEqual(['ended', 'alive'])
+    expect(await rp.endBy({ sid: 's' }, notice)).toEqual({ outcome: 'replay' })
+    expect((await rp.create(someSession({ sid: 's' }), { requestedAt })).outcome).toBe('outdated')
+    expect(await rp.claimOwed({ limit: 5, lease: 1 })).toHaveLength(1)
+  })
+
+  it('keeps a logout that a replica confirmed when the master dies the moment after [T7]', async () => {
+    const [master, replica] = await startPair()
+    const clock = frozenClock()
+    const rp = closing(redisStore(at(master), { clock: clock.now, replicas: 1 })).forClient(identity, clock)
+    for (let round = 0; round < 20; round++) await opened(rp, someSession({ handle: `h${round}`, sid: `s${round}` }))
+    const notices = Array.from({ length: 20 }, () => someNotice())
+    await Promise.all(notices.map((notice, i) => rp.endBy({ sid: `s${i}` }, notice)))
+    await master.kill()
+    await replica.command('REPLICAOF', 'NO', 'ONE')
+    const after = closing(redisStore(at(replica), { clock: clock.now })).forClient(identity, clock)
+    for (const [i, notice] of notices.entries()) {
+      expect(await statesOf(after, `h${i}`)).toEqual(['ended'])
+      expect(await after.endBy({ sid: `s${i}` }, notice)).toEqual({ outcome: 'replay' })
+    }
+  })
+
+  it('follows Sentinel to the new master, where the logout is', async () => {
+    const [master, replica] = await startPair()
+    const lines = [
+      `sentinel monitor apps 127.0.0.1 ${master.port} 1`,
+      'sentinel down-after-milliseconds apps 400',
+      'sentinel failover-timeout apps 3000',
+    ]
+    const sentinel = closing(await startRedis(lines, 'sentinel'))
+    await until(
+      async () => String(await sentinel.command('INFO', 'sentinel')).includes('slaves=1'),
+      'a Sentinel that knows the replica',
+    )
+    const clock = frozenClock()
+    const place = { sentinels: [at(sentinel)], name: 'apps' }
+    const rp = closing(redisStore(place, { clock: clock.now, replicas: 1 })).forClient(identity, clock)
+    const [handle = '', other = ''] = await opened(rp, someSession({ sid: 's' }), someSession({ sid: 't' }))
+    let hints = 0
+    await rp.subscribe(handle, () => hints++)
+    const notice = someNotice()
+    await rp.endBy({ sid: 's' }, notice)
+    const heard = hints
+    await master.kill()
+    await until(async () => (await statesOf(rp, handle))[0] === 'ended', 'the new master')
+    expect(String(await replica.command('INFO', 'replication'))).toContain('role:master')
+    expect(await statesOf(rp, other)).toEqual(['alive'])
+    await until(async () => hints > heard, 'a hint after the connection broke')
+    // The new master has no replica yet: what cannot be made safe is not confirmed.
+    await expect(rp.endBy({ sid: 't' }, someNotice())).rejects.toMatchObject({ code: 'store_failed' })
+  })
+})
+
+describe.runIf(hasRedis)('redisStore that cannot confirm', () => {
+  it('fails a logout that no replica has, and lets the next attempt report it whole', async () => {
+    const [master, replica] = await startPair()
+    const clock = frozenClock()
+    const options = { clock: clock.now, replicas: 1, replicaTimeout: 0.2 }
+    const rp = closing(redisStore(at(master), options)).forClient(identity, clock)
+    const [first, second] = [someSession({ sid: 's' }), someSession({ sid: 's' })]
+    await opened(rp, first, second)
+    const notice = someNotice()
+    replica.freeze()
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({
+      code: 'store_failed',
+      message: expect.stringContaining('0 of 1'),
+    })
+    expect(await statesOf(rp, first.handle)).toEqual(['ended'])
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({ code: 'store_failed' })
+    replica.thaw()
+    const answers: EndByResult[] = []
+    await until(async () => answers.push(await rp.endBy({ sid: 's' }, notice)) > 0, 'the replica')
+    const [result] = answers
+    expect(result?.outcome === 'ended' && new Set(result.sessions)).toEqual(new Set([first, second]))
+    expect(await rp.endBy({ sid: 's' }, notice)).toEqual({ outcome: 'replay' })
+    expect(await rp.endBy({ sid: 's' }, someNotice())).toEqual({ outcome: 'ended', sessions: [] })
+  })
+
+  it('serves reads meanwhile: only logouts wait for replicas', async () => {
+    const [master, replica] = await startPair()
+    const clock = frozenClock()
+    const options = { clock: clock.now, replicas: 1, replicaTimeout: 4 }
+    const rp = closing(redisStore(at(master), options)).forClient(identity, clock)
+    const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
+    replica.freeze()
+    let isOver = false
+    const logout = rp.endBy({ sid: 's' }, someNotice()).finally(() => {
+      isOver = true
+    })
+    await until(async () => (await statesOf(rp, handle))[0] === 'ended', 'the logout')
+    expect(isOver).toBe(false)
+    replica.thaw()
+    expect(await logout).toMatchObject({ outcome: 'ended' })
+  })
+
+  it('fails at once while the server is away, claims nothing, and recovers by itself [T7]', async () => {
+    const redis = closing(await startRedis(['appendonly yes', 'appendfsync always']))
+    const clock = frozenClock()
+    const rp = closing(redisStore(at(redis), { clock: clock.now })).forClient(identity, clock)
+    const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
+    const notice = someNotice()
+    await redis.kill()
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({ code: 'store_failed' })
+    await expect(rp.create(someSession(), atStart)).rejects.toMatchObject({ code: 'store_failed' })
+    await redis.start()
+    await until(async () => (await statesOf(rp, handle))[0] === 'alive', 'Redis again')
+    expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended', sessions: [{ handle }] })
+  })
+
+  it('lets a copy of a token work when the answer to the first was lost', async () => {
+    const redis = closing(await startRedis())
+    const clock = frozenClock()
+    const place = { ...at(redis), commandTimeout: 300 }
+    const rp = closing(redisStore(place, { clock: clock.now })).forClient(identity, clock)
+    const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
+    await rp.endBy({ sid: 'nobody' }, someNotice())
+    const notice = someNotice()
+    redis.freeze()
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({ code: 'store_failed' })
+    redis.thaw() // and now does what it was sent
+    await until(async () => (await statesOf(rp, handle))[0] === 'ended', 'the late logout')
+    expect(await rp.endBy({ sid: 's' }, notice)).toEqual({ outcome: 'ended', sessions: [] })
+  })
+
+  it('looks at the server again after a reconnect, since it may be another one [T19]', async () => {
+    const redis = closing(await startRedis())
+    const clock = frozenClock()
+    const rp = closing(redisStore(at(redis), { clock: clock.now })).forClient(identity, clock)
+    expect(await rp.get('any')).toBeUndefined()
+    await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'volatile-lru')
+    await redis.command('CLIENT', 'KILL', 'TYPE', 'normal')
+    await until(
+      () =>
+        rp.get('any').then(
+          () => false,
+          (error: unknown) => error instanceof Error && 'code' in error && error.code === 'store_not_durable',
+        ),
+      'the refusal',
+    )
+  })
+
+  it('loses nothing and claims nothing when the memory is full', async () => {
+    const redis = closing(await startRedis())
+    const clock = frozenClock()
+    const rp = closing(redisStore(at(redis), { clock: clock.now })).forClient(identity, clock)
+    const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
+    const notice = someNotice()
+    await redis.command('CONFIG', 'SET', 'maxmemory', '1')
+    await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({ code: 'store_failed' })
+    expect(await statesOf(rp, handle)).toEqual(['alive'])
+    await redis.command('CONFIG', 'SET', 'maxmemory', '0')
+    expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended', sessions: [{ handle }] })
+  })
+})
