@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { basename, delimiter, join } from 'node:path'
 
 const inCi = process.env.CI === 'true'
 const scratch = mkdtempSync(join(tmpdir(), 'lockstep-test-'))
@@ -40,11 +40,12 @@ function suite(name, config) {
   const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, 'utf8'))
   total.passed += numPassedTests
   total.failed += numFailedTests
-  // those that had no PostgreSQL are told of below, with how to get it
+  // those that had no PostgreSQL or Redis are told of below, with how to get it
+  const isExcused = (test) => (!hasPostgres && /postgres/i.test(test)) || (!hasRedis && /redis/i.test(test))
   const marked = testResults
-    .filter(({ name: file }) => hasPostgres || !/postgres[^/]*$/.test(file))
-    .flatMap(({ assertionResults }) => assertionResults)
+    .flatMap(({ name: file, assertionResults }) => assertionResults.map((test) => ({ ...test, file })))
     .filter(({ status }) => status !== 'passed' && status !== 'failed')
+    .filter(({ file, fullName }) => !isExcused(`${basename(file)} ${fullName}`))
   if (marked.length > 0) skipped.push(`${marked.length} tests of "${name}" are marked as skipped`)
   if (!ok && numFailedTests === 0) total.failed += 1 // a file that did not load, or an error outside a test
 }
@@ -77,7 +78,22 @@ function postgres() {
   return run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'postgresql') && isThere()
 }
 
+/** Redis, likewise. */
+function redis() {
+  const isThere = () =>
+    ['/usr/bin', '/usr/local/bin', '/opt/homebrew/bin', ...(process.env.PATH ?? '').split(delimiter)].some((folder) =>
+      existsSync(join(folder, 'redis-server')),
+    )
+  if (isThere()) return true
+  if (process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) return false
+  console.log('\n# installing Redis from the distribution')
+  run('apt-get', 'update', '-qq')
+  return run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'redis-server') && isThere()
+}
+
 const hasPostgres = postgres()
+const hasRedis = redis()
+if (!hasRedis) skipped.push('the Redis tests: install Redis 6.2 or newer (Debian: apt-get install redis-server)')
 if (!hasPostgres) skipped.push('the PostgreSQL tests: install PostgreSQL (Debian: apt-get install postgresql)')
 check('types', 'tsc', '-p', '.')
 check('format and lint', 'biome', 'check', '.')

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Redis } from 'ioredis'
 
 /** A private Redis server on loopback. */
@@ -112,7 +112,11 @@ export async function startCluster(): Promise<readonly TestRedis[]> {
     ),
   )
   const addresses = nodes.map(({ port }) => `127.0.0.1:${port}`)
-  execFileSync('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-yes'], { stdio: 'ignore' })
+  execFileSync(
+    binary ? join(dirname(binary), 'redis-cli') : 'redis-cli',
+    ['--cluster', 'create', ...addresses, '--cluster-yes'],
+    { stdio: 'ignore' },
+  )
   for (const node of nodes) {
     await until(async () => String(await node.command('CLUSTER', 'INFO')).includes('cluster_state:ok'), 'a cluster')
   }

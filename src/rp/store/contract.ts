@@ -152,7 +152,7 @@ export interface RpIdentity {
   readonly clientId: string
 }
 
-/** Where an app keeps its RP sessions; `lockstep/rp/memory` and `lockstep/rp/sqlite` have one. */
+/** Where an app keeps its RP sessions; `lockstep/rp/memory`, `/sqlite`, `/postgres` and `/redis` have one each. */
 export interface RpStore {
   forClient(identity: RpIdentity, runtime: Pick<Runtime, 'now'>): RpSessionStore
   close(): Promise<void>
