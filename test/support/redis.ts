@@ -96,29 +96,27 @@ export async function startRedis(
 }
 
 /** Repeats a question until the answer is yes; the server that is asked decides when. */
-export async function until(isSo: () => Promise<boolean>, what: string): Promise<void> {
-  for (let tries = 0; tries < 400; tries++) {
+export async function until(isSo: () => Promise<boolean>, what: string, patience = 10_000): Promise<void> {
+  for (let waited = 0; waited < patience; waited += 25) {
     if (await isSo().catch(() => false)) return
     await new Promise((resolve) => setTimeout(resolve, 25))
   }
   throw new Error(`waited in vain: ${what}`)
 }
 
-/** Three masters that share the slots. */
-export async function startCluster(): Promise<readonly TestRedis[]> {
-  const nodes = await Promise.all(
-    [0, 1, 2].map(() =>
-      startRedis(['cluster-enabled yes', 'cluster-config-file nodes.conf', 'cluster-node-timeout 2000']),
-    ),
-  )
+/** Three masters that share the slots, each with as many replicas; the masters come first. */
+export async function startCluster(replicas = 0): Promise<readonly TestRedis[]> {
+  const settings = ['cluster-enabled yes', 'cluster-config-file nodes.conf', 'cluster-node-timeout 1000']
+  const nodes = await Promise.all(Array.from({ length: 3 * (1 + replicas) }, () => startRedis(settings)))
   const addresses = nodes.map(({ port }) => `127.0.0.1:${port}`)
-  execFileSync(
-    binary ? join(dirname(binary), 'redis-cli') : 'redis-cli',
-    ['--cluster', 'create', ...addresses, '--cluster-yes'],
-    { stdio: 'ignore' },
-  )
-  for (const node of nodes) {
-    await until(async () => String(await node.command('CLUSTER', 'INFO')).includes('cluster_state:ok'), 'a cluster')
+  const options = ['--cluster-replicas', String(replicas), '--cluster-yes']
+  const cli = binary ? join(dirname(binary), 'redis-cli') : 'redis-cli'
+  execFileSync(cli, ['--cluster', 'create', ...addresses, ...options], { stdio: 'ignore' })
+  const says = async (node: TestRedis, what: string, section: readonly [string, string]) =>
+    String(await node.command(...section)).includes(what)
+  for (const [i, node] of nodes.entries()) {
+    await until(() => says(node, 'cluster_state:ok', ['CLUSTER', 'INFO']), 'a cluster')
+    if (i >= 3) await until(() => says(node, 'master_link_status:up', ['INFO', 'replication']), 'a replica')
   }
   return nodes
 }

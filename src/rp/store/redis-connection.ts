@@ -1,7 +1,7 @@
 import { BlockList, isIPv4, isIPv6 } from 'node:net'
 import { type Cluster, Redis, type RedisOptions } from 'ioredis'
 import { LockstepError } from '../../protocol/errors.ts'
-import type { Script } from './redis-scripts.ts'
+import { type Script, time } from './redis-scripts.ts'
 
 /** Where Redis is: a URL, options of ioredis (Sentinel too), or the app's own instance, of which copies are made. */
 export type RedisPlace = string | RedisOptions | Redis | Cluster
@@ -14,7 +14,7 @@ export interface RedisConnection {
   runAndWait(script: Script, base: string, args: readonly string[], wait: ReplicaWait): Promise<Confirmed>
   subscribe(channel: string): Promise<void>
   onMessage(listener: (message: string) => void): void
-  /** Called whenever it is connected again. */
+  /** Called whenever it is connected again, and when a server joins or leaves the cluster. */
   onReady(listener: () => void): void
   close(): Promise<void>
 }
@@ -117,7 +117,7 @@ export function openRedis(place: RedisPlace, allowInsecure: boolean): RedisConne
       client.on('message', (_channel: string, message: string) => listener(message))
     },
     onReady(listener) {
-      client.on('ready', listener)
+      for (const event of ['ready', '+node', '-node']) client.on(event, listener)
     },
     async close() {
       if (client.status === 'ready') await client.quit().catch(() => undefined)
@@ -182,6 +182,11 @@ async function evaluateAndWait(
     return pipeline.exec()
   }
   let answers = await send(true)
+  if (isMoved(answers?.[0]?.[0])) {
+    // A pipeline does not follow, since its WAIT was answered; a single command does, and learns where the slot is now.
+    await evaluate(client, time, base, [''])
+    answers = await send(true)
+  }
   if (isUnknownScript(answers?.[0]?.[0])) answers = await send(false)
   const [[failure, result] = [new Error('no answer')], [waitFailure, confirmed] = [new Error('no answer')]] =
     answers ?? []
@@ -194,6 +199,11 @@ async function evaluateAndWait(
 
 function isUnknownScript(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith('NOSCRIPT')
+}
+
+/** Another server of the cluster has the slot; nothing was done. */
+function isMoved(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('MOVED')
 }
 
 /** Looks at every master before it is used (T19). */

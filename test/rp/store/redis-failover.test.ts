@@ -1,3 +1,5 @@
+import { connect, createServer } from 'node:net'
+import { Cluster } from 'ioredis'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { EndByResult } from '../../../src/rp/store/contract.ts'
 import { redisStore } from '../../../src/rp-redis.ts'
@@ -10,7 +12,7 @@ import {
   someSession,
   statesOf,
 } from '../../../src/testing/rp-store-bench.ts'
-import { hasRedis, startRedis, type TestRedis, until } from '../../support/redis.ts'
+import { hasRedis, startCluster, startRedis, type TestRedis, until } from '../../support/redis.ts'
 
 const running: { close(): Promise<void> }[] = []
 afterEach(async () => {
@@ -98,6 +100,93 @@ describe.runIf(hasRedis)('redisStore after the 200', () => {
     await until(async () => hints > heard, 'a hint after the connection broke')
     // The new master has no replica yet: what cannot be made safe is not confirmed.
     await expect(rp.endBy({ sid: 't' }, someNotice())).rejects.toMatchObject({ code: 'store_failed' })
+  })
+})
+
+describe.runIf(hasRedis)('redisStore on a cluster', () => {
+  it('keeps a logout that a replica confirmed when the master of the client dies the moment after [T7]', async () => {
+    const nodes = await startCluster(1)
+    for (const node of nodes) closing(node)
+    const app = new Cluster(nodes.map(at))
+    closing({ close: async () => app.disconnect() })
+    const clock = frozenClock()
+    const rp = closing(redisStore(app, { clock: clock.now, replicas: 1 })).forClient(identity, clock)
+    const [handle = '', other = ''] = await opened(rp, someSession({ sid: 's' }), someSession({ sid: 't' }))
+    const masters = nodes.slice(0, 3)
+    const keys = await Promise.all(masters.map((node) => node.command('KEYS', 'lockstep:*')))
+    const owner = masters[keys.findIndex((found) => Array.isArray(found) && found.length > 0)]
+    const notice = someNotice()
+    await rp.endBy({ sid: 's' }, notice)
+    await owner?.kill()
+    await until(async () => (await statesOf(rp, handle))[0] === 'ended', 'the new master', 20_000)
+    expect(await statesOf(rp, other)).toEqual(['alive'])
+    // It has no replica of its own yet.
+    await expect(rp.endBy({ sid: 't' }, someNotice())).rejects.toThrow('0 of 1')
+  }, 40_000)
+})
+
+describe.runIf(hasRedis)('redisStore on a server that knows WAITAOF', () => {
+  /** Redis 7.0 does not know it: on the way there, the command becomes a script that answers what is wanted. */
+  async function startNewer(redis: TestRedis, answer: () => string) {
+    const asked: string[] = []
+    const wire = (...words: readonly string[]) =>
+      `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`
+    const proxy = createServer((client) => {
+      const server = connect(redis.port, '127.0.0.1')
+      client.on('data', (chunk) => {
+        const text = chunk
+          .toString('latin1')
+          .replace(/\*3\r\n\$7\r\ncommand\r\n\$4\r\nINFO\r\n\$7\r\nWAITAOF\r\n/i, wire('COMMAND', 'INFO', 'GET'))
+          .replace(
+            /\*4\r\n\$7\r\nwaitaof\r\n\$\d+\r\n(\d+)\r\n\$\d+\r\n(\d+)\r\n\$\d+\r\n(\d+)\r\n/i,
+            (_all, ...words) => {
+              asked.push(words.slice(0, 3).join(' '))
+              return wire('EVAL', `return ${answer()}`, '0')
+            },
+          )
+        server.write(Buffer.from(text, 'latin1'))
+      })
+      server.pipe(client)
+      for (const one of [client, server]) {
+        one.on('error', () => {})
+        one.on('close', () => {
+          client.destroy()
+          server.destroy()
+        })
+      }
+    })
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+    closing({ close: async () => void proxy.close() })
+    const address = proxy.address()
+    return { asked, port: address !== null && typeof address === 'object' ? address.port : 0 }
+  }
+
+  it('waits for the disks instead, its own included', async () => {
+    const redis = closing(await startRedis(['appendonly yes']))
+    let answer = '{1, 2}'
+    const { asked, port } = await startNewer(redis, () => answer)
+    const clock = frozenClock()
+    const options = { clock: clock.now, replicas: 2, replicaTimeout: 0.5 }
+    const rp = closing(redisStore({ host: '127.0.0.1', port }, options)).forClient(identity, clock)
+    const session = someSession({ sid: 's' })
+    await opened(rp, session)
+    expect(await rp.endBy({ sid: 'nobody' }, someNotice())).toEqual({ outcome: 'ended', sessions: [] })
+    expect(asked.at(-1)).toBe('1 2 500')
+    for (answer of ['{1, 1}', '{0, 2}']) {
+      await expect(rp.endBy({ sid: 's' }, someNotice())).rejects.toMatchObject({ code: 'store_failed' })
+    }
+    answer = '{1, 3}'
+    expect(await rp.endBy({ sid: 's' }, someNotice())).toEqual({ outcome: 'ended', sessions: [session] })
+  })
+
+  it('waits for the replicas alone where no append-only file is kept', async () => {
+    const [master] = await startPair()
+    const { asked, port } = await startNewer(master, () => '{0, 0}')
+    const clock = frozenClock()
+    const options = { clock: clock.now, replicas: 1 }
+    const rp = closing(redisStore({ host: '127.0.0.1', port }, options)).forClient(identity, clock)
+    expect(await rp.endBy({ sid: 's' }, someNotice())).toEqual({ outcome: 'ended', sessions: [] })
+    expect(asked).toEqual([])
   })
 })
 
