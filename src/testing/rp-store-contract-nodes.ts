@@ -129,6 +129,22 @@ export function nodesContract(law: RpLaw): void {
     assert.deepEqual(heard, ['first', 'second', 'third'])
   })
 
+  twoNodes('hints exactly the tabs of the ended RP session among 10,000 that listen [T18]', async ({ rp, there }) => {
+    const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
+    const heard: string[] = []
+    const { promise: hint, resolve } = Promise.withResolvers<void>()
+    const listen = (name: string) =>
+      there.subscribe(name, () => {
+        heard.push(name)
+        if (name === handle) resolve()
+      })
+    await Promise.all([handle, ...Array.from({ length: 9_999 }, (_, i) => `idle ${i}`)].map(listen))
+    heard.length = 0 // a store may hint at everything when it begins to hear
+    await rp.endBy({ sid: 's' }, someNotice())
+    await hint
+    assert.deepEqual(heard, [handle])
+  })
+
   law('judges logins and logouts by one clock, whatever the nodes think of the time [T3]', async ({ store, clock }) => {
     const ahead = store.forClient(identity, { now: () => clock.now() + skew })
     const behind = store.forClient(identity, { now: () => clock.now() - skew })
