@@ -46,16 +46,19 @@ export function nodesContract(law: RpLaw): void {
     assert.equal((await rp.create(someSession({ sid: 's' }), { requestedAt })).outcome, 'outdated')
   })
 
-  twoNodes('has one of many copies of a token take effect, whichever nodes they reach', async ({ rp, there }) => {
-    await opened(rp, someSession({ sid: 's' }), someSession({ sid: 's' }))
-    const notice = someNotice()
-    const copies = Array.from({ length: 20 }, (_, i) => (i % 2 ? rp : there).endBy({ sid: 's' }, notice))
-    const results = await Promise.all(copies)
-    assert.deepEqual(
-      results.filter((result) => result.outcome === 'ended').map(({ sessions }) => sessions.length),
-      [2],
-    )
-  })
+  twoNodes(
+    'has one of many copies of a token take effect, whichever nodes they reach [BC §2.6 (8)]',
+    async ({ rp, there }) => {
+      await opened(rp, someSession({ sid: 's' }), someSession({ sid: 's' }))
+      const notice = someNotice()
+      const copies = Array.from({ length: 20 }, (_, i) => (i % 2 ? rp : there).endBy({ sid: 's' }, notice))
+      const results = await Promise.all(copies)
+      assert.deepEqual(
+        results.filter((result) => result.outcome === 'ended').map(({ sessions }) => sessions.length),
+        [2],
+      )
+    },
+  )
 
   twoNodes('never leaves a login alive that one node took while another logged it out [T3]', async (bench) => {
     const { rp, there, clock } = bench
@@ -73,7 +76,7 @@ export function nodesContract(law: RpLaw): void {
     }
   })
 
-  twoNodes('ends an RP session once, however many nodes end it', async ({ rp, there }) => {
+  twoNodes('ends an RP session once, however many nodes end it [BC §2.7]', async ({ rp, there }) => {
     for (let round = 0; round < 10; round++) {
       const session = someSession({ sid: `s${round}`, sub: `u${round}` })
       await opened(rp, session)
@@ -185,7 +188,7 @@ export function nodesContract(law: RpLaw): void {
     assert.equal(new Set(tokens).size, 20)
   })
 
-  twoNodes('goes on serving when another node has closed', async ({ rp, there, other }) => {
+  twoNodes('goes on serving when another node has closed [T7]', async ({ rp, there, other }) => {
     const [handle = ''] = await opened(there, someSession({ sid: 's' }))
     await there.subscribe(handle, () => {})
     await other.close()

@@ -56,7 +56,7 @@ describe.runIf(hasPostgres)('postgresStore', () => {
     },
   )
 
-  it('is made once when several nodes start at the same moment', async () => {
+  it('is made once when several nodes start at the same moment [T20]', async () => {
     const bench = await openBench()
     const stores = [1, 2, 3, 4].map(() => postgresStore(bench.options))
     const session = someSession()
@@ -70,7 +70,7 @@ describe.runIf(hasPostgres)('postgresStore', () => {
     await bench.close()
   })
 
-  it('refuses a schema that a newer version wrote, and says so', async () => {
+  it('refuses a schema that a newer version wrote, and says so [T7]', async () => {
     const bench = await openBench()
     await bench.rp.now()
     await bench.sql('INSERT INTO rp_migration (step) VALUES (99)')
@@ -169,7 +169,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
     await bench.close()
   })
 
-  it('scans no table, however many RP sessions there are', async () => {
+  it('scans no table, however many RP sessions there are [BC §2.7]', async () => {
     const bench = await openBench()
     const { rp, sql, clock } = bench
     await opened(rp, someSession({ handle: 'h', sid: 's', sub: 'u' }))
@@ -216,7 +216,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
     await bench.close()
   })
 
-  it('is a store failure while the database is away, and recovers by itself', async () => {
+  it('is a store failure while the database is away, and recovers by itself [BC §2.8]', async () => {
     const bench = await openBench()
     const { rp } = bench
     const [handle = ''] = await opened(rp, someSession({ sid: 's' }))

@@ -72,7 +72,7 @@ describe.runIf(hasRedis)('redisStore after the 200', () => {
     }
   })
 
-  it('follows Sentinel to the new master, where the logout is', async () => {
+  it('follows Sentinel to the new master, where the logout is [T7]', async () => {
     const [master, replica] = await startPair()
     const lines = [
       `sentinel monitor apps 127.0.0.1 ${master.port} 1`,
@@ -161,7 +161,7 @@ describe.runIf(hasRedis)('redisStore on a server that knows WAITAOF', () => {
     return { asked, port: address !== null && typeof address === 'object' ? address.port : 0 }
   }
 
-  it('waits for the disks instead, its own included', async () => {
+  it('waits for the disks instead, its own included [T7]', async () => {
     const redis = closing(await startRedis(['appendonly yes']))
     let answer = '{1, 2}'
     const { asked, port } = await startNewer(redis, () => answer)
@@ -179,7 +179,7 @@ describe.runIf(hasRedis)('redisStore on a server that knows WAITAOF', () => {
     expect(await rp.endBy({ sid: 's' }, someNotice())).toEqual({ outcome: 'ended', sessions: [session] })
   })
 
-  it('waits for the replicas alone where no append-only file is kept', async () => {
+  it('waits for the replicas alone where no append-only file is kept [T7]', async () => {
     const [master] = await startPair()
     const { asked, port } = await startNewer(master, () => '{0, 0}')
     const clock = frozenClock()
@@ -191,7 +191,7 @@ describe.runIf(hasRedis)('redisStore on a server that knows WAITAOF', () => {
 })
 
 describe.runIf(hasRedis)('redisStore that cannot confirm', () => {
-  it('fails a logout that no replica has, and lets the next attempt report it whole', async () => {
+  it('fails a logout that no replica has, and lets the next attempt report it whole [BC §2.8]', async () => {
     const [master, replica] = await startPair()
     const clock = frozenClock()
     const options = { clock: clock.now, replicas: 1, replicaTimeout: 0.2 }
@@ -215,7 +215,7 @@ describe.runIf(hasRedis)('redisStore that cannot confirm', () => {
     expect(await rp.endBy({ sid: 's' }, someNotice())).toEqual({ outcome: 'ended', sessions: [] })
   })
 
-  it('serves reads meanwhile: only logouts wait for replicas', async () => {
+  it('serves reads meanwhile: only logouts wait for replicas [BC §2.8]', async () => {
     const [master, replica] = await startPair()
     const clock = frozenClock()
     const options = { clock: clock.now, replicas: 1, replicaTimeout: 4 }
@@ -246,7 +246,7 @@ describe.runIf(hasRedis)('redisStore that cannot confirm', () => {
     expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended', sessions: [{ handle }] })
   })
 
-  it('lets a copy of a token work when the answer to the first was lost', async () => {
+  it('lets a copy of a token work when the answer to the first was lost [BC §2.8]', async () => {
     const redis = closing(await startRedis())
     const clock = frozenClock()
     const place = { ...at(redis), commandTimeout: 300 }
@@ -278,7 +278,7 @@ describe.runIf(hasRedis)('redisStore that cannot confirm', () => {
     )
   })
 
-  it('loses nothing and claims nothing when the memory is full', async () => {
+  it('loses nothing and claims nothing when the memory is full [BC §2.8]', async () => {
     const redis = closing(await startRedis())
     const clock = frozenClock()
     const rp = closing(redisStore(at(redis), { clock: clock.now })).forClient(identity, clock)

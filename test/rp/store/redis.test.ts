@@ -74,7 +74,7 @@ describe.runIf(hasRedis)('redisStore on a cluster of three masters', () => {
     },
   )
 
-  it('keeps one client in one slot, and spreads clients over the masters', async () => {
+  it('keeps one client in one slot, and spreads clients over the masters [T20]', async () => {
     const { store, clock, options } = openBench({}, app)
     for (let i = 0; i < 30; i++) {
       const rp = store.forClient({ ...identity, clientId: `client ${i}` }, clock)
@@ -100,7 +100,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await store.close()
   })
 
-  it('needs one round trip for a logout, whatever it ends', async () => {
+  it('needs one round trip for a logout, whatever it ends [BC §2.7]', async () => {
     const { store, rp } = openBench()
     await opened(rp, ...Array.from({ length: 20 }, () => someSession({ sid: 's' })))
     await rp.endBy({ sid: 'nobody' }, someNotice())
@@ -117,7 +117,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await store.close()
   })
 
-  it('does the same work for a logout however many others are signed in', async () => {
+  it('does the same work for a logout however many others are signed in [BC §2.7]', async () => {
     const { store, rp } = openBench()
     const workOf = async (sid: string) => {
       await redis.command('CONFIG', 'RESETSTAT')
@@ -140,7 +140,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await store.close()
   })
 
-  it('lets nothing live longer than it must', async () => {
+  it('lets nothing live longer than it must [T30]', async () => {
     const { store, rp, options } = openBench()
     const [handle = ''] = await opened(rp, someSession({ sid: 's', sub: 'u' }), someSession({ sub: 'v' }))
     await rp.endBy({ sid: 's' }, someNotice())
@@ -155,7 +155,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await store.close()
   })
 
-  it('clears away index entries whose RP session is gone', async () => {
+  it('clears away index entries whose RP session is gone [BC §2.7]', async () => {
     const { store, rp, options } = openBench()
     const [gone = '', there = ''] = await opened(rp, someSession({ sid: 's' }), someSession({ sid: 's' }))
     const [key = ''] = (await redis.command('KEYS', `${options.prefix}:{*}:rp:${gone}`)) as readonly string[]
@@ -169,7 +169,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await store.close()
   })
 
-  it('copies the instance of the app, with its key prefix, and leaves it alone', async () => {
+  it('copies the instance of the app, with its key prefix, and leaves it alone [T20]', async () => {
     const app = new Redis({ host: '127.0.0.1', port: redis.port, keyPrefix: 'app:' })
     const { store, rp, options, clock } = openBench({}, app)
     const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
@@ -254,7 +254,7 @@ describe.runIf(hasRedis)('redisStore refuses', () => {
     { replicas: 0.5 },
     { replicaTimeout: 0 },
     { replicaTimeout: 60 },
-  ])('%o as options', (options) => {
+  ])('%o as options [T19]', (options) => {
     expect(() => redisStore('redis://localhost', options)).toThrow(TypeError)
   })
 
