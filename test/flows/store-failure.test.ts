@@ -112,7 +112,7 @@ describe.each(outages)('a logout while the store of the app is away: %s', (_name
     cleanup.push(() => ada.close())
     await ada.open(`${url}/`)
     await stop()
-    const [session] = await op.provider.opSessions.list({ accountId: 'ada' })
+    const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
     const id = (await op.provider.opSessions.end(session?.uid ?? '')) ?? ''
     const delivery = async () => (await op.store.forIssuer(op.issuer, world).getLogout(id))?.deliveries[0]
     await expect.poll(async () => (await delivery())?.attempts, { timeout: 10_000 }).toBe(1)
