@@ -1,6 +1,6 @@
-import { BlockList, isIPv4, isIPv6 } from 'node:net'
 import { type Cluster, Redis, type RedisOptions } from 'ioredis'
 import { LockstepError } from '../../protocol/errors.ts'
+import { isProtected, notProtected, placeOf, refuseInsecure } from './redis-protection.ts'
 import { type Script, time } from './redis-scripts.ts'
 
 /** Where Redis is: a URL, options of ioredis (Sentinel too), or the app's own instance, of which copies are made. */
@@ -55,19 +55,25 @@ const ours = {
   protocol: 2,
   replyMapping: 'legacy',
   connectTimeout: 5_000 as number,
-  commandTimeout: 5_000 as number,
+  commandTimeout: 2_000 as number, // twice, with taking a claim back, is less than an OP waits
   retryStrategy: (times: number) => Math.min(times * 50, 1_000),
   // The master became a replica: look for the new one.
   reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
 } as const satisfies RedisOptions
+
+interface ConnectionOptions {
+  readonly allowInsecure: boolean
+  /** Milliseconds that a command must be given at least. */
+  readonly patience?: number
+}
 
 /**
  * Opens one more connection to a place; the first command connects.
  *
  * @throws TypeError when it would lead over the network without TLS and authentication (T19).
  */
-export function openRedis(place: RedisPlace, allowInsecure: boolean): RedisConnection {
-  const client = copyOf(place)
+export function openRedis(place: RedisPlace, { allowInsecure, patience = 0 }: ConnectionOptions): RedisConnection {
+  const client = copyOf(place, patience)
   if (!allowInsecure) refuseInsecure(client)
   client.on('error', () => {}) // whoever runs a command hears of it
   const name = placeOf(client)
@@ -108,6 +114,7 @@ export function openRedis(place: RedisPlace, allowInsecure: boolean): RedisConne
     },
     async subscribe(channel) {
       try {
+        await checked()
         await client.subscribe(channel)
       } catch (error) {
         throw asFailure(error)
@@ -126,30 +133,34 @@ export function openRedis(place: RedisPlace, allowInsecure: boolean): RedisConne
   }
 }
 
-function copyOf(place: RedisPlace): Redis | Cluster {
-  if (typeof place === 'string') return new Redis(place, ours)
-  if (!('duplicate' in place)) return new Redis({ ...place, ...ours, ...keptTimeouts(place) })
-  if (!place.isCluster) return (place as Redis).duplicate({ ...ours, ...keptTimeouts((place as Redis).options) })
+function copyOf(place: RedisPlace, patience: number): Redis | Cluster {
+  if (typeof place === 'string') return new Redis(place, { ...ours, ...timeoutsOf({}, patience) })
+  if (!('duplicate' in place)) return new Redis({ ...place, ...ours, ...timeoutsOf(place, patience) })
+  if (!place.isCluster)
+    return (place as Redis).duplicate({ ...ours, ...timeoutsOf((place as Redis).options, patience) })
   const { retryStrategy: _one, lazyConnect, enableOfflineQueue: _two, readOnly: _three, ...each } = ours
   const { redisOptions } = (place as Cluster).options
   return (place as Cluster).duplicate([], {
     lazyConnect,
+    enableOfflineQueue: false, // it has no end while the cluster is away
     scaleReads: 'master',
     enableAutoPipelining: false,
     retryDelayOnFailover: 0, // or it would send again what was on its way
-    redisOptions: { ...each, ...keptTimeouts(redisOptions ?? {}) },
+    redisOptions: { ...each, ...timeoutsOf(redisOptions ?? {}, patience) },
   })
 }
 
-/** Time-outs that the app has chosen. */
-function keptTimeouts({ connectTimeout, commandTimeout }: Timeouts): {
-  connectTimeout: number
-  commandTimeout: number
-} {
+/** The time-outs that the app has chosen, else ours. */
+function timeoutsOf({ connectTimeout, commandTimeout }: Timeouts, patience: number): ChosenTimeouts {
   return {
     connectTimeout: connectTimeout ?? ours.connectTimeout,
-    commandTimeout: commandTimeout ?? ours.commandTimeout,
+    commandTimeout: Math.max(commandTimeout ?? ours.commandTimeout, patience),
   }
+}
+
+interface ChosenTimeouts {
+  readonly connectTimeout: number
+  readonly commandTimeout: number
 }
 
 type Timeouts = Pick<RedisOptions, 'connectTimeout' | 'commandTimeout'>
@@ -206,106 +217,65 @@ function isMoved(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith('MOVED')
 }
 
-/** Looks at every master before it is used (T19). */
+/**
+ * Looks at every master before it is used (T19). One of a cluster that is away is looked at when it is back; it then counts
+ * as new.
+ */
 async function check(client: Redis | Cluster, allowInsecure: boolean): Promise<Nature> {
-  const natures: Nature[] = []
-  for (const node of await mastersOf(client)) {
-    const info = new Map(
-      (await node.info()).split('\r\n').map((line): [string, string] => {
-        const [name = '', ...value] = line.split(':')
-        return [name, value.join(':')]
-      }),
-    )
-    const policy = info.get('maxmemory_policy')
-    if (policy !== 'noeviction') {
-      throw new LockstepError(
-        'store_not_durable',
-        `Redis at ${placeOf(node)} runs with maxmemory-policy ${policy} and may throw RP sessions away: set it to noeviction`,
-      )
-    }
-    if (!allowInsecure && !isProtected(node)) {
-      throw new LockstepError('store_failed', `the connection to Redis at ${placeOf(node)} ${notProtected}`)
-    }
-    const [known] = (await node.call('COMMAND', 'INFO', 'WAITAOF')) as readonly unknown[]
-    natures.push({ canWaitForDisk: Array.isArray(known) && info.get('aof_enabled') === '1' })
+  const looks = await Promise.allSettled((await mastersOf(client)).map((node) => lookAt(node, allowInsecure)))
+  const natures = looks.flatMap((look) => (look.status === 'fulfilled' ? [look.value] : []))
+  for (const look of looks) {
+    const isRefusal = look.status === 'rejected' && look.reason instanceof LockstepError
+    if (look.status === 'rejected' && (isRefusal || natures.length === 0)) throw look.reason
   }
-  return { canWaitForDisk: natures.length > 0 && natures.every(({ canWaitForDisk }) => canWaitForDisk) }
+  if (natures.length === 0) throw new Error('no server of the cluster can be reached')
+  return { canWaitForDisk: natures.every(({ canWaitForDisk }) => canWaitForDisk) }
+}
+
+async function lookAt(node: Redis, allowInsecure: boolean): Promise<Nature> {
+  const info = new Map(
+    (await node.info()).split('\r\n').map((line): [string, string] => {
+      const [name = '', ...value] = line.split(':')
+      return [name, value.join(':')]
+    }),
+  )
+  const policy = info.get('maxmemory_policy')
+  if (policy !== 'noeviction') {
+    throw new LockstepError(
+      'store_not_durable',
+      `Redis at ${placeOf(node)} runs with maxmemory-policy ${policy} and may throw RP sessions away: set it to noeviction`,
+    )
+  }
+  if (!allowInsecure && !isProtected(node)) {
+    throw new LockstepError('store_failed', `the connection to Redis at ${placeOf(node)} ${notProtected}`)
+  }
+  const [known] = (await node.call('COMMAND', 'INFO', 'WAITAOF')) as readonly unknown[]
+  return { canWaitForDisk: Array.isArray(known) && info.get('aof_enabled') === '1' }
 }
 
 async function mastersOf(client: Redis | Cluster): Promise<readonly Redis[]> {
   if (!client.isCluster) return [client as Redis]
   const cluster = client as Cluster
   if (cluster.status === 'wait') await cluster.connect()
+  else if (cluster.status !== 'ready') await settled(cluster)
   return cluster.nodes('master')
 }
 
-const notProtected =
-  'is not protected: use TLS with a certificate that is checked, and a password; or set allowInsecure where the network ' +
-  'itself is trusted'
-
-/** What the options alone can tell: where they lead, and whether TLS and a password are there. */
-function refuseInsecure(client: Redis | Cluster): void {
-  for (const { host, options } of destinationsOf(client)) {
-    if (isLocal(host) || (hasCheckedTls(options) && hasCredentials(options))) continue
-    throw new TypeError(`the connection to Redis at ${host} ${notProtected}`)
-  }
-}
-
-interface Destination {
-  readonly host: string | undefined
-  readonly options: Pick<RedisOptions, 'tls' | 'username' | 'password'>
-}
-
-function destinationsOf(client: Redis | Cluster): readonly Destination[] {
-  if (!client.isCluster) {
-    const { options } = client as Redis
-    if (options.path !== undefined && options.path !== null) return []
-    if (!options.sentinels) return [{ host: options.host, options }]
-    return options.sentinels.map(({ host }) => ({ host, options }))
-  }
-  const { options } = client as Cluster
-  const nodes: unknown = Reflect.get(client, 'startupNodes')
-  return (Array.isArray(nodes) ? nodes : []).map((node: unknown) => ({
-    host: hostOf(node),
-    options: { ...options.redisOptions, ...(typeof node === 'object' ? node : {}) },
-  }))
-}
-
-function hostOf(node: unknown): string | undefined {
-  if (typeof node === 'string') return new URL(node.includes('://') ? node : `redis://${node}`).hostname
-  return typeof node === 'object' && node !== null ? String(Reflect.get(node, 'host') ?? '127.0.0.1') : undefined
-}
-
-/** The connection as it is: Sentinel and Cluster say themselves where their servers are. */
-function isProtected({ stream, options }: Redis): boolean {
-  const address: unknown = Reflect.get(stream, 'remoteAddress')
-  if (typeof address !== 'string' || isLocal(address)) return true // without an address: a socket in the file system
-  return Reflect.get(stream, 'encrypted') === true && hasCheckedTls(options) && hasCredentials(options)
-}
-
-function hasCheckedTls({ tls }: Destination['options']): boolean {
-  return tls !== undefined && tls !== null && tls.rejectUnauthorized !== false
-}
-
-function hasCredentials({ username, password, tls }: Destination['options']): boolean {
-  return Boolean(username) || Boolean(password) || tls?.cert !== undefined
-}
-
-const loopback = new BlockList()
-loopback.addSubnet('127.0.0.0', 8, 'ipv4')
-loopback.addAddress('::1', 'ipv6')
-
-function isLocal(host: string | undefined): boolean {
-  if (host === undefined || host === 'localhost' || host.endsWith('.localhost')) return true
-  if (isIPv4(host)) return loopback.check(host, 'ipv4')
-  return isIPv6(host) && loopback.check(host, 'ipv6')
-}
-
-/** Names it in messages, without user and password. */
-function placeOf(client: Redis | Cluster): string {
-  if (client.isCluster) return 'the cluster'
-  const { sentinels, name, path, host, port } = (client as Redis).options
-  return sentinels ? `master ${name}` : (path ?? `${host}:${port}`)
+/** Resolves when a cluster that is being connected is ready, and rejects when that has failed. */
+function settled(cluster: Cluster): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stop = () => cluster.off('ready', isReady).off('close', isAway).off('end', isAway)
+    const isReady = () => {
+      stop()
+      resolve()
+    }
+    const isAway = () => {
+      stop()
+      reject(new Error('no server of the cluster can be reached'))
+    }
+    cluster.on('ready', isReady).on('close', isAway).on('end', isAway)
+    if (cluster.status === 'end') isAway()
+  })
 }
 
 function failed(cause: unknown, place: string): LockstepError {

@@ -19,6 +19,7 @@ export interface RedisHints {
 export function redisHints(connect: () => RedisConnection, channel: string, node: string): RedisHints {
   const hints = createHints()
   let listening: Promise<RedisConnection> | undefined
+  let isClosed = false
 
   async function listen(): Promise<RedisConnection> {
     const connection = connect()
@@ -32,7 +33,9 @@ export function redisHints(connect: () => RedisConnection, channel: string, node
       await connection.close()
       throw error
     }
-    connection.onReady(() => hints.publishAll())
+    connection.onReady(() => {
+      if (!isClosed) hints.publishAll()
+    })
     return connection
   }
 
@@ -47,6 +50,7 @@ export function redisHints(connect: () => RedisConnection, channel: string, node
       return hints.subscribe(key, onHint)
     },
     async close() {
+      isClosed = true
       const connection = await listening?.catch(() => undefined)
       await connection?.close()
     },

@@ -52,13 +52,13 @@ export function redisStore(place: RedisPlace, options: RedisStoreOptions = {}): 
   if (!(replicaTimeout > 0 && replicaTimeout <= 4)) {
     throw new TypeError('replicaTimeout must be more than 0 and at most 4 seconds: the OP waits for the answer')
   }
-  const connection = openRedis(place, allowInsecure)
+  const wait = { replicas, timeout: Math.ceil(replicaTimeout * 1000) }
+  const connection = openRedis(place, { allowInsecure })
   // A WAIT holds up whatever comes after it on its connection.
-  const waiting = replicas > 0 ? openRedis(place, allowInsecure) : undefined
+  const waiting = replicas > 0 ? openRedis(place, { allowInsecure, patience: wait.timeout + 1_000 }) : undefined
   const node = Buffer.from(world.random(9)).toString('base64url')
   const channel = `${prefix}:hints`
-  const hints = redisHints(() => openRedis(place, allowInsecure), channel, node)
-  const wait = { replicas, timeout: Math.ceil(replicaTimeout * 1000) }
+  const hints = redisHints(() => openRedis(place, { allowInsecure }), channel, node)
   return {
     forClient: (identity, runtime) =>
       createRedisStore({ connection, waiting, wait, hints, prefix, channel, node, clock }, identity, runtime),

@@ -122,6 +122,8 @@ describe.runIf(hasRedis)('redisStore on a cluster', () => {
     expect(await statesOf(rp, other)).toEqual(['alive'])
     // It has no replica of its own yet.
     await expect(rp.endBy({ sid: 't' }, someNotice())).rejects.toThrow('0 of 1')
+    await Promise.all(nodes.map((node) => node.kill()))
+    await expect(rp.endBy({ sid: 't' }, someNotice())).rejects.toMatchObject({ code: 'store_failed' })
   }, 40_000)
 })
 
@@ -219,7 +221,7 @@ describe.runIf(hasRedis)('redisStore that cannot confirm', () => {
     const [master, replica] = await startPair()
     const clock = frozenClock()
     const options = { clock: clock.now, replicas: 1, replicaTimeout: 4 }
-    const rp = closing(redisStore(at(master), options)).forClient(identity, clock)
+    const rp = closing(redisStore({ ...at(master), commandTimeout: 1000 }, options)).forClient(identity, clock)
     const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
     replica.freeze()
     let isOver = false

@@ -74,6 +74,16 @@ describe.runIf(hasRedis)('redisStore on a cluster of three masters', () => {
     },
   )
 
+  it('serves many requests that come before it is connected [BC §2.8]', async () => {
+    for (let round = 0; round < 5; round++) {
+      const { store, rp } = openBench({ replicas: 1, replicaTimeout: 0.1 }, app)
+      const found = await Promise.all(Array.from({ length: 30 }, (_, i) => rp.get(`handle ${i}`)))
+      expect(new Set(found)).toEqual(new Set([undefined]))
+      await expect(rp.endBy({ sid: 's' }, someNotice())).rejects.toThrow('0 of 1') // these masters have no replicas
+      await store.close()
+    }
+  })
+
   it('keeps one client in one slot, and spreads clients over the masters [T20]', async () => {
     const { store, clock, options } = openBench({}, app)
     for (let i = 0; i < 30; i++) {
