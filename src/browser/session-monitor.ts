@@ -98,6 +98,8 @@ export function startSessionMonitor(
   let presence = new AbortController()
   let following: AbortController | undefined
   let channel: Channel | undefined
+  /** What this tab told the others last. */
+  let said: { readonly document: SessionDocument | undefined; readonly heardBy: HeardBy } | undefined
   /** Aborts the pause between two attempts. */
   let nap = new AbortController()
   let belief: Belief = { state: 'unknown', session: undefined }
@@ -140,7 +142,10 @@ export function startSessionMonitor(
     const decision = decide(belief, document, world.now())
     belief = decision.belief
     monitor.state = belief.state
-    if (!overheard) channel?.postMessage({ document, heardBy })
+    if (!overheard) {
+      said = { document, heardBy }
+      channel?.postMessage(said)
+    }
     if (belief.state === 'ended') stop()
     // The stream belongs to the RP session it was opened for.
     if (belief.state === 'none' || (before && before !== belief.session?.session)) unfollow()
@@ -150,9 +155,16 @@ export function startSessionMonitor(
     }
   }
 
-  /** Takes what another tab heard if it is about the same RP session; else it is a reason to ask. */
+  /**
+   * Takes what another tab heard if it is about the same RP session; else it is a reason to ask. A tab that has just come
+   * says nothing: the one that listens then says again what it was told.
+   */
   function overhear(event: Event): void {
-    const { document, heardBy } = (event as MessageEvent<{ document?: SessionDocument; heardBy: HeardBy }>).data
+    const { document, heardBy } = (event as MessageEvent<{ document?: SessionDocument; heardBy?: HeardBy }>).data
+    if (!heardBy) {
+      if (said?.heardBy === 'push') channel?.postMessage(said)
+      return
+    }
     const same = !document || (document.state !== 'none' && document.session === belief.session?.session)
     if (same) hear(document, heardBy, true)
     else void check(heardBy)
@@ -164,6 +176,7 @@ export function startSessionMonitor(
     const { signal } = following
     channel = world.tabs?.openChannel(name)
     channel?.addEventListener('message', overhear, { signal })
+    channel?.postMessage({})
     void takeTurns(world, name, signal, () => Promise.all([listen(signal), poll(signal)]))
     void watchOpIframe(
       () => belief.session,

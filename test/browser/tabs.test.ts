@@ -21,6 +21,16 @@ describe('several tabs of one browser', () => {
     }
   })
 
+  it('know at once that one of them listens, also those that come later', async () => {
+    const backend = fakeBackend(alive)
+    const baseUrl = freshPage()
+    const first = await openTab(backend, { baseUrl })
+    const second = await openTab(backend, { baseUrl })
+    expect(backend.streams).toBe(1)
+    expect(second.told).toContainEqual(expect.objectContaining({ type: 'alive', heardBy: 'push' }))
+    expect(first.types()).not.toContain('unknown')
+  })
+
   it('have a new leader as soon as the old one is gone', async () => {
     const backend = fakeBackend(alive)
     const baseUrl = freshPage()

@@ -1,5 +1,5 @@
 // Tells what the session monitor says: the strip while the session is alive, a card in place of the page once it ended.
-import { ageWords, endWords } from './words.js'
+import { ageWords, endWords, SOMEBODY_ELSE } from './words.js'
 
 const app = document.documentElement.dataset.app
 const strip = document.getElementById('strip')
@@ -8,10 +8,12 @@ const part = (id) => document.getElementById(id)
 let push = ''
 let checkedAt
 let ticking
+let sub
 
 document.addEventListener('lockstep:alive', ({ detail }) => {
   if (detail.heardBy === 'push') push = 'push connected'
   checkedAt = detail.heardAt
+  sub = detail.session.sub
   show('alive', 'alive')
 })
 
@@ -30,9 +32,21 @@ document.addEventListener('lockstep:ended', ({ detail }) => {
   checkedAt = undefined
   show('ended', 'signed out')
   document.getElementById('signed-out').focus({ preventScroll: true })
+  void tellWhoCame()
+  document.addEventListener('visibilitychange', tellWhoCame)
 })
 
 ticking = setInterval(showAge, 1000)
+
+/** A tab that lies in the background may be looked at again when somebody else uses this browser. */
+async function tellWhoCame() {
+  const answer = await fetch('/auth/session').catch(() => undefined)
+  const now = await answer?.json().catch(() => undefined)
+  if (now?.state !== 'alive' || now.sub === sub) return
+  document.removeEventListener('visibilitychange', tellWhoCame)
+  document.querySelector('.card.ended p').append(` ${SOMEBODY_ELSE}`)
+  Object.assign(document.querySelector('.card.ended a'), { href: '/', textContent: `Go to ${app}` })
+}
 
 function show(state, word) {
   strip.dataset.state = state

@@ -15,10 +15,13 @@ const SOURCES = {
   poll: 'by asking this app',
 }
 
+/** What is added when the session of this browser is another person's by now. */
+export const SOMEBODY_ELSE = 'Somebody else is signed in in this browser now.'
+
 /** The sentence for the detail of a `lockstep:ended` event, in the parts around its time. */
 export function endWords({ ended, heardBy, heardAt }) {
   const at = new Date(ended.at_ms ?? ended.at * 1000)
-  const before = ended.by ? `You signed out of ${ended.by} at ` : (CAUSES[ended.cause] ?? 'You signed out at ')
+  const before = ended.by ? `You signed out of ${ended.by} at ` : (CAUSES[ended.cause] ?? 'Your sign-in ended at ')
   const time = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false })
   const delay = ended.at_ms === undefined ? -1 : heardAt - ended.at_ms
   const after = delay < 0 ? '.' : `; this tab knew ${sinceWords(delay)} later, ${SOURCES[heardBy] ?? 'by itself'}.`

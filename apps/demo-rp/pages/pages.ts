@@ -79,7 +79,8 @@ function endSentence({ by, cause, at }: SessionEnd): Page {
   if (by !== undefined) return html`You signed out of ${by} at ${time}.`
   if (cause === 'expired') return html`Your sign-in ran out at ${time}.`
   if (cause === 'user_switched') return html`Somebody else signed in in this browser at ${time}.`
-  return html`You signed out at ${time}.`
+  if (cause === 'rp_initiated' || cause === 'this_app') return html`You signed out at ${time}.`
+  return html`Your sign-in ended at ${time}.`
 }
 
 /** What happened, whether anything was lost, and one thing to do. */
