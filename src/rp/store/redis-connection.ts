@@ -1,7 +1,8 @@
 import { type Cluster, Redis, type RedisOptions } from 'ioredis'
 import { LockstepError } from '../../protocol/errors.ts'
 import { isProtected, notProtected, placeOf, refuseInsecure } from './redis-protection.ts'
-import { type Script, time } from './redis-scripts.ts'
+import type { Script } from './redis-script.ts'
+import { time } from './redis-scripts.ts'
 
 /** Where Redis is: a URL, options of ioredis (Sentinel too), or the app's own instance, of which copies are made. */
 export type RedisPlace = string | RedisOptions | Redis | Cluster

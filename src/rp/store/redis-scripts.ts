@@ -1,93 +1,4 @@
-import { createHash } from 'node:crypto'
-
-/** A Lua script; Redis runs it as one step and knows it by its SHA-1. */
-export interface Script {
-  readonly lua: string
-  /** Absent where the text is always sent: for what is rarely done, and must not need a second try. */
-  readonly sha?: string
-}
-
-/*
- * KEYS[1] names the client, and every key of its RP sessions starts with it:
- *
- *   :rp:<handle>         hash   an RP session, or (with `ended`) how it ended
- *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
- *   :out:sid:<sid> :out:sub:<sub>   "arrived expires", a logout's watermark
- *   :jti:<jti>           "expires attempt"
- *   :owed :owed:<id> :owing   what is owed: ids by due time, one hash each, the last id
- *   :unsaid:<kind>:<name>   list   RP sessions that ended in an attempt that was answered as failed
- *
- * A script reads everything before it writes anything, and claims the jti last: should it break off, the next attempt does
- * the rest. ARGV[1] is the time in epoch milliseconds, or empty for the server's own. Times to live are distances, so that
- * they hold whatever a test's clock says; what is past its time but still there is judged by its own numbers.
- */
-const prelude = `
-local base = KEYS[1]
-
-local function clock()
-  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
-local now = clock()
-
-local function whole(number) return string.format('%.0f', number) end
-
-local function keep(key, milliseconds)
-  if redis.call('PTTL', key) < milliseconds then redis.call('PEXPIRE', key, whole(math.ceil(milliseconds))) end
-end
-
-local function key_of(handle) return base .. ':rp:' .. handle end
-
-local function table_of(flat, first)
-  local fields = {}
-  for i = first, #flat, 2 do fields[flat[i]] = flat[i + 1] end
-  return fields
-end
-
-local function read(handle)
-  local flat = redis.call('HGETALL', key_of(handle))
-  if #flat == 0 then return nil end
-  flat[#flat + 1] = 'handle'
-  flat[#flat + 1] = handle
-  return table_of(flat, 1), flat
-end
-
-local function is_live(session)
-  return session ~= nil and session.ended == nil
-    and tonumber(session.idle) * 1000 > now and tonumber(session.exp) * 1000 > now
-end
-
-local function owe(token)
-  local id = whole(redis.call('INCR', base .. ':owing'))
-  redis.call('HSET', base .. ':owed:' .. id, 'token', token, 'since', whole(now))
-  redis.call('ZADD', base .. ':owed', whole(now), id)
-end
-
-local function remove(session)
-  if session.sid then redis.call('ZREM', base .. ':sid:' .. session.sid, session.handle) end
-  redis.call('ZREM', base .. ':sub:' .. session.sub, session.handle)
-  redis.call('DEL', key_of(session.handle))
-end
-
-local function finish(session, ended, revoke_offline)
-  remove(session)
-  local key = key_of(session.handle)
-  redis.call('HSET', key, 'pub', session.pub, 'exp', session.exp, 'ended', ended)
-  redis.call('PEXPIRE', key, whole(math.ceil(tonumber(session.exp) * 1000 - now)))
-  if session.refresh and (revoke_offline or session.offline == '0') then owe(session.refresh) end
-end
-
--- The payload is a hash: who hears it reads the store (T18).
-local function tell(channel, node, scope, handle)
-  redis.call('PUBLISH', channel, node .. ' ' .. redis.sha1hex(scope .. ' ' .. handle))
-end
-`
-
-function script(body: string): Script {
-  const lua = `${prelude}${body}`
-  return { lua, sha: createHash('sha1').update(lua).digest('hex') }
-}
+import { prelude, type Script, script } from './redis-script.ts'
 
 export const time: Script = script('return whole(now)')
 
@@ -151,6 +62,30 @@ end
 return 1
 `)
 
+/** handle, lease */
+export const claimRefresh: Script = script(`
+local session = read(ARGV[2])
+if not is_live(session) or tonumber(session.refreshing or 0) > now then return 0 end
+redis.call('HSET', key_of(ARGV[2]), 'refreshing', whole(now + tonumber(ARGV[3])))
+return 1
+`)
+
+/** channel, node, scope, handle, tokens, whether there is a refresh token, it, whether it is offline */
+export const saveTokens: Script = script(`
+local handle, tokens, has_refresh, refresh, offline = ARGV[5], ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9]
+local session = read(handle)
+if is_live(session) then
+  redis.call('HSET', key_of(handle), 'tokens', tokens)
+  redis.call('HDEL', key_of(handle), 'refreshing', 'refresh', 'offline')
+  if has_refresh then redis.call('HSET', key_of(handle), 'refresh', refresh, 'offline', offline) end
+  tell(ARGV[2], ARGV[3], ARGV[4], handle)
+  return 1
+end
+if session and session.ended and tonumber(session.exp) * 1000 > now and has_refresh and offline == '0'
+  and cjson.decode(session.ended).cause ~= 'frontchannel' then owe(refresh) end
+return 0
+`)
+
 /** channel, node, scope, handle, end */
 export const remove: Script = script(`
 local session, flat = read(ARGV[5])
@@ -162,12 +97,13 @@ return flat
 
 /**
  * channel, node, scope, kind, name, whether a sub is compared, sub, jti, its expiry, attempt, watermark, its expiry, end,
- * whether offline tokens go too
+ * whether offline tokens go too, whether the watermark is compared
  */
 export const endBy: Script = script(`
 local channel, node, scope, kind, name = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local compares, sub, jti, jti_expires, attempt = ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-local watermark, mark_expires, ended, revoke_offline = tonumber(ARGV[12]), tonumber(ARGV[13]), ARGV[14], ARGV[15] == '1'
+local watermark, mark_expires, ended = tonumber(ARGV[12]), tonumber(ARGV[13]), ARGV[14]
+local revoke_offline, by_mark = ARGV[15] == '1', ARGV[16] == '1'
 
 local jti_key = base .. ':jti:' .. jti
 local claim = redis.call('GET', jti_key)
@@ -176,25 +112,19 @@ if claim then
   if tonumber(expires) * 1000 > now and by ~= attempt then return { 'replay' } end
 end
 
-local index = base .. ':' .. kind .. ':' .. name
 local mark = math.min(watermark, now / 1000)
-local members, answers, dangling, named = {}, {}, {}, 0
-for _, handle in ipairs(redis.call('ZRANGE', index, 0, -1)) do
-  local session, flat = read(handle)
-  if session == nil or session.ended or session[kind] ~= name then
-    dangling[#dangling + 1] = handle
-  elseif is_live(session) then
-    named = named + 1
-    local is_member
-    if kind == 'sid' then is_member = not compares or session.sub == sub
-    else is_member = tonumber(session.iat) <= mark end
-    if is_member then
-      members[#members + 1] = session
-      answers[#answers + 1] = flat
+local named, dangling = named_by(kind, name)
+local of_sub, members, answers = 0, {}, {}
+for _, each in ipairs(named) do
+  if not compares or each.session.sub == sub then
+    of_sub = of_sub + 1
+    if not by_mark or tonumber(each.session.iat) <= mark then
+      members[#members + 1] = each.session
+      answers[#answers + 1] = each.flat
     end
   end
 end
-if kind == 'sid' and named > 0 and #members == 0 then return { 'sub_mismatch' } end
+if #named > 0 and of_sub == 0 then return { 'sub_mismatch' } end
 
 local out = base .. ':out:' .. kind .. ':' .. name
 local arrived = now
@@ -211,7 +141,7 @@ local mark_left = mark_expires * 1000 - now
 if mark_left > 0 then
   redis.call('SET', out, whole(arrived) .. ' ' .. tostring(mark_expires), 'PX', whole(math.ceil(mark_left)))
 end
-for _, handle in ipairs(dangling) do redis.call('ZREM', index, handle) end
+drop(kind, name, dangling)
 for _, session in ipairs(members) do
   finish(session, ended, revoke_offline)
   tell(channel, node, scope, session.handle)
@@ -222,6 +152,19 @@ if jti_left > 0 then
   redis.call('SET', jti_key, jti_expires .. ' ' .. attempt, 'PX', whole(math.ceil(jti_left)))
 end
 return { 'ended', unsaid, answers }
+`)
+
+/** channel, node, scope, sid, end */
+export const deleteBySid: Script = script(`
+local members, dangling = named_by('sid', ARGV[5])
+local answers = {}
+drop('sid', ARGV[5], dangling)
+for _, each in ipairs(members) do
+  bury(each.session, ARGV[6])
+  tell(ARGV[2], ARGV[3], ARGV[4], each.session.handle)
+  answers[#answers + 1] = each.flat
+end
+return answers
 `)
 
 /** Takes the claim of an attempt back, and keeps what it ended for the next: kind, name, jti, attempt, ms, sessions. */

@@ -4,12 +4,12 @@ import type { FoundRpSession, StoredRpSession } from './contract.ts'
 import { afterExpiry, isLive } from './rules.ts'
 
 /** What the scripts do not look into. */
-type Rest = Pick<StoredRpSession, 'createdAt' | 'data' | 'tokens'>
+type Rest = Pick<StoredRpSession, 'createdAt' | 'data'>
 
 /** An RP session as names and values of a Redis hash. */
 export function toFields(session: StoredRpSession): readonly string[] {
   const { refreshToken, sid, sessionState } = session
-  const rest: Rest = { createdAt: session.createdAt, data: session.data, tokens: session.tokens }
+  const rest: Rest = { createdAt: session.createdAt, data: session.data }
   const fields = {
     pub: session.publicId,
     sub: session.sub,
@@ -17,6 +17,7 @@ export function toFields(session: StoredRpSession): readonly string[] {
     idle: String(session.idleExpiresAt),
     exp: String(session.expiresAt),
     rest: JSON.stringify(rest),
+    tokens: session.tokens,
     ...(sid === undefined ? {} : { sid }),
     ...(sessionState === undefined ? {} : { state: sessionState }),
     ...(refreshToken ? { refresh: refreshToken.sealed, offline: refreshToken.offline ? '1' : '0' } : {}),
@@ -52,6 +53,7 @@ function fromFields(fields: ReadonlyMap<string, string>): StoredRpSession {
     idleExpiresAt: Number(need(fields, 'idle')),
     expiresAt: Number(need(fields, 'exp')),
     ...(JSON.parse(need(fields, 'rest')) as Rest),
+    tokens: need(fields, 'tokens'),
     ...(sessionState === undefined ? {} : { sessionState }),
     ...(refresh === undefined ? {} : { refreshToken: { sealed: refresh, offline: fields.get('offline') === '1' } }),
   }

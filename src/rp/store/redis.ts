@@ -13,6 +13,7 @@ import type {
 } from './contract.ts'
 import { type Confirmed, openRedis, type RedisConnection, type RedisPlace } from './redis-connection.ts'
 import { type RedisHints, redisHints } from './redis-hints.ts'
+import type { Script } from './redis-script.ts'
 import * as scripts from './redis-scripts.ts'
 import { toFields, toFound, toSession } from './redis-session.ts'
 
@@ -84,7 +85,7 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
   const scope = scopeOf(identity)
   const base = `${prefix}:{${scope}}`
   const now = (): string => (clock ? String(Math.floor(clock())) : '')
-  const run = (script: scripts.Script, ...args: readonly string[]) => connection.run(script, base, now(), ...args)
+  const run = (script: Script, ...args: readonly string[]) => connection.run(script, base, now(), ...args)
   const teller = [channel, node, scope]
   const hint = (handle: string): void => hints.publish(hintKey(scope, handle))
 
@@ -111,6 +112,7 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       String(notice.watermarkExpiresAt),
       JSON.stringify(notice.end),
       flag(notice.revokeOffline),
+      flag(notice.sidReused || !('sid' in target)),
     ]
     let confirmed: Confirmed
     try {
@@ -167,6 +169,18 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       return changed
     },
 
+    async claimRefresh(handle, lease) {
+      return (await run(scripts.claimRefresh, handle, String(lease))) === 1
+    },
+
+    async saveTokens(handle, { tokens, refreshToken }) {
+      const { sealed, offline } = refreshToken ?? { sealed: '', offline: false }
+      const refresh = [flag(refreshToken !== undefined), sealed, flag(offline)]
+      const saved = (await run(scripts.saveTokens, ...teller, handle, tokens, ...refresh)) === 1
+      if (saved) hint(handle)
+      return saved
+    },
+
     async delete(handle, end) {
       const flat = listOf(await run(scripts.remove, ...teller, handle, JSON.stringify(end)))
       if (flat.length === 0) return undefined
@@ -181,6 +195,12 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       const sessions = sessionsOf(result)
       for (const { handle } of sessions) hint(handle)
       return { outcome: 'ended', sessions }
+    },
+
+    async deleteBySid(sid, end) {
+      const sessions = listOf(await run(scripts.deleteBySid, ...teller, sid, JSON.stringify(end))).map(toSession)
+      for (const { handle } of sessions) hint(handle)
+      return sessions
     },
 
     async listBySub(sub) {

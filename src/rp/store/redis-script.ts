@@ -1,0 +1,112 @@
+import { createHash } from 'node:crypto'
+
+/** A Lua script; Redis runs it as one step and knows it by its SHA-1. */
+export interface Script {
+  readonly lua: string
+  /** Absent where the text is always sent: for what is rarely done, and must not need a second try. */
+  readonly sha?: string
+}
+
+/*
+ * KEYS[1] names the client, and every key of its RP sessions starts with it:
+ *
+ *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh; or how it `ended`
+ *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
+ *   :out:sid:<sid> :out:sub:<sub>   "arrived expires", a logout's watermark
+ *   :jti:<jti>           "expires attempt"
+ *   :owed :owed:<id> :owing   what is owed: ids by due time, one hash each, the last id
+ *   :unsaid:<kind>:<name>   list   RP sessions that ended in an attempt that was answered as failed
+ *
+ * A script reads everything before it writes anything, and claims the jti last: should it break off, the next attempt does
+ * the rest. ARGV[1] is the time in epoch milliseconds, or empty for the server's own. Times to live are distances, so that
+ * they hold whatever a test's clock says; what is past its time but still there is judged by its own numbers.
+ */
+export const prelude = `
+local base = KEYS[1]
+
+local function clock()
+  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+local now = clock()
+
+local function whole(number) return string.format('%.0f', number) end
+
+local function keep(key, milliseconds)
+  if redis.call('PTTL', key) < milliseconds then redis.call('PEXPIRE', key, whole(math.ceil(milliseconds))) end
+end
+
+local function key_of(handle) return base .. ':rp:' .. handle end
+
+local function table_of(flat, first)
+  local fields = {}
+  for i = first, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
+end
+
+local function read(handle)
+  local flat = redis.call('HGETALL', key_of(handle))
+  if #flat == 0 then return nil end
+  flat[#flat + 1] = 'handle'
+  flat[#flat + 1] = handle
+  return table_of(flat, 1), flat
+end
+
+local function is_live(session)
+  return session ~= nil and session.ended == nil
+    and tonumber(session.idle) * 1000 > now and tonumber(session.exp) * 1000 > now
+end
+
+local function owe(token)
+  local id = whole(redis.call('INCR', base .. ':owing'))
+  redis.call('HSET', base .. ':owed:' .. id, 'token', token, 'since', whole(now))
+  redis.call('ZADD', base .. ':owed', whole(now), id)
+end
+
+local function remove(session)
+  if session.sid then redis.call('ZREM', base .. ':sid:' .. session.sid, session.handle) end
+  redis.call('ZREM', base .. ':sub:' .. session.sub, session.handle)
+  redis.call('DEL', key_of(session.handle))
+end
+
+local function bury(session, ended)
+  remove(session)
+  local key = key_of(session.handle)
+  redis.call('HSET', key, 'pub', session.pub, 'exp', session.exp, 'ended', ended)
+  redis.call('PEXPIRE', key, whole(math.ceil(tonumber(session.exp) * 1000 - now)))
+end
+
+local function finish(session, ended, revoke_offline)
+  bury(session, ended)
+  if session.refresh and (revoke_offline or session.offline == '0') then owe(session.refresh) end
+end
+
+-- The live RP sessions that carry a sid or a sub, and what else the index has.
+local function named_by(kind, name)
+  local live, dangling = {}, {}
+  for _, handle in ipairs(redis.call('ZRANGE', base .. ':' .. kind .. ':' .. name, 0, -1)) do
+    local session, flat = read(handle)
+    if session == nil or session.ended or session[kind] ~= name then
+      dangling[#dangling + 1] = handle
+    elseif is_live(session) then
+      live[#live + 1] = { session = session, flat = flat }
+    end
+  end
+  return live, dangling
+end
+
+local function drop(kind, name, handles)
+  for _, handle in ipairs(handles) do redis.call('ZREM', base .. ':' .. kind .. ':' .. name, handle) end
+end
+
+-- The payload is a hash: who hears it reads the store (T18).
+local function tell(channel, node, scope, handle)
+  redis.call('PUBLISH', channel, node .. ' ' .. redis.sha1hex(scope .. ' ' .. handle))
+end
+`
+
+export function script(body: string): Script {
+  const lua = `${prelude}${body}`
+  return { lua, sha: createHash('sha1').update(lua).digest('hex') }
+}
