@@ -1,5 +1,7 @@
+import { messageOf } from '../runtime/message-of.ts'
 import { revokesOffline } from './causes.ts'
 import { planFanOut, type Receiver } from './fan-out.ts'
+import type { OpLog } from './log.ts'
 import type {
   EndableOpSession,
   EndedOpSession,
@@ -19,6 +21,7 @@ export interface EndSessionParts {
   readonly findReceiver: (clientId: string) => Promise<Receiver | undefined>
   /** Called after the commit: somebody has to be told. */
   readonly wake: () => void
+  readonly log: OpLog
 }
 
 /**
@@ -30,13 +33,13 @@ export interface EndSessionParts {
  * @returns what ended, or `undefined` when the OP session was not alive (logging out twice succeeds twice).
  */
 export async function endSession(
-  { store, findReceiver, wake }: EndSessionParts,
+  { store, wake, ...parts }: EndSessionParts,
   uid: string,
   ending: Ending,
 ): Promise<EndedOpSession | undefined> {
   const session = await store.getOpSession({ uid })
   if (!session) return undefined
-  const receivers = await receiversOf(session.rps, findReceiver)
+  const receivers = await receiversOf(session.rps, parts)
   const ended = await store.endOpSession(uid, whole(ending), (rps) => planFanOut(rps, receivers, ending.cause))
   if (ended) wake()
   return ended
@@ -44,14 +47,14 @@ export async function endSession(
 
 /** Ends OP sessions that nobody can use any more, some at a time: of a job, or expired ones. All of them end, or none. */
 export async function endSessions(
-  { store, findReceiver, wake }: EndSessionParts,
+  { store, wake, ...parts }: EndSessionParts,
   sessions: readonly EndableOpSession[],
   ending: Ending,
   job?: { readonly id: string; readonly pause: number },
 ): Promise<readonly EndedOpSession[]> {
   const receivers = await receiversOf(
     sessions.flatMap(({ rps }) => rps),
-    findReceiver,
+    parts,
   )
   const uids = sessions.map(({ uid }) => uid)
   const plan = (rps: readonly LoggedInRp[]) => planFanOut(rps, receivers, ending.cause)
@@ -68,9 +71,16 @@ export function whole(ending: Ending): StoreEnding {
 /** The RPs' registrations. One that cannot be read now is left out: that RP is planned, and looked up again when told. */
 async function receiversOf(
   rps: readonly LoggedInRp[],
-  findReceiver: EndSessionParts['findReceiver'],
+  { findReceiver, log }: Pick<EndSessionParts, 'findReceiver' | 'log'>,
 ): Promise<ReadonlyMap<string, Receiver | undefined>> {
-  const clientIds = [...new Set(rps.map(({ clientId }) => clientId))]
-  const read = await Promise.allSettled(clientIds.map(async (id) => [id, await findReceiver(id)] as const))
-  return new Map(read.filter((each) => each.status === 'fulfilled').map(({ value }) => value))
+  const receivers = new Map<string, Receiver | undefined>()
+  const read = async (clientId: string): Promise<void> => {
+    try {
+      receivers.set(clientId, await findReceiver(clientId))
+    } catch (error) {
+      log({ event: 'op_failed', task: 'client', clientId, message: messageOf(error) })
+    }
+  }
+  await Promise.all([...new Set(rps.map(({ clientId }) => clientId))].map(read))
+  return receivers
 }

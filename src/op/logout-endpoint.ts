@@ -58,7 +58,7 @@ export interface LogoutEndpoint {
  * @see {@link https://openid.net/specs/openid-connect-rpinitiated-1_0.html | RP-Initiated Logout 1.0}
  */
 export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
-  const { provider, paths, sealingKey, runtime, pages } = parts
+  const { provider, findClient, paths, sealingKey, runtime, pages } = parts
   const home = provider.issuer
 
   async function finish(
@@ -82,7 +82,7 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
   async function stayed(request: HttpRequest, locales: string | undefined, pending: PendingLogout): Promise<Answer> {
     const redirect = redirectOf(pending)
     if (parts.declined === 'redirect' && redirect !== undefined) return seeOther(redirect)
-    const client = pending.clientId === undefined ? undefined : await provider.Client.find(pending.clientId)
+    const client = pending.clientId === undefined ? undefined : await findClient(pending.clientId)
     const next = client?.clientUri ?? home
     const app = client?.clientUri === undefined ? undefined : nameOf(client)
     return showPage(pages, 'stayed', { languages: languagesFor(request, locales), next, app })
@@ -118,8 +118,8 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
       const pending = await unseal('question', sealed, sealingKey, runtime.now())
       if (!session.accountId) return seeOther(at(paths.signedOut, locales))
       if (pending?.uid !== session.uid) return seeOther(at(paths.endpoint, locales)) // of another login, or too old: ask anew
-      const clients = await Promise.all(Object.keys(session.authorizations ?? {}).map((id) => provider.Client.find(id)))
-      const askedBy = pending.clientId === undefined ? undefined : await provider.Client.find(pending.clientId)
+      const clients = await Promise.all(Object.keys(session.authorizations ?? {}).map((id) => findClient(id)))
+      const askedBy = pending.clientId === undefined ? undefined : await findClient(pending.clientId)
       const data = {
         languages: languagesFor(request, locales),
         action: at(paths.ask, locales),

@@ -8,6 +8,7 @@ import { type Runtime, world } from '../runtime/runtime.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
 import { type Ending, type EndSessionParts, endSession } from './end-session.ts'
+import { findClientOf } from './find-client.ts'
 import { modelAdapter } from './model-adapter.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
@@ -90,7 +91,7 @@ export class Provider extends OidcProvider {
         if (OidcProvider.ctx) endedIn.set(OidcProvider.ctx, ended)
       },
     })
-    this.receipts = receiptsOf(this, store, () => runtime.now())
+    this.receipts = receiptsOf(findClientOf(this, resolved.log), store, () => runtime.now())
     this.#outbox = startOutbox({
       store,
       runtime,
@@ -103,8 +104,9 @@ export class Provider extends OidcProvider {
       store,
       findReceiver: (clientId) => wishesOf(this, clientId),
       wake: () => this.#outbox.wake(),
+      log,
     }
-    this.#sweeper = startSweeper({ ...this.#endSession, runtime, sweep, retention, log })
+    this.#sweeper = startSweeper({ ...this.#endSession, runtime, sweep, retention })
     this.opSessions = opSessionsOf({
       store,
       end: (uid, ending) => this.#end(uid, ending),
@@ -168,6 +170,7 @@ export class Provider extends OidcProvider {
       store: this.#store,
       runtime: this.#runtime,
       receipts: this.receipts,
+      findClient: findClientOf(this, this.#options.log),
       sealingKey,
       ...this.#options.logout,
       cookieNames: this.#cookieNames,

@@ -1,9 +1,17 @@
-import type { Provider as OidcProvider } from 'oidc-provider'
 import { nameOf } from './client-name.ts'
-import type { Delivery, DeliveryState, FrameNotice, Logout, Mechanism, OpIssuerStore } from './store/contract.ts'
+import type { FindClient } from './find-client.ts'
+import type {
+  Delivery,
+  DeliveryState,
+  EndCause,
+  FrameNotice,
+  Logout,
+  Mechanism,
+  OpIssuerStore,
+} from './store/contract.ts'
 
 /** Proof of a logout: what became of each app. Times are epoch milliseconds. */
-export interface Receipt extends Pick<Logout, 'accountId' | 'cause' | 'initiator' | 'actor' | 'endedAt'> {
+export interface Receipt extends Pick<Logout, 'accountId' | 'cause' | 'initiator' | 'actor' | 'reason' | 'endedAt'> {
   readonly logoutId: string
   /** By name. */
   readonly apps: readonly ReceiptApp[]
@@ -44,12 +52,12 @@ export const RECEIPT_LIFETIME = 600_000
 
 /** Reads receipts from the store; names are those the clients have now. */
 export function receiptsOf(
-  provider: OidcProvider,
+  findClient: FindClient,
   store: Pick<OpIssuerStore, 'getLogout'>,
   now: () => number,
 ): Receipts {
   const name = async (clientId: string): Promise<string> => {
-    const client = await provider.Client.find(clientId)
+    const client = await findClient(clientId)
     return client ? nameOf(client) : clientId
   }
   return {
@@ -85,14 +93,28 @@ function fromDelivery(delivery: Delivery, app: string): ReceiptApp {
   }
 }
 
-/** Causes that come from the browser that is to be shown the frames. */
-const IN_THE_BROWSER: ReadonlySet<string> = new Set(['rp_initiated', 'op_logout', 'user_switch'])
+/** Every cause, and whether it comes from the browser, which can then be shown the frames. */
+const IN_THE_BROWSER: Readonly<Record<EndCause, boolean>> = {
+  rp_initiated: true,
+  op_logout: true,
+  user_switch: true,
+  expired: false,
+  password_change: false,
+  email_change: false,
+  factor_removed: false,
+  account_disabled: false,
+  account_deleted: false,
+  admin: false,
+  upstream_logout: false,
+  compromise: false,
+}
 
 function fromFrame({ clientId, framedAt }: FrameNotice, app: string, logout: Logout, now: number): ReceiptApp {
-  const { cause, endedAt } = logout
+  const { cause, actor, endedAt } = logout
   const about = { clientId, app, mechanism: 'frontchannel', plannedAt: endedAt } as const
   if (framedAt !== undefined) return { ...about, state: 'unknown', attempts: 1, finalAt: framedAt }
-  const given = IN_THE_BROWSER.has(cause) ? endedAt + RECEIPT_LIFETIME : endedAt
+  // Where somebody else acted, the End-User's browser was not there.
+  const given = IN_THE_BROWSER[cause] && actor === undefined ? endedAt + RECEIPT_LIFETIME : endedAt
   if (now < given) return { ...about, state: 'due', attempts: 0, nextTryAt: now }
   return { ...about, state: 'dead', attempts: 0, finalAt: given }
 }

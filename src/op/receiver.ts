@@ -37,8 +37,11 @@ export function receiverOf(provider: OidcProvider, runtime: Pick<Runtime, 'rando
 }
 
 /** How a client wants to hear of logouts, as it is registered now. */
-export async function wishesOf(provider: OidcProvider, clientId: string): Promise<Receiver | undefined> {
-  const client = await provider.Client.find(clientId)
+export async function wishesOf(
+  { Client }: Pick<OidcProvider, 'Client'>,
+  clientId: string,
+): Promise<Receiver | undefined> {
+  const client = await Client.find(clientId)
   if (!client) return undefined
   const { backchannelLogoutUri, [IGNORED_CAUSES]: ignored } = client
   return { backchannelLogoutUri, frontchannelLogoutUri: frontchannelLogoutUriOf(client), [IGNORED_CAUSES]: ignored }

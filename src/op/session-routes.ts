@@ -25,7 +25,7 @@ import { RECEIPT_LIFETIME } from './receipts.ts'
 export interface SessionRoutesParts
   extends Pick<
     LogoutEndpointParts,
-    'store' | 'sealingKey' | 'receipts' | 'pages' | 'declined' | 'end' | 'firstAttempts'
+    'store' | 'sealingKey' | 'receipts' | 'findClient' | 'pages' | 'declined' | 'end' | 'firstAttempts'
   > {
   readonly provider: OidcProvider
   readonly runtime: Pick<Runtime, 'now'>

@@ -1,5 +1,6 @@
 import type { Provider as OidcProvider } from 'oidc-provider'
 import type { Runtime } from '../runtime/runtime.ts'
+import type { FindClient } from './find-client.ts'
 import { FRAMES_WAIT, type Framed, framesOf } from './frontchannel.ts'
 import type { Answer, HttpRequest } from './http.ts'
 import { at, type LogoutPaths, languagesFor, localesOf, seeOther } from './logout-http.ts'
@@ -16,6 +17,8 @@ export interface FramesParts {
   readonly store: Pick<OpIssuerStore, 'getLogout' | 'noteFramed'>
   readonly runtime: Pick<Runtime, 'now'>
   readonly receipts: Receipts
+  /** What cannot be read now is not shown, and blocks nothing. */
+  readonly findClient: FindClient
   readonly paths: LogoutPaths
   /** 256-bit key that seals what travels through the browser. */
   readonly sealingKey: Uint8Array
@@ -61,13 +64,13 @@ export async function showFrames(parts: FramesParts, request: HttpRequest): Prom
 
 /** The apps of a logout that are told in frames, as they are registered now. */
 async function framedOf(
-  { provider, store }: Pick<FramesParts, 'provider' | 'store'>,
+  { findClient, store }: Pick<FramesParts, 'findClient' | 'store'>,
   { logoutId, apps }: Receipt,
 ): Promise<readonly Framed[]> {
   const found = await store.getLogout(logoutId)
   const framed = await Promise.all(
     (found?.frames ?? []).map(async ({ clientId, sid }) => {
-      const client = await provider.Client.find(clientId)
+      const client = await findClient(clientId)
       const uri = client && frontchannelLogoutUriOf(client)
       const app = apps.find((each) => each.clientId === clientId)?.app ?? clientId
       return uri === undefined ? undefined : { uri, sid, app }

@@ -2,7 +2,7 @@ import { statement } from '../../runtime/postgres.ts'
 import type { EndableOpSession, EndCause, EndJob, OpIssuerStore } from './contract.ts'
 import { type PostgresContext, type SharedClock, sharedNow } from './postgres-context.ts'
 import { type OpSessionRow, rpsOf, toRp } from './postgres-sessions.ts'
-import { lock, type Name } from './postgres-tombstones.ts'
+import { ends, lock, type Name } from './postgres-tombstones.ts'
 import { type ScopeName, scopeName, toScope } from './scope.ts'
 import { longestRequest } from './sqlite-tombstones.ts'
 
@@ -90,8 +90,8 @@ const latest = statement<JobRow>(
 /**
  * The end of all OP sessions of a scope in PostgreSQL.
  *
- * It waits for nobody but who is at the names it is to leave alone. What others save at the same moment carries its age with it,
- * by the same clock, and is judged by each later read.
+ * What others save at the same moment carries its age with it, by the same clock, and is judged by each later read. While a job
+ * is recorded no save of an OP session is under way: a job that did not see it would be done before it is there.
  */
 export function postgresEndAll(context: PostgresContext): EndAll {
   const { each } = context
@@ -101,10 +101,7 @@ export function postgresEndAll(context: PostgresContext): EndAll {
       const { scope, name } = scopeName(of)
       const id = context.newId()
       return context.write(async (queries) => {
-        await lock(
-          queries,
-          except.map((spared): Name => ['uid', spared]),
-        )
+        await lock(queries, [ends, ...except.map((spared): Name => ['uid', spared])])
         const job = (await queries.first(
           insert,
           id,

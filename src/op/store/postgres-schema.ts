@@ -163,10 +163,12 @@ const steps: readonly string[] = [
   ALTER TABLE model ADD COLUMN account_id TEXT COLLATE "C";
   ALTER TABLE model ADD COLUMN client_id TEXT COLLATE "C";
   ALTER TABLE model ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
+  -- PostgreSQL cannot unpack JSON with an escaped NUL or half a surrogate pair, which anybody may send as a state.
   UPDATE model SET
     account_id = CASE kind WHEN 'Interaction' THEN payload::json #>> '{result,login,accountId}'
                  ELSE payload::json ->> 'accountId' END,
-    client_id = CASE kind WHEN 'Interaction' THEN NULL ELSE payload::json ->> 'clientId' END;
+    client_id = CASE kind WHEN 'Interaction' THEN NULL ELSE payload::json ->> 'clientId' END
+  WHERE payload !~* '\\\\u(0000|d[89a-f])';
 
   ALTER TABLE logout ADD COLUMN reason TEXT;
   CREATE INDEX logout_by_time ON logout (issuer, ended_at);
@@ -221,11 +223,13 @@ const latest = statement<{ step: number }>(
 /**
  * Brings the schema up to date, whole or not at all; of several nodes that start at once one does it, the others wait.
  *
+ * @param target The step to stop at: the newest, except in tests of what a newer one does to older tables.
  * @throws LockstepError `store_failed` when a newer Lockstep has been here.
  */
 export async function migrate(
   db: Postgres,
   { schema, place }: Pick<ResolvedPostgresOptions, 'schema' | 'place'>,
+  target: number = steps.length,
 ): Promise<void> {
   await db.transaction(async (queries) => {
     await queries.command('SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0') // others may be long at it
@@ -238,7 +242,7 @@ export async function migrate(
         `PostgreSQL at ${place} has schema ${taken}, this Lockstep knows ${steps.length}: a newer Lockstep wrote it`,
       )
     }
-    for (const [i, step] of steps.entries()) {
+    for (const [i, step] of steps.slice(0, target).entries()) {
       if (i < taken) continue
       await queries.command(step)
       await queries.command(`INSERT INTO migration (step) VALUES (${i + 1})`)

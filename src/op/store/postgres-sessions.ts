@@ -5,7 +5,7 @@ import type { LoggedInRp, OpIssuerStore, OpSession } from './contract.ts'
 import { mergeRp } from './merge-rp.ts'
 import { type PostgresContext, sharedNow } from './postgres-context.ts'
 import { isLoginRefused, isRefusedByClient, refusedAt, spareGrants, spareLogin } from './postgres-refusals.ts'
-import { bury, lock, type Name, tombstonesAmong } from './postgres-tombstones.ts'
+import { bury, ends, lock, lockTogether, type Name, tombstonesAmong } from './postgres-tombstones.ts'
 import { longestRequest } from './sqlite-tombstones.ts'
 
 /** An OP session's row with its RPs, read at one moment. */
@@ -106,6 +106,7 @@ export function postgresSessions(context: PostgresContext): Sessions {
           ['handle', handle],
         ]
         // `endAll` locks what it is to leave alone, an Interaction among it
+        await lockTogether(queries, [ends])
         await lock(queries, login ? [...names, ['uid', login.interaction]] : names)
         const gone = await tombstonesAmong(queries, names)
         if (gone.has('uid')) return 'ended'
@@ -172,6 +173,7 @@ export function postgresSessions(context: PostgresContext): Sessions {
 
     async claimLogin(uid, { clientId, sid, grantId }, replaceGrant) {
       return context.write(async (queries) => {
+        await lockTogether(queries, [ends])
         await lock(queries, [['uid', uid]])
         const gone = await tombstonesAmong(queries, [['uid', uid]])
         const kept = await queries.first(opSessionByUid, uid)

@@ -5,6 +5,10 @@ import { longestRequest } from './sqlite-tombstones.ts'
 /** What can be gone for good, and what is locked so that it stays gone. */
 export type Name = readonly [kind: 'uid' | 'handle' | 'grant', name: string]
 
+/** What `endAll` locks against all saves of OP sessions and their RPs, which share it; before any other name. */
+export const ends: readonly ['ends', ''] = ['ends', '']
+type Lock = Name | typeof ends
+
 const find = statement<{ kind: Name[0] }>(
   'tombstone_find',
   `SELECT kind FROM tombstone
@@ -30,20 +34,20 @@ const lockShared = statement(
  *
  * A name need not have a row to be locked: the first save of an OP session, the login that is recorded before it and its
  * end meet here. Read what the lock protects by a later statement, which sees what was committed while this one waited.
- * All that is locked at once is locked in one order: uid, handles, grants.
+ * All that is locked at once is locked in one order: {@link ends}, uids, handles, grants.
  */
-export async function lock(queries: Queries, names: readonly Name[]): Promise<void> {
+export async function lock(queries: Queries, names: readonly Lock[]): Promise<void> {
   await queries.all(lockAlone, namesOfLocks(names))
 }
 
 /** As {@link lock}, but those who share it do not wait for each other. */
-export async function lockTogether(queries: Queries, names: readonly Name[]): Promise<void> {
+export async function lockTogether(queries: Queries, names: readonly Lock[]): Promise<void> {
   await queries.all(lockShared, namesOfLocks(names))
 }
 
-const order: readonly Name[0][] = ['uid', 'handle', 'grant']
+const order: readonly Lock[0][] = ['ends', 'uid', 'handle', 'grant']
 
-function namesOfLocks(names: readonly Name[]): string[] {
+function namesOfLocks(names: readonly Lock[]): string[] {
   const sorted = [...names].sort(([a, x], [b, y]) => order.indexOf(a) - order.indexOf(b) || (x < y ? -1 : 1))
   return sorted.map(([kind, name]) => `lockstep ${kind} ${name}`)
 }

@@ -277,6 +277,31 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     await real.close()
   })
 
+  it('has a job end all that it refuses, also what was being saved while it was recorded [T2]', async () => {
+    const real = postgresStore({ connectionString: postgres.connectionString, schema: `atomic_${made}`, max: 20 })
+    const now = { ...runtime, now: Date.now }
+    const node = real.forIssuer(issuer, now)
+    let refused = 0
+    for (let round = 0; round < 10; round++) {
+      const accountId = `account ${round}`
+      const uids = Array.from({ length: 16 }, (_, i) => `${round} ${i}`)
+      const logins = uids.map((uid) => node.saveOpSession(opSession(now, { uid, handle: uid, accountId, rps: [] })))
+      await Promise.race(logins)
+      const { id } = await node.endAll({ accountId }, { cause: 'compromise', revokeOffline: true })
+      const first = await node.claimEndJob({ limit: 100, lease: 0 })
+      await Promise.all(logins)
+      const named = new Set(first?.next.map(({ uid }) => uid))
+      for (const uid of uids) expect([uid, named.has(uid)]).toEqual([uid, !(await node.getOpSession({ uid }))])
+      refused += named.size
+      const plan = (told: readonly PlannedDelivery[]) => told
+      await node.endOpSessions([...named], { cause: 'compromise' }, plan, { id, pause: 0 })
+      expect((await node.getEndJob(id))?.ended).toBe(named.size)
+      expect(await node.claimEndJob({ limit: 100, lease: 0 })).toMatchObject({ job: { id, state: 'done' } })
+    }
+    expect(refused).toBeGreaterThan(0)
+    await real.close()
+  })
+
   async function waiting(): Promise<number> {
     const { rows } = await admin.query<{ n: number }>(
       `SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'`,

@@ -1,0 +1,21 @@
+import type { Client, Provider as OidcProvider } from 'oidc-provider'
+import { messageOf } from '../runtime/message-of.ts'
+import type { OpLog } from './log.ts'
+
+/** Finds a client's registration; `undefined` when it is gone, or cannot be read now. */
+export type FindClient = (clientId: string) => Promise<Client | undefined>
+
+/**
+ * Finds clients where a logout must not wait for one of them: what a registration refers to (its `sector_identifier_uri`)
+ * may be down just now. Then the operator hears of it, and the client is one that is not known.
+ */
+export function findClientOf(provider: OidcProvider, log: OpLog): FindClient {
+  return async (clientId) => {
+    try {
+      return await provider.Client.find(clientId)
+    } catch (error) {
+      log({ event: 'op_failed', task: 'client', clientId, message: messageOf(error) })
+      return undefined
+    }
+  }
+}

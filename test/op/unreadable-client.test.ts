@@ -1,0 +1,80 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { OpLogEvent, OpStore } from '../../src/op.ts'
+import { sqliteStore } from '../../src/op-sqlite.ts'
+import { isSignedIn, logIn, logoutUrl, type Tokens } from '../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../support/test-op.ts'
+import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+
+let folder: string
+let rps: RpSite
+let browser: UserAgent
+let store: OpStore
+let op: TestOp
+let tokens: Tokens
+let notes: ReturnType<RpSite['client']>
+const log: OpLogEvent[] = []
+
+/** Signed in at notes and mail; then the OP starts again, and the server that mail's registration names does not answer. */
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lockstep-unreadable-'))
+  rps = await startRpSite()
+  browser = createUserAgent()
+  store = sqliteStore(join(folder, 'op.db'))
+  notes = rps.client('notes')
+  const mail = rps.client('mail')
+  const first = await startTestOp({ clients: [notes, mail], store })
+  tokens = (await logIn(browser, first, notes)).tokens
+  await logIn(browser, first, mail)
+  await first.close()
+
+  log.length = 0
+  const down = { ...mail, subject_type: 'pairwise', sector_identifier_uri: 'https://127.0.0.1:1/sector' } as const
+  op = await startTestOp({
+    clients: [notes, down],
+    configuration: {
+      subjectTypes: ['public', 'pairwise'],
+      pairwiseIdentifier: async (_ctx, accountId, client) => `${client.clientId} ${accountId}`,
+    },
+    options: { log: (event) => log.push(event) },
+    store,
+    port: first.port,
+  })
+  await expect(op.provider.Client.find('mail')).rejects.toThrow()
+})
+afterEach(async () => {
+  await op.close()
+  await store.close()
+  await browser.close()
+  await rps.close()
+  await rm(folder, { recursive: true })
+})
+
+const unread = () => log.filter((event) => event.event === 'op_failed' && event.task === 'client')
+
+describe('a client whose registration cannot be read now', () => {
+  it('does not block a logout: its notice is planned, and the operator hears of it [design §4]', async () => {
+    const page = await browser.open(logoutUrl(op, { id_token_hint: tokens.id_token }))
+    expect(op.failures).toEqual([])
+    expect(page.status).toBe(200)
+    expect(page.url).toBe(`${op.issuer}/session/end/signed-out`)
+    expect(page.body).toContain('mail')
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
+    expect(unread()).toContainEqual(expect.objectContaining({ clientId: 'mail' }))
+    const states = (
+      await store.forIssuer(op.issuer, { now: Date.now, random: () => new Uint8Array() }).claimEarly('mail', 0)
+    )?.state
+    expect(states).toBe('in-flight')
+  })
+
+  it('does not block the question either, which does not name it [design §4]', async () => {
+    const question = await browser.open(logoutUrl(op))
+    expect(question.status).toBe(200)
+    expect(unread()).toContainEqual(expect.objectContaining({ clientId: 'mail' }))
+    await browser.submit(question, { answer: 'yes' })
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
+  })
+})
