@@ -55,5 +55,5 @@ export function opIframeWatcher(
 }
 
 function readStatus(data: unknown): SessionStatus | undefined {
-  return data === 'unchanged' || data === 'changed' || data === 'error' ? data : undefined
+  return (['unchanged', 'changed', 'error'] as const).find((status) => status === data)
 }

@@ -6,7 +6,8 @@
  * `lockstep:userswitched`, `lockstep:ended`.
  */
 import { pageLeaver } from './leave-page.ts'
-import { type SessionMonitorEvents, startSessionMonitor } from './session-monitor.ts'
+import type { SessionMonitorEvents } from './session-events.ts'
+import { startSessionMonitor } from './session-monitor.ts'
 import { browserWorld } from './world.ts'
 
 const here = import.meta.url
