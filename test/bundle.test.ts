@@ -14,11 +14,7 @@ beforeAll(() => {
 })
 
 describe('what browsers load', () => {
-<<<<<<< HEAD
   // 3 kB read as 3 x 1,024 bytes: that a tab which comes later is told at once costs 30 of them.
-=======
-  // 3 kB read as 3 x 1,024 bytes: with one authority for pages with a backend and without, 3,000 are not enough.
->>>>>>> 3146815 (feat(browser): pages without a backend, and a circuit breaker for silent checks)
   it('is at most 3 kB for the session monitor, gzipped', () => {
     expect(gzipped(served('session-monitor.js'))).toBeLessThanOrEqual(3_072)
   })
