@@ -31,7 +31,7 @@ async function bundle({ entry, file }) {
     bundle: true,
     minify: true,
     // Names that no other script and no browser knows; they would be a hundredth of what is sent.
-    mangleProps: /^(baseUrl|belief|confirm|hear|lead|nap|openChannel|openFrame|tell)$/,
+    mangleProps: /^(ask|baseUrl|belief|confirm|current|hear|lead|nap|openChannel|openFrame|tell)$/,
     write: false,
     format: 'esm',
     target: 'es2022',

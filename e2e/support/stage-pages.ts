@@ -15,6 +15,19 @@ export function appPage(app: string): string {
 <form method="post" action="/auth/logout"><button>Sign out</button></form></html>`
 }
 
+/** A page that starts a monitor whenever it is told to, and waits until that has signed out. */
+export function barePage(): string {
+  return `<!doctype html><html lang="en"><title>bare</title><link rel="icon" href="data:,">
+<script type="module">
+  import { startSessionMonitor } from '/lockstep/browser.js'
+  window.watchOnce = () => new Promise((alive) => {
+    const monitor = startSessionMonitor()
+    monitor.addEventListener('alive', alive, { once: true })
+    window.watched = new Promise((ended) => monitor.addEventListener('ended', () => ended(), { once: true }))
+  }).then(() => true)
+</script></html>`
+}
+
 /** What promptNone's redirect URI has to be. */
 export function silentPage(): string {
   return '<!doctype html><script>parent.postMessage(location.href, location.origin)</script>'

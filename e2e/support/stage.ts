@@ -13,7 +13,7 @@ import { auth } from 'lockstep/rp/express'
 import { memoryStore } from 'lockstep/rp/memory'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import { certify, resolveLocalhost } from './loopback.ts'
-import { appPage, silentPage, spaPage } from './stage-pages.ts'
+import { appPage, barePage, silentPage, spaPage } from './stage-pages.ts'
 
 /** How the apps' hosts relate to the OP's. */
 export type Site = 'same-site' | 'cross-site'
@@ -217,6 +217,9 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
     listener.get('/strict', (_request, response) => {
       response.setHeader('content-security-policy', "frame-src 'none'")
       response.send(appPage(app))
+    })
+    listener.get('/bare', (_request, response) => {
+      response.send(barePage())
     })
     listener.use('/lockstep', express.static(libraryFolder))
     return listener

@@ -13,8 +13,8 @@ const PATIENCE = 30_000
 /**
  * Starts the distribution's WebKitGTK (MiniBrowser) behind its WebDriver, on a display of its own.
  *
- * Blocked is `--enable-itp`, the closest there is to Safari. A tab of MiniBrowser never becomes hidden, so what depends
- * on that cannot be tested here.
+ * Blocked is `--enable-itp`, the closest there is to Safari. What is opened here are windows: without a
+ * window manager they all count as visible for ever and tabs as hidden, so what depends on hiding cannot be tested.
  */
 export async function launchWebKit(thirdPartyCookies: ThirdPartyCookies): Promise<Browser> {
   const [binary] = globSync('/usr/{lib,libexec}/{*/,}webkit2gtk-4.*/MiniBrowser').toSorted()
@@ -47,19 +47,19 @@ export async function launchWebKit(thirdPartyCookies: ThirdPartyCookies): Promis
     },
   })
   const session = `/session/${sessionId}`
-  let front = await command<string>('GET', `${session}/window`)
-  let unused: string | undefined = front
+  const first = await command<string>('GET', `${session}/window`)
+  let front = first
   let turn: Promise<unknown> = Promise.resolve()
 
   return {
     open: (url) =>
       inTurn(async () => {
-        const window =
-          unused ?? (await command<{ handle: string }>('POST', `${session}/window/new`, { type: 'tab' })).handle
-        unused = undefined
-        await switchTo(window)
+        // The first window stays as it is: with the last one the whole browser would close.
+        if (front === '') await switchTo(first)
+        const { handle } = await command<{ handle: string }>('POST', `${session}/window/new`, { type: 'window' })
+        await switchTo(handle)
         await command('POST', `${session}/url`, { url })
-        return tabOf(window)
+        return tabOf(handle)
       }),
     async close() {
       await command('DELETE', session).catch(() => undefined)
