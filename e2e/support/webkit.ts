@@ -32,6 +32,7 @@ export async function launchWebKit(thirdPartyCookies: ThirdPartyCookies): Promis
       NO_AT_BRIDGE: '1',
     }),
   )
+  const gone = programs.map((program) => once(program, 'exit'))
   const driver = `http://127.0.0.1:${port}`
   await eventually(async () => (await fetch(`${driver}/status`).catch(() => undefined))?.ok || undefined, 'WebKit')
   const { sessionId } = await command<{ sessionId: string }>('POST', '/session', {
@@ -66,7 +67,7 @@ export async function launchWebKit(thirdPartyCookies: ThirdPartyCookies): Promis
       for (const { pid, exitCode } of programs.toReversed()) {
         if (pid !== undefined && exitCode === null) process.kill(-pid, 'SIGTERM')
       }
-      await Promise.all(programs.map((program) => program.exitCode ?? program.signalCode ?? once(program, 'exit')))
+      await Promise.all(gone)
       rmSync(home, { recursive: true, force: true, maxRetries: 5 })
     },
   }
