@@ -131,7 +131,7 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
     url,
     account: 'ada',
     async end(account) {
-      const sessions = (await op?.provider.opSessions.list({ accountId: account })) ?? []
+      const { sessions = [] } = (await op?.provider.opSessions.list({ accountId: account })) ?? {}
       for (const { uid } of sessions) await op?.provider.opSessions.end(uid, { actor: 'an administrator' })
       return sessions.length
     },

@@ -1,5 +1,9 @@
 import { askSession, followSession } from './ask-session.ts'
-import { resolveSessionMonitorOptions, type SessionMonitorOptions } from './options.ts'
+import {
+  type ResolvedSessionMonitorOptions,
+  resolveSessionMonitorOptions,
+  type SessionMonitorOptions,
+} from './options.ts'
 import type { SessionMonitor } from './session-events.ts'
 import { silentChecker } from './silent-check.ts'
 import { pause } from './wait.ts'
@@ -35,8 +39,14 @@ export function startSessionMonitor(
   options: SessionMonitorOptions = {},
   world: BrowserWorld = browserWorld(),
 ): SessionMonitor {
-  const { session, events, silentCheck, checkInterval } = resolveSessionMonitorOptions(options, world.baseUrl)
+  return watchBackend(resolveSessionMonitorOptions(options, world.baseUrl), world)
+}
 
+/** The same for who has checked the options; the served script need not carry the checks. */
+export function watchBackend(
+  { session, events, silentCheck, checkInterval }: ResolvedSessionMonitorOptions,
+  world: BrowserWorld,
+): SessionMonitor {
   return watchSession(
     {
       name: `lockstep:${session}`,
