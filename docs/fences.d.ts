@@ -10,4 +10,23 @@ declare global {
   const clientId: string
   const clientSecret: string
   const configuration: Configuration
+  const metadata: {
+    issuer: string
+    authorization_endpoint: string
+    token_endpoint: string
+    check_session_iframe: string
+  }
+  const idTokenClaims: { sub: string }
+  const authenticationResponse: { session_state: string }
+  function forgetTokens(): void
+  /** As much of keycloak-js as the example uses. */
+  interface KeycloakLike {
+    readonly clientId: string
+    readonly subject: string
+    readonly sessionId: string
+    readonly authServerUrl: string
+    readonly realm: string
+    readonly authenticated: boolean
+    updateToken(minValidity: number): Promise<boolean>
+  }
 }

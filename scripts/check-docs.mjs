@@ -33,7 +33,7 @@ const config = {
     noUnusedLocals: false,
     typeRoots: [join(root, 'node_modules/@types')],
   },
-  include: [`${folder}/*.ts`, join(root, 'docs/fences.d.ts')],
+  include: [`${folder}/*.ts`, join(root, 'docs/*.d.ts')],
   exclude: [],
 }
 writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))

@@ -50,14 +50,16 @@ function suite(name, config) {
   if (!ok && numFailedTests === 0) total.failed += 1 // a file that did not load, or an error outside a test
 }
 
-function chromium() {
-  if (existsSync('/usr/bin/chromium')) return true
+/** Makes sure that a program is there; on Debian as root by installing it. */
+function installed(name, program, ...packages) {
+  if (existsSync(program)) return true
   if (process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) return false
-  console.log('\n# installing Chromium from the distribution')
+  console.log(`\n# installing ${name} from the distribution`)
   run('apt-get', 'update', '-qq')
-  return run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'chromium', 'fonts-liberation')
+  return run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...packages)
 }
 
+const chromium = () => installed('Chromium', '/usr/bin/chromium', 'chromium', 'fonts-liberation')
 /** PostgreSQL's server programs; the tests run instances of their own from them. */
 function postgres() {
   const isThere = () => {
@@ -108,7 +110,6 @@ if (chromium()) {
   suite('conformance', 'conformance/vitest.config.ts')
   suite('browsers', 'e2e/vitest.config.ts')
 } else skipped.push('conformance and browser tests: install Chromium (Debian: apt-get install chromium)')
-
 rmSync(scratch, { recursive: true })
 for (const what of skipped) console.log(`skipped: ${what}`)
 if (inCi && skipped.length > 0) total.failed += skipped.length // nothing may be skipped in CI

@@ -1,10 +1,8 @@
+export { checkByRedirect, type RedirectOptions } from './browser/check-by-redirect.ts'
 export type { AliveDocument } from './browser/decide.ts'
 export type { SessionMonitorOptions } from './browser/options.ts'
-export {
-  type Heard,
-  type HeardBy,
-  type SessionMonitor,
-  type SessionMonitorEvents,
-  startSessionMonitor,
-} from './browser/session-monitor.ts'
+export { type PromptNoneOptions, promptNone, SilentCheckError } from './browser/prompt-none.ts'
+export type { Heard, HeardBy, SessionMonitor, SessionMonitorEvents } from './browser/session-events.ts'
+export { startSessionMonitor } from './browser/session-monitor.ts'
+export { type SilentAnswer, type SpaMonitor, type SpaMonitorOptions, startSpaMonitor } from './browser/spa-monitor.ts'
 export type { SessionDocument, SessionEnd } from './protocol/session-document.ts'

@@ -42,6 +42,7 @@ export async function launchChromium({
       '--no-sandbox',
       '--disable-gpu',
       '--disable-dev-shm-usage',
+      '--ignore-certificate-errors', // the stage has a certificate of its own
       '--no-first-run',
       '--no-default-browser-check',
       '--password-store=basic',

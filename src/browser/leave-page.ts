@@ -1,4 +1,4 @@
-import type { SessionMonitorEvents } from './session-monitor.ts'
+import type { SessionMonitorEvents } from './session-events.ts'
 import type { BrowserWorld } from './world.ts'
 
 /** Name of the entry in `sessionStorage`. */

@@ -5,8 +5,8 @@ import type { BrowserWorld } from './world.ts'
 
 /** Milliseconds between an answer and the next question. */
 const INTERVAL = 2_000
-/** Milliseconds to wait for an answer. */
-const PATIENCE = 3_000
+/** Milliseconds to wait for the page and for each of its answers: a busy machine takes seconds over the first. */
+const PATIENCE = 10_000
 
 /**
  * Makes the source that polls the page at `check_session_iframe`. It says that something may have changed, never what.
@@ -34,7 +34,8 @@ export function opIframeWatcher(
 
     const frame = world.openFrame(url)
     const { origin } = new URL(url)
-    await happened(frame, 'load', signal)
+    // A frame that the page's own policy refuses never loads in Firefox.
+    await Promise.race([happened(frame, 'load', signal), pause(world, PATIENCE, signal)])
     while (!signal.aborted) {
       await visible(world, signal)
       const session = current()
@@ -55,5 +56,5 @@ export function opIframeWatcher(
 }
 
 function readStatus(data: unknown): SessionStatus | undefined {
-  return data === 'unchanged' || data === 'changed' || data === 'error' ? data : undefined
+  return (['unchanged', 'changed', 'error'] as const).find((status) => status === data)
 }

@@ -6,13 +6,20 @@
  * `lockstep:userswitched`, `lockstep:ended`.
  */
 import { pageLeaver } from './leave-page.ts'
-import { type SessionMonitorEvents, startSessionMonitor } from './session-monitor.ts'
+import type { SessionMonitorEvents } from './session-events.ts'
+import { watchBackend } from './session-monitor.ts'
 import { browserWorld } from './world.ts'
 
 const here = import.meta.url
-const world = { ...browserWorld(), baseUrl: here }
-const monitor = startSessionMonitor(
-  { session: 'session', events: 'session/events', silentCheck: 'silent-check' },
+const beside = (path: string): string => new URL(path, here).href
+const world = browserWorld()
+const monitor = watchBackend(
+  {
+    session: beside('session'),
+    events: beside('session/events'),
+    silentCheck: beside('silent-check'),
+    checkInterval: 300,
+  },
   world,
 )
 

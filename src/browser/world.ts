@@ -1,3 +1,5 @@
+import { base64url } from '../protocol/session-state.ts'
+
 /**
  * The tab's one door to the world: time, chance, the network and the page. The files beside this one use nothing else,
  * so that tests run them under a fake clock and a fake page.
@@ -65,4 +67,21 @@ function openFrame(url: string): Frame {
   frame.src = url
   document.documentElement.append(frame) // frameworks exchange the body
   return frame
+}
+
+/** Randomness and hashes for who makes an authorization request. */
+export interface BrowserCrypto {
+  /** 256 bits of it as base64url. */
+  randomText(): string
+  /** The PKCE challenge of a verifier (RFC 7636 §4.2, S256). */
+  challenge(verifier: string): Promise<string>
+}
+
+/** The browser's own. */
+export function browserCrypto(): BrowserCrypto {
+  return {
+    randomText: () => base64url(crypto.getRandomValues(new Uint8Array(32))),
+    challenge: async (verifier) =>
+      base64url(new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier)))),
+  }
 }

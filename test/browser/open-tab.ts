@@ -1,10 +1,7 @@
 import { afterEach } from 'vitest'
 import type { AliveDocument } from '../../src/browser/decide.ts'
-import {
-  type SessionMonitor,
-  type SessionMonitorEvents,
-  startSessionMonitor,
-} from '../../src/browser/session-monitor.ts'
+import type { SessionMonitor, SessionMonitorEvents } from '../../src/browser/session-events.ts'
+import { startSessionMonitor } from '../../src/browser/session-monitor.ts'
 import type { SessionDocument, SessionEnd } from '../../src/protocol/session-document.ts'
 import { type FakeBackend, type FakeWorld, type FakeWorldOptions, fakeWorld, settle } from './fake-world.ts'
 

@@ -1,0 +1,4 @@
+import { describe } from 'vitest'
+import { describeCells } from '../support/cells.ts'
+
+describe('firefox', () => describeCells('firefox'))

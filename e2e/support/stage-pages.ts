@@ -1,0 +1,84 @@
+/** A page of an app with a backend: the script tag, and a record of what the monitor told. */
+export function appPage(app: string): string {
+  return `<!doctype html><html lang="en"><title>${app}</title><link rel="icon" href="data:,">
+<script>
+  const told = window.told = []
+  for (const type of ['alive', 'unknown', 'userswitched', 'ended']) {
+    document.addEventListener('lockstep:' + type, ({ detail }) => {
+      told.push({ type, heardBy: detail.heardBy, heardAt: detail.heardAt, cause: detail.ended && detail.ended.cause })
+      document.title = '${app}: ' + type
+    })
+  }
+</script>
+<script type="module" src="/auth/session-monitor.js" data-on-ended="event"></script>
+<h1>${app}</h1>
+<form method="post" action="/auth/logout"><button>Sign out</button></form></html>`
+}
+
+/** A page that starts a monitor whenever it is told to, and waits until that has signed out. */
+export function barePage(): string {
+  return `<!doctype html><html lang="en"><title>bare</title><link rel="icon" href="data:,">
+<script type="module">
+  import { startSessionMonitor } from '/lockstep/browser.js'
+  window.watchOnce = () => new Promise((alive) => {
+    const monitor = startSessionMonitor()
+    monitor.addEventListener('alive', alive, { once: true })
+    window.watched = new Promise((ended) => monitor.addEventListener('ended', () => ended(), { once: true }))
+  }).then(() => true)
+</script></html>`
+}
+
+/** What promptNone's redirect URI has to be. */
+export function silentPage(): string {
+  return '<!doctype html><script>parent.postMessage(location.href, location.origin)</script>'
+}
+
+/** A page without a backend: it redeems its code itself, keeps nothing, and watches the OP. */
+export function spaPage(issuer: string): string {
+  return `<!doctype html><html lang="en"><title>page</title><link rel="icon" href="data:,"><h1>A page of its own</h1>
+<script type="module">
+  import { promptNone, startSpaMonitor } from '/lockstep/browser.js'
+  const told = window.told = []
+  const metadata = await (await fetch('${issuer}/.well-known/openid-configuration')).json()
+  const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
+  const redirectUri = location.origin + '/'
+
+  window.signIn = async (prompt) => {
+    const verifier = base64url(crypto.getRandomValues(new Uint8Array(32)))
+    sessionStorage.verifier = verifier
+    const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier))
+    const request = new URL(metadata.authorization_endpoint)
+    request.search = new URLSearchParams({
+      client_id: 'page', redirect_uri: redirectUri, response_type: 'code', scope: 'openid',
+      code_challenge: base64url(new Uint8Array(hash)), code_challenge_method: 'S256', ...(prompt && { prompt }),
+    })
+    location.assign(request)
+  }
+
+  const answer = new URLSearchParams(location.search)
+  if (answer.has('code')) {
+    const response = await fetch(metadata.token_endpoint, {
+      method: 'POST',
+      body: new URLSearchParams({
+        grant_type: 'authorization_code', client_id: 'page', redirect_uri: redirectUri, code: answer.get('code'),
+        code_verifier: sessionStorage.verifier,
+      }),
+    })
+    const { id_token } = await response.json()
+    const claims = JSON.parse(atob(id_token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/')))
+    const monitor = window.monitor = startSpaMonitor({
+      clientId: 'page',
+      sub: claims.sub,
+      sessionState: answer.get('session_state'),
+      checkSessionIframe: metadata.check_session_iframe,
+      silentCheck: promptNone({ metadata, clientId: 'page', redirectUri: '/silent.html' }),
+    })
+    for (const type of ['alive', 'unknown', 'userswitched', 'ended']) {
+      monitor.addEventListener(type, ({ detail }) => {
+        told.push({ type, heardBy: detail.heardBy, heardAt: detail.heardAt, cause: detail.ended && detail.ended.cause })
+        document.title = 'page: ' + type
+      })
+    }
+  } else document.title = 'page: nobody'
+</script></html>`
+}

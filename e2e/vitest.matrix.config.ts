@@ -1,0 +1,16 @@
+import { defineConfig, type ViteUserConfigFnObject } from 'vitest/config'
+
+// The twelve cells, engines side by side: they mostly wait. `--mode full` runs the long forms (`npm run e2e:full`).
+const config: ViteUserConfigFnObject = defineConfig(({ mode }) => ({
+  test: {
+    root: import.meta.dirname,
+    include: ['matrix/**/*.test.ts'],
+    env: { E2E_FULL: String(mode === 'full') },
+    pool: 'forks',
+    maxWorkers: 4,
+    testTimeout: mode === 'full' ? 300_000 : 90_000,
+    hookTimeout: 90_000,
+  },
+}))
+
+export default config

@@ -1,0 +1,172 @@
+import type { SessionDocument } from '../protocol/session-document.ts'
+import { type AliveDocument, type Belief, decide } from './decide.ts'
+import { opIframeWatcher } from './op-iframe-source.ts'
+import type { HeardBy, SessionMonitor } from './session-events.ts'
+import { takeTurns } from './tabs.ts'
+import { pause } from './wait.ts'
+import type { BrowserWorld, Channel } from './world.ts'
+
+/** Who can say how the RP session of a page is: its backend, or the OP where there is none. */
+export interface SessionAuthority {
+  /** What the tabs that share the RP session have in common, and no other page of the origin. */
+  readonly name: string
+  /** Says how the RP session is; `undefined` when that is not known. `current` tells what this tab last heard. */
+  ask(current: () => AliveDocument | undefined, signal: AbortSignal): Promise<SessionDocument | undefined>
+  /** Has the OP asked what a `changed` was about; the next `ask` knows. */
+  confirm(signal: AbortSignal): Promise<void>
+  /** What one tab does for all of them until the signal aborts: listen to what is pushed, say. */
+  lead(tab: LeadingTab, signal: AbortSignal): Promise<unknown>
+}
+
+/** The tab that leads, as its authority uses it. */
+export interface LeadingTab {
+  hear(document: SessionDocument, heardBy: HeardBy): void
+  check(): Promise<void>
+  current(): AliveDocument | undefined
+  /** Waits that long, or until the network is back or the tab is looked at. */
+  nap(ms: number, signal: AbortSignal): Promise<void>
+}
+
+/** Watches an RP session, in all tabs that share it, as the authority describes it; the OP iframe is a reason to ask. */
+export function watchSession(authority: SessionAuthority, world: BrowserWorld): SessionMonitor {
+  const { name } = authority
+  const watchOpIframe = opIframeWatcher(world)
+
+  const life = new AbortController()
+  /** Aborts while the page rests in the back/forward cache or is frozen. */
+  let presence = new AbortController()
+  let following: AbortController | undefined
+  let channel: Channel | undefined
+  /** What this tab told the others last. */
+  let said: { readonly document: SessionDocument | undefined; readonly heardBy: HeardBy } | undefined
+  /** Aborts the pause between two attempts. */
+  let nap = new AbortController()
+  let belief: Belief = { state: 'unknown', session: undefined }
+  let asked = Promise.resolve()
+  let nextCheck: Promise<void> | undefined
+
+  const current = () => belief.session
+  const tab: LeadingTab = {
+    hear,
+    check,
+    current,
+    nap(ms, signal) {
+      nap = new AbortController()
+      return pause(world, ms, AbortSignal.any([signal, nap.signal]))
+    },
+  }
+  const monitor = Object.assign(new EventTarget(), { state: belief.state, check, stop }) as SessionMonitor & {
+    state: Belief['state']
+  }
+
+  const on = (target: EventTarget, type: string, listener: (event: Event) => unknown) =>
+    target.addEventListener(type, listener, { signal: life.signal })
+  on(world.window, 'online', wake)
+  on(world.document, 'visibilitychange', () => world.document.visibilityState === 'visible' && wake())
+  on(world.window, 'pagehide', rest)
+  on(world.document, 'freeze', rest)
+  on(world.window, 'pageshow', resume)
+  on(world.document, 'resume', resume)
+  void check()
+  return monitor
+
+  function check(heardBy: HeardBy = 'poll'): Promise<void> {
+    // An answer counts only for those who asked before the question went out.
+    nextCheck ??= asked = asked.then(() => {
+      nextCheck = undefined
+      return ask(heardBy)
+    })
+    return nextCheck
+  }
+
+  async function ask(heardBy: HeardBy): Promise<void> {
+    const { signal } = presence
+    if (signal.aborted) return
+    const document = await authority.ask(current, signal)
+    if (!signal.aborted) hear(document, heardBy)
+  }
+
+  function hear(document: SessionDocument | undefined, heardBy: HeardBy, overheard = false): void {
+    const before = belief.session?.session
+    const decision = decide(belief, document, world.now())
+    belief = decision.belief
+    monitor.state = belief.state
+    if (!overheard) {
+      said = { document, heardBy }
+      channel?.postMessage(said)
+    }
+    if (belief.state === 'ended') stop()
+    // The stream belongs to the RP session it was opened for.
+    if (belief.state === 'none' || (before && before !== belief.session?.session)) unfollow()
+    if (belief.state !== 'none') follow()
+    for (const { type, ...telling } of decision.tell) {
+      monitor.dispatchEvent(new CustomEvent(type, { detail: { ...telling, heardBy, heardAt: world.now() } }))
+    }
+  }
+
+  /**
+   * Takes what another tab heard if it is about the same RP session; else it is a reason to ask. A tab that has just come
+   * says nothing: the one that listens then says again what it was told.
+   */
+  function overhear(event: Event): void {
+    const { document, heardBy } = (event as MessageEvent<{ document?: SessionDocument; heardBy?: HeardBy }>).data
+    if (!heardBy) {
+      if (said?.heardBy === 'push') channel?.postMessage(said)
+      return
+    }
+    const same = !document || (document.state !== 'none' && document.session === belief.session?.session)
+    if (same) hear(document, heardBy, true)
+    else void check(heardBy)
+  }
+
+  function follow(): void {
+    if (following || presence.signal.aborted) return
+    following = new AbortController()
+    const { signal } = following
+    channel = world.tabs?.openChannel(name)
+    channel?.addEventListener('message', overhear, { signal })
+    channel?.postMessage({})
+    void takeTurns(world, name, signal, () => authority.lead(tab, signal))
+    void watchOpIframe(current, () => findOut(signal), signal)
+  }
+
+  function unfollow(): void {
+    following?.abort()
+    following = undefined
+    channel?.close()
+    channel = undefined
+  }
+
+  /** The OP iframe says `changed`: one tab at a time has the OP asked, then the authority knows (Session §3.1). */
+  function findOut(signal: AbortSignal): Promise<void> {
+    const doubted = belief.session?.session_state
+    return takeTurns(world, `${name}:check`, signal, async () => {
+      await check('iframe')
+      if (belief.session?.session_state !== doubted) return // another tab has found out
+      await authority.confirm(signal)
+      await check('iframe')
+    })
+  }
+
+  function wake(): void {
+    if (belief.state === 'none') return
+    nap.abort()
+    void check()
+  }
+
+  function rest(): void {
+    presence.abort()
+    unfollow()
+  }
+
+  function resume(): void {
+    if (!presence.signal.aborted || life.signal.aborted) return
+    presence = new AbortController()
+    void check()
+  }
+
+  function stop(): void {
+    life.abort()
+    rest()
+  }
+}
