@@ -6,9 +6,6 @@ export const BACKCHANNEL_LOGOUT_EVENT = 'http://schemas.openid.net/event/backcha
 /** The second member of `events`, with the value `true`, by which Keycloak and Lockstep say that `offline_access` tokens are revoked too. */
 export const REVOKE_OFFLINE_EVENT = 'revoke_offline_access'
 
-/** Seconds a Logout Token lives; Back-Channel §4 encourages at most two minutes. */
-export const LOGOUT_TOKEN_LIFETIME = 120
-
 /**
  * What a first-party RP may learn about a logout beside the standard claims: who and when to the millisecond.
  *
