@@ -2,6 +2,8 @@ import { LockstepError } from '../../protocol/errors.ts'
 import { type Commands, type Postgres, statement } from '../../runtime/postgres.ts'
 import type { ResolvedPostgresOptions } from '../../runtime/postgres-connection.ts'
 import { functions } from './postgres-functions.ts'
+import { logoutFunctions } from './postgres-logout-functions.ts'
+import { refreshFunctions } from './postgres-refresh-functions.ts'
 
 /**
  * The steps from an empty schema to the present one; `rp_migration` lists the steps taken.
@@ -80,6 +82,7 @@ CREATE TABLE rp_owed (
 );
 CREATE INDEX rp_owed_due ON rp_owed (client, due_at);
 ${functions}`,
+  `${logoutFunctions}${refreshFunctions}`,
 ]
 
 const oneAtATime = statement('rp_migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

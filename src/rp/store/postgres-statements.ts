@@ -55,11 +55,28 @@ export const update: Statement<never> = statement(
    WHERE client = $1 AND handle = $2 AND idle_expires_at > rp_now($5) / 1000.0 AND expires_at > rp_now($5) / 1000.0`,
 )
 
+/** handle, lease */
+export const claimRefresh: Statement<{ claimed: boolean }> = statement(
+  'rp_claim_refresh',
+  'SELECT rp_claim_refresh($1, $2, $3, $4) AS claimed',
+)
+
+/** handle, tokens, refresh token, offline */
+export const saveTokens: Statement<{ saved: boolean }> = statement(
+  'rp_save_tokens',
+  'SELECT rp_save_tokens($1, $2, $3, $4, $5, $6) AS saved',
+)
+
 export const remove: Statement<SessionRow> = statement('rp_delete', 'SELECT * FROM rp_delete($1, $2, $3, $4)')
 
 export const endBy: Statement<OutcomeRow> = statement(
   'rp_end_by',
-  'SELECT outcome, (found).* FROM rp_end_by($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
+  'SELECT outcome, (found).* FROM rp_end_by($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, p_sid_reused => $11, p_now => $12)',
+)
+
+export const removeBySid: Statement<SessionRow> = statement(
+  'rp_delete_by_sid',
+  'SELECT * FROM rp_delete_by_sid($1, $2, $3, $4)',
 )
 
 export const listBySub: Statement<SessionRow> = statement(

@@ -134,6 +134,18 @@ function createPostgresStore(
       return changed > 0
     },
 
+    async claimRefresh(handle, lease) {
+      return (await db.first(sql.claimRefresh, await client(), handle, lease, now()))?.claimed === true
+    },
+
+    async saveTokens(handle, { tokens, refreshToken }) {
+      const id = await client()
+      const { sealed = null, offline = null } = refreshToken ?? {}
+      const row = await db.first(sql.saveTokens, id, handle, tokens, sealed, offline, now())
+      if (row?.saved) hints.publish([hintKey(id, handle)])
+      return row?.saved === true
+    },
+
     async delete(handle, end) {
       const id = await client()
       const row = await db.first(sql.remove, id, handle, JSON.stringify(end), now())
@@ -156,6 +168,7 @@ function createPostgresStore(
         notice.watermarkExpiresAt,
         JSON.stringify(notice.end),
         notice.revokeOffline,
+        notice.sidReused,
         now(),
       )
       const outcome = rows[0]?.outcome
@@ -163,6 +176,13 @@ function createPostgresStore(
       const sessions = rows.filter((row): row is { outcome: string } & SessionRow => row.handle !== null).map(toSession)
       hints.publish(sessions.map(({ handle }) => hintKey(id, handle)))
       return { outcome: 'ended', sessions }
+    },
+
+    async deleteBySid(sid, end) {
+      const id = await client()
+      const sessions = (await db.all(sql.removeBySid, id, sha256(sid), JSON.stringify(end), now())).map(toSession)
+      hints.publish(sessions.map(({ handle }) => hintKey(id, handle)))
+      return sessions
     },
 
     async listBySub(sub) {

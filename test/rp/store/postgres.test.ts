@@ -126,6 +126,37 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
     await bench.close()
   })
 
+  it('loses no refresh token, however a logout and a rotation meet [T7]', async () => {
+    const bench = await openBench({ max: 4 })
+    const { rp } = bench
+    const names = Array.from({ length: 20 }, (_, i) => `s${i}`)
+    const before = { sealed: 'before', offline: false }
+    const sessions = names.map((sid) => someSession({ sid, refreshToken: before }))
+    await opened(rp, ...sessions)
+    await Promise.all(
+      sessions.flatMap(({ handle, sid = '' }) => [
+        rp.endBy({ sid }, someNotice()),
+        rp.saveTokens(handle, { tokens: 'new', refreshToken: { sealed: `after ${sid}`, offline: false } }),
+      ]),
+    )
+    const owed = (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ token }) => token)
+    expect(owed).toEqual(expect.arrayContaining(names.map((sid) => `after ${sid}`)))
+    const states = await statesOf(rp, ...sessions.map(({ handle }) => handle))
+    expect(states).toEqual(names.map(() => 'ended'))
+    await bench.close()
+  })
+
+  it('serves a node of the version before, which knows no sidReused [BC §2.7]', async () => {
+    const bench = await openBench()
+    const { rp, sql } = bench
+    const [handle = ''] = await opened(rp, someSession({ sid: 's' }))
+    const [row] = await sql(`SELECT outcome FROM rp_end_by((SELECT client FROM rp_session), 'sid',
+      (SELECT sid_key FROM rp_session), NULL, 'jti', 1900000000, 0, 1900000000, '{"cause":"backchannel"}', false, NULL)`)
+    expect(row?.outcome).toBe('ended')
+    expect(await rp.updateIfExists(handle, {})).toBe(false)
+    await bench.close()
+  })
+
   it('takes hints for hints: a forged one changes nothing [T18]', async () => {
     const bench = await openBench()
     const { rp, sql } = bench
@@ -181,6 +212,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
       INSERT INTO rp_jti SELECT 1, 'jti ' || i, 1900000000 FROM generate_series(1, 20000) AS i;
       INSERT INTO rp_owed (client, token, owed_since, attempts, due_at)
         SELECT 1, 't', 0, 0, 1900000000000 FROM generate_series(1, 20000) AS i;
+      INSERT INTO rp_refreshing SELECT 1, 'handle ' || i, 1900000000 FROM generate_series(1, 20000) AS i;
       ANALYZE`)
     const reads = async (how: 'seq_scan' | 'idx_scan') => {
       const rows = await sql(`SELECT relname, ${how} AS times FROM pg_stat_user_tables
@@ -201,7 +233,11 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
       await many.get(two.handle)
       await many.get(one.handle)
       await many.updateIfExists(two.handle, { sessionState: 'x.y' })
+      await many.claimRefresh(two.handle, 1_000)
+      await many.saveTokens(two.handle, { tokens: 't' })
+      await many.saveTokens(one.handle, { tokens: 't', refreshToken: { sealed: 't', offline: false } })
       await many.listBySub(two.sub)
+      await many.deleteBySid(`sid ${i + 101}`, { cause: 'frontchannel', at: 1 })
       await many.endBy({ sid: two.sid ?? '' }, someNotice())
       await many.endBy({ sub: two.sub }, someNotice())
       await many.delete(`handle ${i + 1}`, { cause: 'admin', at: 1 })
