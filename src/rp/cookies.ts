@@ -28,9 +28,25 @@ export function readSessionCookie(request: Pick<RpRequest, 'header'>, options: C
   return value !== undefined && /^[\w-]{43}$/.test(value) ? value : undefined
 }
 
-/** A `Set-Cookie` of ours: HttpOnly, Lax (the OP's redirects must bring it along), for the whole host. */
-export function setCookie(name: string, value: string, maxAge: number, { secureCookies }: CookieOptions): string {
-  const cookie: SetCookie = { name, value, path: '/', httpOnly: true, sameSite: 'lax', maxAge }
+/**
+ * A `Set-Cookie` of ours: HttpOnly, Lax (the OP's redirects must bring it along), for the whole host. What has to come
+ * along in a frame is `none`: for Firefox a redirect by a foreign OP makes that request cross-site (only when `Secure`).
+ */
+export function setCookie(
+  name: string,
+  value: string,
+  maxAge: number,
+  { secureCookies }: CookieOptions,
+  sameSite: 'lax' | 'none' = 'lax',
+): string {
+  const cookie: SetCookie = {
+    name,
+    value,
+    path: '/',
+    httpOnly: true,
+    sameSite: secureCookies ? sameSite : 'lax',
+    maxAge,
+  }
   return stringifySetCookie(secureCookies ? { ...cookie, secure: true } : cookie)
 }
 

@@ -55,7 +55,8 @@ export async function beginTransaction<Data>(
   }
   const value = `${seconds(context)}.${await sealer.seal('login', transaction)}`
   const cookies = tooOld(request, options.cookieName).map((name) => clearCookie(name, options))
-  cookies.push(setCookie(cookieOf(options.cookieName, transaction.state), value, LIFETIME, options))
+  const sameSite = transaction.kind === 'silent' ? 'none' : 'lax'
+  cookies.push(setCookie(cookieOf(options.cookieName, transaction.state), value, LIFETIME, options, sameSite))
   return { transaction, cookies }
 }
 
