@@ -103,7 +103,7 @@ describe('the OP iframe as a source', () => {
     expect(background.framesOpened).toEqual([])
   })
 
-  it('listens only to the frame itself at its own origin [SM-3.1-a/b] [SM-6-a] [E37]', async () => {
+  it('listens only to the frame itself at its own origin [SM-3.1-a/b] [SM-6-a] [E37] [A60]', async () => {
     const { world, silentChecks } = await openPage(['unchanged'], { answer: () => undefined })
     const frame = world.frames[0]
     frame?.say('changed', { origin: 'https://evil.example' })
@@ -140,7 +140,7 @@ describe('the OP iframe as a source', () => {
     expect(asked()).toHaveLength(1)
   })
 
-  it('is not asked again after an error, and prompt=none is not used [SM-3.1-f] [E42]', async () => {
+  it('is not asked again after an error, and prompt=none is not used [SM-3.1-f] [E42] [A60]', async () => {
     const { world, asked, silentChecks } = await openPage(['unchanged', 'error', 'changed'])
     await world.advance(60_000)
     expect(asked()).toHaveLength(2)
@@ -192,7 +192,7 @@ describe('a changed of the OP iframe', () => {
     expect(silentChecks()).toBe(1)
   })
 
-  it('is followed by at most three silent checks in five minutes, and ever fewer with an OP that goes on [SM §5.1]', async () => {
+  it('is followed by at most three silent checks in five minutes, and ever fewer with an OP that goes on [SM-5.1-a] [A61]', async () => {
     const { world, silentChecks, monitor } = await openPage(['unchanged', 'changed'], {
       silent: (frame) => queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'unknown' })),
     })
@@ -206,7 +206,7 @@ describe('a changed of the OP iframe', () => {
     expect(monitor.state).toBe('alive')
   })
 
-  it('does not believe messages that are not from its own silent check', async () => {
+  it('does not believe messages that are not from its own silent check [A60]', async () => {
     const { world } = await openPage(['unchanged', 'changed'])
     await world.advance(2_000)
     const frame = world.frames.find(isSilentCheck)
@@ -250,7 +250,7 @@ describe('a changed of the OP iframe', () => {
 describe('prompt=none, of which the backend says that nobody has tried it in this login', () => {
   const untried: AliveDocument = { ...alive, silent_check: 'unknown' }
 
-  it('is tried once, when the OP iframe has just said unchanged, and then believed [SM §5.1]', async () => {
+  it('is tried once, when the OP iframe has just said unchanged, and then believed [SM-5.1-a]', async () => {
     const { world, asked, silentChecks, told } = await openPage(['unchanged'], {
       document: untried,
       silent: (frame, backend) => {
@@ -266,7 +266,7 @@ describe('prompt=none, of which the backend says that nobody has tried it in thi
     expect(told.every((what) => what.startsWith('alive'))).toBe(true)
   })
 
-  it('makes the OP iframe be given up when it is refused to somebody who is signed in [SM §5.1]', async () => {
+  it('makes the OP iframe be given up when it is refused to somebody who is signed in [SM-5.1-a]', async () => {
     const { world, monitor, silentChecks, asked } = await openPage(['unchanged', 'changed'], {
       document: untried,
       silent: (frame, backend) => {
