@@ -139,7 +139,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
         rp.saveTokens(handle, { tokens: 'new', refreshToken: { sealed: `after ${sid}`, offline: false } }),
       ]),
     )
-    const owed = (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ token }) => token)
+    const owed = (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ debt }) => debt)
     expect(owed).toEqual(expect.arrayContaining(names.map((sid) => `after ${sid}`)))
     const states = await statesOf(rp, ...sessions.map(({ handle }) => handle))
     expect(states).toEqual(names.map(() => 'ended'))
