@@ -12,7 +12,7 @@ import {
 import { receiveLogoutToken } from './receive-backchannel.ts'
 import { framedSid, signedOutFrame } from './receive-frontchannel.ts'
 import type { Mountable } from './relying-party.ts'
-import { type RouteTable, refusalFor, serve } from './routes.ts'
+import { type RouteTable, refusalFor, routeOf, serve } from './routes.ts'
 import { createStreamRegistry, type StreamRegistry, streamOf } from './session-events.ts'
 import { serveSessionMonitor } from './session-monitor-file.ts'
 import type { OutsideLogin, RpSessionStore } from './store/contract.ts'
@@ -63,7 +63,11 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
   }
   const routes = routesFor(resolved)
   return {
-    respond: (request) => serve(routes, context, request, (name, error) => refusalFor(resolved, name, error)),
+    async respond(request) {
+      const name = routeOf(resolved.base, request)
+      if (name === undefined || !routes.has(name)) return undefined // such as the app's own login beside ours
+      return serve(routes, context, request, (route, error) => refusalFor(resolved, route, error))
+    },
     base: resolved.base,
     isLoggedOut: async (claims) => (await endOf(context, loginOf(context, claims))) !== undefined,
     async close() {

@@ -77,10 +77,8 @@ export async function serve<Context extends { readonly options: { readonly base:
   request: RpRequest,
   failed: (route: string, error: unknown) => RpAnswer,
 ): Promise<RpAnswer | undefined> {
-  const { base } = context.options
-  const path = request.url.split(/[?#]/, 1)[0] as string
-  if (path !== base && !path.startsWith(`${base}/`)) return undefined
-  const name = path.slice(base.length + 1)
+  const name = routeOf(context.options.base, request)
+  if (name === undefined) return undefined
   const methods = routes.get(name)
   if (methods === undefined) return refusal(404, 'not_found', 'there is nothing here')
   // The callback redeems its code, which it can only once; and HEAD ends no RP session.
@@ -99,6 +97,12 @@ export async function serve<Context extends { readonly options: { readonly base:
   } catch (error) {
     return failed(name, error)
   }
+}
+
+/** The name of the route a request is for, `undefined` when it is not under the prefix. */
+export function routeOf(base: string, { url }: Pick<RpRequest, 'url'>): string | undefined {
+  const path = url.split(/[?#]/, 1)[0] as string
+  return path === base || path.startsWith(`${base}/`) ? path.slice(base.length + 1) : undefined
 }
 
 /** What went wrong, in a form that tells the outside nothing it should not know. */
