@@ -92,7 +92,7 @@ describe('the OP iframe as a source', () => {
     expect(background.framesOpened).toEqual([])
   })
 
-  it('listens only to the frame itself at its own origin [SM-3.1-a/b] [SM-6-a] [E37]', async () => {
+  it('listens only to the frame itself at its own origin [SM-3.1-a/b] [SM-6-a] [E37] [A60]', async () => {
     const { world, silentChecks } = await openPage(['unchanged'], { answer: () => undefined })
     const frame = world.frames[0]
     frame?.say('changed', { origin: 'https://evil.example' })
@@ -129,7 +129,7 @@ describe('the OP iframe as a source', () => {
     expect(asked()).toHaveLength(1)
   })
 
-  it('is not asked again after an error, and prompt=none is not used [SM-3.1-f] [E42]', async () => {
+  it('is not asked again after an error, and prompt=none is not used [SM-3.1-f] [E42] [A60]', async () => {
     const { world, asked, silentChecks } = await openPage(['unchanged', 'error', 'changed'])
     await world.advance(60_000)
     expect(asked()).toHaveLength(2)
@@ -181,7 +181,7 @@ describe('a changed of the OP iframe', () => {
     expect(silentChecks()).toBe(1)
   })
 
-  it('is followed by at most three silent checks in five minutes, and ever fewer with an OP that goes on [SM §5.1]', async () => {
+  it('is followed by at most three silent checks in five minutes, and ever fewer with an OP that goes on [SM §5.1] [A61]', async () => {
     const { world, silentChecks, monitor } = await openPage(['unchanged', 'changed'], {
       silent: (frame) => queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'unknown' })),
     })
@@ -195,7 +195,7 @@ describe('a changed of the OP iframe', () => {
     expect(monitor.state).toBe('alive')
   })
 
-  it('does not believe messages that are not from its own silent check', async () => {
+  it('does not believe messages that are not from its own silent check [A60]', async () => {
     const { world } = await openPage(['unchanged', 'changed'])
     await world.advance(2_000)
     const frame = world.frames.find(isSilentCheck)

@@ -96,13 +96,31 @@ describe('an ID Token', () => {
     ['for another client', { aud: 'mail' }],
     ['that expired', { iat: now - 9000, exp: now - 8000 }],
     ['without sub', { sub: undefined }],
-    ['that is a Logout Token (41)', { nonce: undefined, jti: 'j', events: { [BACKCHANNEL_LOGOUT_EVENT]: {} } }],
+    ['that is a Logout Token [A41]', { nonce: undefined, jti: 'j', events: { [BACKCHANNEL_LOGOUT_EVENT]: {} } }],
   ])('%s signs nobody in [Core §3.1.3.7]', async (_name, claims) => {
     const answer = await respondWith('/auth/login', claims)
     expect(answer.status).toBe(502)
     expect(await sessions.listBySub('ada')).toEqual([])
     expect(log).toContainEqual(expect.objectContaining({ event: 'login_failed', code: 'op_answer_invalid' }))
     expect(JSON.stringify(log) + textOf(answer)).not.toMatch(/eyJ|the client secret/)
+  })
+
+  it.each([
+    now + 5,
+    now - 5,
+    0,
+    -1,
+    1.5,
+    (now + 5) * 1000,
+    String(now + 5),
+    null,
+    [now],
+    {},
+  ])('with session_expiry %j gives an RP session the lifetime of every other: the claim is not read [A64]', async (session_expiry) => {
+    expect((await respondWith('/auth/login', { session_expiry })).status).toBe(303)
+    const [session] = await sessions.listBySub('ada')
+    expect((session?.expiresAt ?? 0) - (session?.createdAt ?? 0)).toBe(604_800)
+    expect((await browse('/auth/session')).status).toBe(200)
   })
 
   it('by an algorithm the client is not registered with signs nobody in [Core §3.1.3.7 (7)]', async () => {
@@ -189,7 +207,7 @@ it('a code that the OP refuses is asked for once more, and then no more [T3]', a
 })
 
 describe('a silent check', () => {
-  it('that finds another End-User ends the RP session and opens none [SM §3.1] (62)', async () => {
+  it('that finds another End-User ends the RP session and opens none [SM §3.1] [A62]', async () => {
     await respondWith('/auth/login', {})
     const before = cookie
     const answer = await respondWith('/auth/silent-check', { sub: 'grace' })

@@ -97,7 +97,7 @@ describe('GET /auth/session', () => {
     }
   })
 
-  it('does not believe a cookie that comes twice [T21]', async () => {
+  it('does not believe a cookie that comes twice [T21] [A63]', async () => {
     const { rp } = await start()
     const cookie = `${headers.cookie}; __Host-lockstep-notes=${'y'.repeat(43)}`
     expect((await ask(rp, 'GET', '/auth/session', { cookie })).status).toBe(401)
@@ -180,7 +180,7 @@ describe('the stream of a tab', () => {
     expect(await next()).toEqual(alive)
   })
 
-  it('says how the RP session ended as soon as it has, and ends (65)', async () => {
+  it('says how the RP session ended as soon as it has, and ends [A65]', async () => {
     const { rp, sessions } = await start()
     const { next } = await listen(rp)
     await next()
@@ -190,7 +190,7 @@ describe('the stream of a tab', () => {
     expect(await next()).toBeUndefined()
   })
 
-  it('says so at once to a tab that comes back after the logout (65)', async () => {
+  it('says so at once to a tab that comes back after the logout [A65]', async () => {
     const { rp, sessions } = await start()
     await sessions.delete(names.handle, ending)
     const { next } = await listen(rp)
@@ -198,7 +198,7 @@ describe('the stream of a tab', () => {
     expect(await next()).toBeUndefined()
   })
 
-  it('says nothing to a tab of another RP session of the same End-User (65)', async () => {
+  it('says nothing to a tab of another RP session of the same End-User [A65]', async () => {
     const { rp, sessions, time } = await start()
     const { next } = await listen(rp)
     await next()
