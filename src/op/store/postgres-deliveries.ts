@@ -15,7 +15,13 @@ interface AttemptRow {
 
 type Deliveries = Pick<
   OpIssuerStore,
-  'listDeliveries' | 'getDelivery' | 'retryDeliveries' | 'rescheduleDeliveries' | 'dropDeliveries' | 'countDeliveries' | 'lastConfirmation'
+  | 'listDeliveries'
+  | 'getDelivery'
+  | 'retryDeliveries'
+  | 'rescheduleDeliveries'
+  | 'dropDeliveries'
+  | 'countDeliveries'
+  | 'lastConfirmation'
 >
 
 const rows = 'FROM delivery d JOIN logout l ON l.cursor = d.logout'
