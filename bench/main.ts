@@ -1,7 +1,13 @@
 import { opOverhead } from './op-overhead.ts'
 import { type BenchOptions, printTable, type Report } from './report.ts'
+import { rpLogout } from './rp-logout.ts'
+import { scale } from './scale.ts'
 
-const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = { 'op-overhead': opOverhead }
+const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = {
+  'op-overhead': opOverhead,
+  'rp-logout': rpLogout,
+  scale,
+}
 
 const [name = '', ...options] = process.argv.slice(2)
 const bench = benches[name]

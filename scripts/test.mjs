@@ -110,6 +110,11 @@ if (chromium()) {
   suite('conformance', 'conformance/vitest.config.ts')
   suite('browsers', 'e2e/vitest.config.ts')
 } else skipped.push('conformance and browser tests: install Chromium (Debian: apt-get install chromium)')
+// Next is 340 MB of packages that nothing else needs: in CI always, elsewhere where somebody has asked for it once.
+if (inCi || existsSync('examples/next/node_modules')) {
+  check('packages of the Next example', 'npm', 'ci', '--prefix', 'examples/next', '--loglevel=error')
+  suite('Next example', 'e2e/vitest.next.config.ts')
+} else skipped.push('the Next example, which needs 340 MB of packages: npm run test:next')
 rmSync(scratch, { recursive: true })
 for (const what of skipped) console.log(`skipped: ${what}`)
 if (inCi && skipped.length > 0) total.failed += skipped.length // nothing may be skipped in CI
