@@ -2,7 +2,7 @@ import { whyPostFailed } from '../runtime/post-failure.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './judge-answer.ts'
-import type { AttemptOutcome, ClaimedDelivery } from './store/contract.ts'
+import type { AttemptOutcome, AttemptRecord, ClaimedDelivery } from './store/contract.ts'
 
 /** Where an RP listens for Logout Tokens. */
 export interface BackchannelReceiver {
@@ -20,7 +20,7 @@ export interface DeliveryParts {
 }
 
 /** How an attempt ended, with the error behind it where there was one. */
-export interface Attempt {
+export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt'> {
   readonly outcome: AttemptOutcome
   /** Epoch milliseconds until which the RP asked to be left alone. */
   readonly notBefore?: number
@@ -55,6 +55,7 @@ export async function deliverLogoutToken(
       return { outcome: judgeFailure('internal', context()), cause }
     }
 
+    const times: { connectedAt?: number; answeredAt?: number } = {}
     try {
       const answer = await runtime.post({
         url,
@@ -62,11 +63,18 @@ export async function deliverLogoutToken(
         body: new URLSearchParams({ logout_token: token }).toString(),
         timeout: options.timeout * 1000,
         signal,
+        onConnected: () => {
+          times.connectedAt = runtime.now()
+        },
+        onAnswered: () => {
+          times.answeredAt = runtime.now()
+        },
       })
       const wait = waitAskedFor(answer, runtime.now())
       const outcome = judgeAnswer(answer, context())
       const isFirst = delivery.fence === 1 && !isSecondTry
       return {
+        ...times,
         outcome: isFirst ? flagged(outcome) : outcome,
         ...(wait !== undefined && { notBefore: runtime.now() + wait }),
       }
@@ -74,7 +82,7 @@ export async function deliverLogoutToken(
       if (signal.aborted) return { outcome: { state: 'due', retryAt: runtime.now(), why: 'released' } }
       const why = whyPostFailed(cause)
       if (why === 'stale' && !isSecondTry) continue
-      return { outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
+      return { ...times, outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
     }
   }
 }
@@ -85,18 +93,19 @@ function flagged(outcome: AttemptOutcome): AttemptOutcome {
 }
 
 function contextOf(
-  { createdAt, attempts, refusals, refusedSince }: ClaimedDelivery,
+  { createdAt, scheduledAt = createdAt, attempts, refusals, refusedSince, lastOutcome }: ClaimedDelivery,
   runtime: Runtime,
   { horizon }: Required<BackchannelOptions>,
 ): AttemptContext {
   const [high = 0, low = 0] = runtime.random(2)
   return {
     now: runtime.now(),
-    createdAt,
+    createdAt: scheduledAt,
     attempts,
     refusals,
     ...(refusedSince !== undefined && { refusedSince }),
     horizon: horizon * 1000,
     chance: (high * 256 + low) / 65_536,
+    ...((lastOutcome?.state === 'refused' || lastOutcome?.state === 'dead') && { lastWord: lastOutcome }),
   }
 }

@@ -35,7 +35,7 @@ async function start(change: (store: RpSessionStore) => Partial<RpSessionStore> 
     runtime: time,
     log: (event) => log.push(event),
   })
-  await opened(sessions, someSession({ ...names, sessionState: 'hash.salt' }))
+  await opened(sessions, someSession({ ...names, sessionState: 'hash.salt unknown' }))
   setting = { rp, sessions, time, log }
   return setting
 }
@@ -71,6 +71,7 @@ const alive = {
   client_id: 'notes',
   expires_at: START + 3600,
   session_state: 'hash.salt',
+  silent_check: 'unknown',
 }
 const ended = { state: 'ended', session: names.publicId, ended: ending }
 
@@ -218,9 +219,9 @@ describe('the stream of a tab', () => {
 
   it('misses nothing that happens between its subscription and its first read [T17]', async () => {
     const { rp } = await start((inner) => ({
-      subscribe: async (handle, onHint) => {
-        const stop = await inner.subscribe(handle, onHint)
-        await inner.delete(handle, ending)
+      subscribe: async (to, onHint) => {
+        const stop = await inner.subscribe(to, onHint)
+        await inner.delete(names.handle, ending)
         return stop
       },
     }))
@@ -258,13 +259,18 @@ describe('the stream of a tab', () => {
     expect(await heard).toBe('beat')
   })
 
-  it('says a new session_state and a later expiry', async () => {
+  it('says a new session_state, what is known of prompt=none and a later expiry', async () => {
     const { rp, sessions } = await start()
     const { next } = await listen(rp)
     await next()
     const heard = next()
-    await sessions.updateIfExists(names.handle, { sessionState: 'new.salt', idleExpiresAt: START + 5000 })
-    expect(await heard).toEqual({ ...alive, session_state: 'new.salt', expires_at: START + 5000 })
+    await sessions.updateIfExists(names.handle, { sessionState: 'new.salt works', idleExpiresAt: START + 5000 })
+    expect(await heard).toEqual({
+      ...alive,
+      session_state: 'new.salt',
+      silent_check: 'works',
+      expires_at: START + 5000,
+    })
   })
 
   it('ends with the RP session’s own expiry [T17]', async () => {

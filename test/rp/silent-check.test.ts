@@ -54,6 +54,7 @@ describe('a silent check', () => {
     const { app, issuer, newAgent, signIn } = await start(withoutBackchannel)
     const agent = newAgent()
     const tab = await signIn(agent, app)
+    expect(messageOf(await agent.frame(tab, silent)).message).toMatchObject({ result: 'same' })
     const question = await agent.open(`${issuer}/session/end`)
     await agent.submit(question, { logout: 'yes' })
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
@@ -66,6 +67,7 @@ describe('a silent check', () => {
     const { app, issuer, other, newAgent, signIn } = await start(withoutBackchannel)
     const agent = newAgent()
     const tab = await signIn(agent, app)
+    expect(messageOf(await agent.frame(tab, silent)).message).toMatchObject({ result: 'same' })
     const question = await agent.open(`${issuer}/session/end`)
     await agent.submit(question, { logout: 'yes' })
     await signIn(agent, other, 'grace')
@@ -73,6 +75,18 @@ describe('a silent check', () => {
     expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'ended' })
     expect((await agent.open(app.url)).body).toMatch(/^signed out/)
     expect(await app.sessions.listBySub('grace')).toEqual([])
+  })
+
+  it('takes login_required for nothing when prompt=none has never worked in this login, as with Lax cookies [SM-5.1-a]', async () => {
+    const { app, issuer, newAgent, signIn } = await start(withoutBackchannel)
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    await agent.submit(await agent.open(`${issuer}/session/end`), { logout: 'yes' })
+    for (let time = 0; time < 2; time++) {
+      expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'unknown' })
+    }
+    expect(app.ended).toEqual([])
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
   })
 
   it('does not know when the OP cannot be reached, and ends nothing [E41] [A61]', async () => {
@@ -93,7 +107,7 @@ describe('a silent check', () => {
     'account_selection_required',
     'server_error',
     'temporarily_unavailable',
-  ])('does not know when the OP answers %s, and ends nothing [A61]', async (error) => {
+  ])('does not know when the OP answers %s, and ends nothing [E40] [A61]', async (error) => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     const tab = await signIn(agent, app)
