@@ -38,7 +38,8 @@ const places: Readonly<Record<StoreKind, () => Promise<Place>>> = {
       async fill(from, to) {
         const db = new Sqlite(file)
         const at = now()
-        const insert = db.prepare(`WITH RECURSIVE number(value) AS (SELECT ? UNION ALL SELECT value + 1 FROM number WHERE value < ?)
+        const insert =
+          db.prepare(`WITH RECURSIVE number(value) AS (SELECT ? UNION ALL SELECT value + 1 FROM number WHERE value < ?)
           INSERT INTO rp_session SELECT (SELECT min(id) FROM rp_client), 'handle ' || value,
           'public ' || value, 'sub ' || value, 'sid ' || value, ${at}, ${at}, ${at + 3600}, ${at + 86_400},
           '{}', NULL, hex(zeroblob(250)), NULL, NULL, 0 FROM number`)
