@@ -26,7 +26,7 @@ type Side = 'ours' | 'peer' | 'limit'
 /** The sides of one comparison, the bare one among them. */
 type Sides = Readonly<Record<Side, LoadedRp>>
 
-const CONCURRENCY = 16
+const CONCURRENCY = 64
 const agent = new Agent({ connections: CONCURRENCY, pipelining: 1 })
 
 /**
@@ -39,7 +39,7 @@ const agent = new Agent({ connections: CONCURRENCY, pipelining: 1 })
  */
 export async function rpLogout({ short }: BenchOptions): Promise<Report> {
   const loadBefore = loadavg()[0] ?? 0
-  const size = short ? { rounds: 1, requests: 20 } : { rounds: 12, requests: 400 }
+  const size = short ? { rounds: 1, requests: 20 } : { rounds: 8, requests: 800 }
   const op = await startOpForRps()
   const redis = await startRedis()
   const start = (side: Side, kind: Kind): Promise<LoadedRp> =>
