@@ -7,6 +7,8 @@ import type { AttemptOutcome, AttemptRecord, ClaimedDelivery } from './store/con
 /** Where an RP listens for Logout Tokens. */
 export interface BackchannelReceiver {
   readonly url: string
+  /** True when the operator marked it as their own: it may learn the trace id of the POST (T13). */
+  readonly isFirstParty?: boolean
 }
 
 /** What an attempt works with. */
@@ -36,20 +38,24 @@ export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#BCRequest | Back-Channel Logout 1.0 §2.5}
  *
  * @param signal Gives the delivery back unfinished; it may have reached the RP all the same.
+ * @param traceparent The trace of this attempt, told to a first-party RP only.
  */
 export async function deliverLogoutToken(
   delivery: ClaimedDelivery,
   { runtime, options, findReceiver, mint }: DeliveryParts,
   signal: AbortSignal,
+  traceparent?: string,
 ): Promise<Attempt> {
   const context = (): AttemptContext => contextOf(delivery, runtime, options)
   for (let isSecondTry = false; ; isSecondTry = true) {
     let url: string
     let token: string
+    let traced: { traceparent?: string } = {}
     try {
       const receiver = await findReceiver(delivery.clientId)
       if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
       url = receiver.url
+      if (receiver.isFirstParty && traceparent !== undefined) traced = { traceparent }
       token = await mint(delivery)
     } catch (cause) {
       return { outcome: judgeFailure('internal', context()), cause }
@@ -59,7 +65,7 @@ export async function deliverLogoutToken(
     try {
       const answer = await runtime.post({
         url,
-        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' },
+        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...traced },
         body: new URLSearchParams({ logout_token: token }).toString(),
         timeout: options.timeout * 1000,
         signal,

@@ -449,6 +449,13 @@ export interface OpIssuerStore {
   dropDeliveries(filter: DeliveryFilter, actor: string, limit: number): Promise<number>
   /** Counts deliveries by state, each up to `most`: what is more is answered as `most`. */
   countDeliveries(most: number): Promise<OutboxCounts>
+  /**
+   * Which delivery of a logout was delivered last, and when (epoch milliseconds); `undefined` while one of them is not
+   * delivered.
+   */
+  lastConfirmation(
+    logoutId: string,
+  ): Promise<{ readonly deliveryId: string; readonly plannedAt: number; readonly confirmedAt: number } | undefined>
 
   /**
    * Remembers that nothing but failures comes from an RP, from the first call on until {@link OpIssuerStore.endTrouble}.
