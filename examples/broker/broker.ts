@@ -83,7 +83,7 @@ export async function buildBroker({ url, upstream, clients, data, egress = [] }:
         const known = session.grantIdFor(client.clientId)
         const found = known === undefined ? undefined : await provider.Grant.find(known)
         const grant = found ?? new provider.Grant({ accountId: session.accountId, clientId: client.clientId })
-        grant.addOIDCScope(String(params?.scope ?? 'openid')) // its apps are its own: nobody is asked for consent
+        grant.addOIDCScope(typeof params?.scope === 'string' ? params.scope : 'openid') // its apps are its own: nobody is asked for consent
         await grant.save()
         return grant
       },
