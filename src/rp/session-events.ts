@@ -112,10 +112,10 @@ async function* events(
       const now = options.runtime.now()
       if (text !== told || now - toldAt >= SAY_AGAIN) {
         yield `event: ${SESSION_EVENT}\ndata: ${text}\n\n`
-        if (document.state === 'ended') return
         told = text
         toldAt = now
       }
+      if (document.state === 'ended') return
       yield* quietly(document.expires_at * 1000 - options.runtime.now())
     }
   } catch (error) {
