@@ -1,6 +1,5 @@
 /* A process with an OP, two apps and a page without a backend, for tab.ts. It says when logouts happened. */
 import { createServer, type RequestListener, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import express from 'express'
@@ -52,7 +51,9 @@ async function open(name: string): Promise<Server> {
 }
 
 function urlOf(server: Server | undefined): string {
-  return `http://localhost:${(server?.address() as AddressInfo).port}`
+  const address = server?.address()
+  if (typeof address !== 'object') throw new Error('a server does not listen')
+  return `http://localhost:${address?.port}`
 }
 
 const secretOf = (app: string) => `the secret of ${app}, for a bench`
