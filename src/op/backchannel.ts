@@ -1,18 +1,16 @@
+import { LockstepError } from '../protocol/errors.ts'
 import { whyPostFailed } from '../runtime/post-failure.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
+import { type Admission, type BackchannelReceiver, type Budgets, OverBudgetError } from './budgets.ts'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './judge-answer.ts'
 import type { AttemptOutcome, ClaimedDelivery } from './store/contract.ts'
-
-/** Where an RP listens for Logout Tokens. */
-export interface BackchannelReceiver {
-  readonly url: string
-}
 
 /** What an attempt works with. */
 export interface DeliveryParts {
   readonly runtime: Runtime
   readonly options: Required<BackchannelOptions>
+  readonly budgets: Pick<Budgets, 'admissionOf'>
   /** The RP as it is registered now; `undefined` when it is gone or has no `backchannel_logout_uri` any more. */
   findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
   /** Signs a Logout Token of this delivery for one attempt: each has its own `jti`, `iat` and `exp`. */
@@ -25,6 +23,8 @@ export interface Attempt {
   /** Epoch milliseconds until which the RP asked to be left alone. */
   readonly notBefore?: number
   readonly cause?: unknown
+  /** Where the RP had to be admitted. */
+  readonly admission?: Admission | undefined
 }
 
 /**
@@ -39,17 +39,19 @@ export interface Attempt {
  */
 export async function deliverLogoutToken(
   delivery: ClaimedDelivery,
-  { runtime, options, findReceiver, mint }: DeliveryParts,
+  { runtime, options, budgets, findReceiver, mint }: DeliveryParts,
   signal: AbortSignal,
 ): Promise<Attempt> {
   const context = (): AttemptContext => contextOf(delivery, runtime, options)
   for (let isSecondTry = false; ; isSecondTry = true) {
     let url: string
     let token: string
+    let admission: Admission | undefined
     try {
       const receiver = await findReceiver(delivery.clientId)
       if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
       url = receiver.url
+      admission = budgets.admissionOf(delivery.clientId, receiver)
       token = await mint(delivery)
     } catch (cause) {
       return { outcome: judgeFailure('internal', context()), cause }
@@ -62,6 +64,8 @@ export async function deliverLogoutToken(
         body: new URLSearchParams({ logout_token: token }).toString(),
         timeout: options.timeout * 1000,
         signal,
+        pool: delivery.clientId,
+        admit: admission && ((addresses) => admission.admit(addresses)),
       })
       const wait = waitAskedFor(answer, runtime.now())
       const outcome = judgeAnswer(answer, context())
@@ -69,9 +73,16 @@ export async function deliverLogoutToken(
       return {
         outcome: isFirst ? flagged(outcome) : outcome,
         ...(wait !== undefined && { notBefore: runtime.now() + wait }),
+        admission,
       }
     } catch (cause) {
       if (signal.aborted) return { outcome: { state: 'due', retryAt: runtime.now(), why: 'released' } }
+      if (cause instanceof OverBudgetError) {
+        return { outcome: { state: 'due', retryAt: cause.retryAt, why: 'budget' } }
+      }
+      if (cause instanceof LockstepError && cause.code === 'store_failed') {
+        return { outcome: judgeFailure('internal', context()), cause }
+      }
       const why = whyPostFailed(cause)
       if (why === 'stale' && !isSecondTry) continue
       return { outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }

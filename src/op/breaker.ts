@@ -30,6 +30,8 @@ export interface Breakers {
   /** RPs to be probed now; each has its next turn set as if this probe will fail. */
   takeProbes(now: number): readonly string[]
   nextProbeAt(): number | undefined
+  /** Puts the next probe of an RP off until then. */
+  putOff(clientId: string, until: number): void
   /** The RP is owed nothing any more. */
   forget(clientId: string): void
 }
@@ -71,6 +73,11 @@ export function createBreakers(): Breakers {
       for (const [, breaker] of due)
         breaker.probeAt = now + probeInterval('overloaded', now - (breaker.openedAt ?? now))
       return due.map(([clientId]) => clientId)
+    },
+
+    putOff(clientId, until) {
+      const breaker = breakers.get(clientId)
+      if (breaker) breaker.probeAt = Math.max(breaker.probeAt, until)
     },
 
     nextProbeAt() {

@@ -97,7 +97,7 @@ export class Provider extends OidcProvider {
       runtime,
       options: resolved.backchannel,
       log: resolved.log,
-      ...receiverOf(this, runtime),
+      ...receiverOf(this, runtime, new Set(complete.clients?.map(({ client_id }) => client_id))),
     })
     const { sweep, retention, log } = resolved
     this.#endSession = {

@@ -2,6 +2,7 @@ import type { Client, Provider as OidcProvider } from 'oidc-provider'
 import type { LogoutDetails } from '../protocol/logout-token.ts'
 import { base64url } from '../protocol/session-state.ts'
 import type { Runtime } from '../runtime/runtime.ts'
+import type { BackchannelReceiver } from './budgets.ts'
 import { revokesOffline } from './causes.ts'
 import { IGNORED_CAUSES, LOGOUT_DETAILS, LOGOUT_REASON, REVOKE_OFFLINE } from './client-metadata.ts'
 import { nameOf } from './client-name.ts'
@@ -11,16 +12,25 @@ import type { ClaimedDelivery } from './store/contract.ts'
 
 /** What the outbox asks about an RP: where it listens, and a Logout Token for this attempt. */
 export interface ReceiverParts {
-  findReceiver(clientId: string): Promise<{ readonly url: string } | undefined>
+  findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
   mint(delivery: ClaimedDelivery): Promise<string>
 }
 
-/** Answers the outbox's questions from oidc-provider's clients and keys, as they are at the time of the attempt. */
-export function receiverOf(provider: OidcProvider, runtime: Pick<Runtime, 'random'>): ReceiverParts {
+/**
+ * Answers the outbox's questions from oidc-provider's clients and keys, as they are at the time of the attempt.
+ *
+ * @param written The ids of the clients that the operator wrote down; all others registered themselves.
+ */
+export function receiverOf(
+  provider: OidcProvider,
+  runtime: Pick<Runtime, 'random'>,
+  written: ReadonlySet<string>,
+): ReceiverParts {
   return {
     async findReceiver(clientId) {
       const client = await provider.Client.find(clientId)
-      return client?.backchannelLogoutUri === undefined ? undefined : { url: client.backchannelLogoutUri }
+      const url = client?.backchannelLogoutUri
+      return url === undefined ? undefined : { url, isRegistered: !written.has(clientId) }
     },
     async mint(delivery) {
       const client = await provider.Client.find(delivery.clientId)

@@ -1,7 +1,7 @@
 import { messageOf } from '../runtime/message-of.ts'
 import type { Attempt } from './backchannel.ts'
 import type { OpLog } from './log.ts'
-import type { ClaimedDelivery } from './store/contract.ts'
+import { type ClaimedDelivery, isAttempted } from './store/contract.ts'
 
 /**
  * Makes the function that writes a line for each final outcome and for the first failure of a delivery; what happens in
@@ -25,7 +25,7 @@ export function attemptReporter(log: OpLog): (delivery: ClaimedDelivery, attempt
         return log({ event: 'delivery_dead', ...about, why: outcome.why })
       case 'due': {
         const { state: _, ...how } = outcome
-        if (how.why === 'released') return
+        if (!isAttempted(outcome)) return
         if (how.why === 'internal') log({ event: 'op_failed', task: 'mint', clientId, message: messageOf(cause) })
         if (how.why === 'egress' && !refusedByEgress.has(clientId)) {
           refusedByEgress.add(clientId)

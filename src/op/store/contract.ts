@@ -1,4 +1,5 @@
 import type { Runtime } from '../../runtime/runtime.ts'
+import type { AttemptBudget } from './attempt-budget.ts'
 
 /** Why an OP session ended; kept with the fact for ever after. */
 export type EndCause =
@@ -171,11 +172,17 @@ export type AttemptOutcome =
   | {
       readonly state: 'due'
       readonly retryAt: number
-      readonly why: 'refusal' | 'status' | 'timeout' | 'network' | 'egress' | 'internal' | 'released'
+      /** `released` and `budget` (T8: the RP is left alone until `retryAt`) are no attempts. */
+      readonly why: 'refusal' | 'status' | 'timeout' | 'network' | 'egress' | 'internal' | 'released' | 'budget'
       readonly status?: number
       readonly error?: string
     }
   | { readonly state: 'dead'; readonly why: 'horizon' | 'client_gone' }
+
+/** Whether an outcome comes from an attempt, or the delivery was given back without one. */
+export function isAttempted(outcome: AttemptOutcome): boolean {
+  return outcome.state !== 'due' || (outcome.why !== 'released' && outcome.why !== 'budget')
+}
 
 /** One attempt as it is kept. Times are epoch milliseconds. */
 export interface AttemptRecord {
@@ -344,16 +351,24 @@ export interface OpIssuerStore {
   claimEarly(clientId: string, lease: number): Promise<ClaimedDelivery | undefined>
   /**
    * Writes an attempt and its outcome, if the fence still holds; `false` when another worker has the row now. A delivery
-   * that is given back unattempted (`released`) is not counted as attempted.
+   * that is given back unattempted ({@link isAttempted}) is not counted as attempted.
    */
   settle(delivery: { id: string; fence: number }, attempt: AttemptRecord): Promise<boolean>
   /**
-   * Makes all due rows of an RP (or of all, each by itself) due now, in their order, `perSecond` of them each second; returns how
-   * many come sooner than before.
+   * Makes all due rows of an RP (or of all, each by itself) due at once, in their order and ramped: 1 in the first second, then
+   * 2, 4, 8, ... up to `perSecond` a second. None comes later than before; returns how many come sooner.
    */
   hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
   /** Epoch milliseconds at which the next delivery comes due or its lease runs out, of RPs for which there is `room`. */
   nextDueAt(room?: (clientId: string) => number): Promise<number | undefined>
+  /**
+   * Takes one attempt out of each of these budgets, or out of none and answers when all of them have one again (epoch
+   * milliseconds). All nodes share the budgets, and a restart leaves them as they are (T8).
+   */
+  takeAttempt(budgets: readonly AttemptBudget[]): Promise<number | undefined>
+  /** Keeps that a client's logout URI (some name of it) has answered a Logout Token with success. */
+  noteAnswered(clientId: string, uri: string): Promise<void>
+  hasAnswered(clientId: string, uri: string): Promise<boolean>
   /**
    * Makes deliveries that a crashed worker left in flight due at once, without waiting for their leases; returns how
    * many. Called once when a worker starts. A store that several processes share cannot know who crashed and does nothing.

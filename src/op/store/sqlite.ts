@@ -1,5 +1,6 @@
 import { openSqlite } from '../../runtime/sqlite.ts'
 import type { OpStore } from './contract.ts'
+import { sqliteBudgets } from './sqlite-budgets.ts'
 import { sqliteCleaning } from './sqlite-cleaning.ts'
 import { openContext } from './sqlite-context.ts'
 import { sqliteEnd } from './sqlite-end.ts'
@@ -48,6 +49,7 @@ export function sqliteStore(file: string): OpStore {
         ...sqliteEnd(context, tombstones, reader),
         ...sqliteEndAll(context, reader),
         ...sqliteOutbox(context),
+        ...sqliteBudgets(context),
         ...sqliteForget(context),
       }
     },
