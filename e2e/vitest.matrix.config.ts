@@ -8,8 +8,8 @@ const config: ViteUserConfigFnObject = defineConfig(({ mode }) => ({
     env: { E2E_FULL: String(mode === 'full') },
     pool: 'forks',
     maxWorkers: 4,
-    testTimeout: mode === 'full' ? 300_000 : 90_000,
-    hookTimeout: 90_000,
+    testTimeout: mode === 'full' ? 600_000 : 240_000,
+    hookTimeout: 240_000,
   },
 }))
 

@@ -211,12 +211,12 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
     const listener = express()
     listener.use(auth(rp))
     listener.get('/', (_request, response) => {
-      response.send(appPage(app))
+      response.send(appPage(app, issuer))
     })
     // An app whose policy forbids the OP's frame.
     listener.get('/strict', (_request, response) => {
       response.setHeader('content-security-policy', "frame-src 'none'")
-      response.send(appPage(app))
+      response.send(appPage(app, issuer))
     })
     listener.get('/bare', (_request, response) => {
       response.send(barePage())

@@ -4,7 +4,7 @@ import type { Runtime } from '../runtime/runtime.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
 import { type Admission, type BackchannelReceiver, type Budgets, OverBudgetError } from './budgets.ts'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './judge-answer.ts'
-import type { AttemptOutcome, ClaimedDelivery } from './store/contract.ts'
+import type { AttemptOutcome, AttemptRecord, ClaimedDelivery } from './store/contract.ts'
 
 /** What an attempt works with. */
 export interface DeliveryParts {
@@ -18,7 +18,7 @@ export interface DeliveryParts {
 }
 
 /** How an attempt ended, with the error behind it where there was one. */
-export interface Attempt {
+export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt'> {
   readonly outcome: AttemptOutcome
   /** Epoch milliseconds until which the RP asked to be left alone. */
   readonly notBefore?: number
@@ -57,6 +57,7 @@ export async function deliverLogoutToken(
       return { outcome: judgeFailure('internal', context()), cause }
     }
 
+    const times: { connectedAt?: number; answeredAt?: number } = {}
     try {
       const answer = await runtime.post({
         url,
@@ -66,11 +67,18 @@ export async function deliverLogoutToken(
         signal,
         pool: delivery.clientId,
         admit: admission && ((addresses) => admission.admit(addresses)),
+        onConnected: () => {
+          times.connectedAt = runtime.now()
+        },
+        onAnswered: () => {
+          times.answeredAt = runtime.now()
+        },
       })
       const wait = waitAskedFor(answer, runtime.now())
       const outcome = judgeAnswer(answer, context())
       const isFirst = delivery.fence === 1 && !isSecondTry
       return {
+        ...times,
         outcome: isFirst ? flagged(outcome) : outcome,
         ...(wait !== undefined && { notBefore: runtime.now() + wait }),
         admission,
@@ -85,7 +93,7 @@ export async function deliverLogoutToken(
       }
       const why = whyPostFailed(cause)
       if (why === 'stale' && !isSecondTry) continue
-      return { outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
+      return { ...times, outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
     }
   }
 }
@@ -96,18 +104,19 @@ function flagged(outcome: AttemptOutcome): AttemptOutcome {
 }
 
 function contextOf(
-  { createdAt, attempts, refusals, refusedSince }: ClaimedDelivery,
+  { createdAt, scheduledAt = createdAt, attempts, refusals, refusedSince, lastOutcome }: ClaimedDelivery,
   runtime: Runtime,
   { horizon }: Required<BackchannelOptions>,
 ): AttemptContext {
   const [high = 0, low = 0] = runtime.random(2)
   return {
     now: runtime.now(),
-    createdAt,
+    createdAt: scheduledAt,
     attempts,
     refusals,
     ...(refusedSince !== undefined && { refusedSince }),
     horizon: horizon * 1000,
     chance: (high * 256 + low) / 65_536,
+    ...((lastOutcome?.state === 'refused' || lastOutcome?.state === 'dead') && { lastWord: lastOutcome }),
   }
 }

@@ -29,6 +29,8 @@ export interface Breakers {
   answered(clientId: string): boolean
   /** RPs to be probed now; each has its next turn set as if this probe will fail. */
   takeProbes(now: number): readonly string[]
+  /** The RP, or all that are down, are to be probed now. */
+  probeNow(now: number, clientId?: string): void
   nextProbeAt(): number | undefined
   /** Puts the next probe of an RP off until then. */
   putOff(clientId: string, until: number): void
@@ -78,6 +80,10 @@ export function createBreakers(): Breakers {
     putOff(clientId, until) {
       const breaker = breakers.get(clientId)
       if (breaker) breaker.probeAt = Math.max(breaker.probeAt, until)
+    },
+
+    probeNow(now, clientId) {
+      for (const [id, breaker] of breakers) if (clientId === undefined || clientId === id) breaker.probeAt = now
     },
 
     nextProbeAt() {

@@ -5,9 +5,11 @@ import { type Attempt, deliverLogoutToken } from './backchannel.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
 import { createBreakers, type Trouble } from './breaker.ts'
 import { type BackchannelReceiver, createBudgets } from './budgets.ts'
+import type { Tell } from './events.ts'
 import type { OpLog } from './log.ts'
 import { attemptReporter } from './report-attempt.ts'
-import type { AttemptOutcome, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
+import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
+import { troubleWatch } from './trouble.ts'
 
 /** What the outbox's worker works with. */
 export interface OutboxParts {
@@ -15,6 +17,8 @@ export interface OutboxParts {
   readonly runtime: Runtime
   readonly options: Required<BackchannelOptions>
   readonly log: OpLog
+  /** Tells who listens to events. Default: nobody does. */
+  readonly tell?: Tell
   /** The RP as it is registered now; `undefined` when it is gone or has no `backchannel_logout_uri` any more. */
   findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
   /** Signs a fresh Logout Token for one attempt. */
@@ -25,6 +29,8 @@ export interface OutboxParts {
 export interface Outbox {
   /** Looks for due deliveries now: call it after a commit that planned some. */
   wake(): void
+  /** Deliveries came due by an operator's hand: looks for them, and asks the RP (or all) that is down at once whether it is back. */
+  hurry(clientId?: string): void
   /** Resolves when each RP of a logout has been tried once (those known to be down aside), or after `ms` milliseconds. */
   firstAttempts(logoutId: string, ms: number): Promise<void>
   /** Takes no more deliveries, waits a bounded time for attempts under way, and gives the rest back. */
@@ -47,10 +53,11 @@ const afterFailure = 1_000
  * when its lease runs out: at least once, never lost.
  */
 export function startOutbox(parts: OutboxParts): Outbox {
-  const { store, runtime, options, log } = parts
+  const { store, runtime, options, log, tell = () => {} } = parts
   const breakers = createBreakers()
   const budgets = createBudgets(parts)
-  const report = attemptReporter(log)
+  const report = attemptReporter(log, tell)
+  const watch = troubleWatch({ store, runtime, log, tell })
   const inFlight = new Set<Promise<void>>()
   const perRp = new Map<string, number>()
   const attempted = new Set<(deliveryId: string) => void>()
@@ -142,9 +149,10 @@ export function startOutbox(parts: OutboxParts): Outbox {
     const made = await deliverLogoutToken(delivery, { ...parts, budgets }, giveUp.signal)
     const isBack = learn(delivery, made)
     await guard('settle', clientId, async () => {
-      const settled = await store.settle(delivery, { startedAt, finishedAt: runtime.now(), outcome: made.outcome })
+      const settled = await store.settle(delivery, recordOf(delivery, made, { startedAt, finishedAt: runtime.now() }))
       if (settled) report(delivery, made)
     })
+    await guard('trouble', clientId, () => watch(clientId, made.outcome))
     await guard('hasten', clientId, async () => {
       if (await isFree(delivery, made, isBack)) await store.hasten({ clientId }, options.ratePerRp)
     })
@@ -194,6 +202,11 @@ export function startOutbox(parts: OutboxParts): Outbox {
   return {
     wake: () => bell.ring(),
 
+    hurry(clientId) {
+      breakers.probeNow(runtime.now(), clientId)
+      bell.ring()
+    },
+
     async firstAttempts(logoutId, ms) {
       const until = new AbortController()
       const seen = new Set<string>()
@@ -207,7 +220,8 @@ export function startOutbox(parts: OutboxParts): Outbox {
       try {
         const found = await store.getLogout(logoutId)
         const first = found?.deliveries.filter(
-          ({ id, attempts, clientId }) => attempts === 0 && !seen.has(id) && !breakers.isOpen(clientId) && !budgets.heldUntil(clientId),
+          ({ id, attempts, clientId }) =>
+            attempts === 0 && !seen.has(id) && !breakers.isOpen(clientId) && !budgets.heldUntil(clientId),
         )
         waiting = new Set(first?.map(({ id }) => id))
         const end = runtime.now() + ms
@@ -235,6 +249,20 @@ export function startOutbox(parts: OutboxParts): Outbox {
       giveUp.abort()
       await all
     },
+  }
+}
+
+function recordOf(
+  { wasDueAt }: ClaimedDelivery,
+  { connectedAt, answeredAt, outcome }: Attempt,
+  times: Pick<AttemptRecord, 'startedAt' | 'finishedAt'>,
+): AttemptRecord {
+  return {
+    dueAt: wasDueAt,
+    ...times,
+    ...(connectedAt !== undefined && { connectedAt }),
+    ...(answeredAt !== undefined && { answeredAt }),
+    outcome,
   }
 }
 

@@ -7,7 +7,9 @@ import { messageOf } from '../runtime/message-of.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
+import { type Deliveries, deliveriesOf } from './deliveries.ts'
 import { type Ending, type EndSessionParts, endSession } from './end-session.ts'
+import { tellBy } from './events.ts'
 import { findClientOf } from './find-client.ts'
 import { modelAdapter } from './model-adapter.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
@@ -47,6 +49,8 @@ interface Secrets {
 export class Provider extends OidcProvider {
   /** The live OP sessions: list them, end them. */
   readonly opSessions: OpSessions
+  /** What each RP was told, and what was tried: list, retry, reschedule, drop. */
+  readonly deliveries: Deliveries
   /** Proof of logout: what became of each app. */
   readonly receipts: Receipts
   readonly #configuration: Configuration
@@ -97,9 +101,15 @@ export class Provider extends OidcProvider {
       runtime,
       options: resolved.backchannel,
       log: resolved.log,
+      tell: tellBy((name, event) => this.emit(name, event), resolved.log),
       ...receiverOf(this, runtime, new Set(complete.clients?.map(({ client_id }) => client_id))),
     })
     const { sweep, retention, log } = resolved
+    this.deliveries = deliveriesOf({
+      store,
+      hurry: (clientId) => this.#outbox.hurry(clientId),
+      dropped: (count, actor) => log({ event: 'deliveries_dropped', count, actor }),
+    })
     this.#endSession = {
       store,
       findReceiver: (clientId) => wishesOf(this, clientId),

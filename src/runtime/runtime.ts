@@ -12,6 +12,10 @@ export interface PostRequest {
   readonly pool?: string
   /** Asked before a packet leaves, with every address the connection may lead to; what it throws keeps the request here. */
   readonly admit?: ((addresses: readonly string[]) => Promise<void>) | undefined
+  /** Called when there is a connection, new or kept open, on which the request goes out. */
+  onConnected?(): void
+  /** Called when the head of the answer has come. */
+  onAnswered?(): void
 }
 
 /** What came back; bodies are read up to 4 kB and cut there. */

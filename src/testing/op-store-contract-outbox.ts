@@ -1,5 +1,5 @@
 import { deepEqual, equal, ok } from 'node:assert/strict'
-import type { AttemptOutcome, ClaimedDelivery, OpIssuerStore } from '../op/store/contract.ts'
+import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from '../op/store/contract.ts'
 import { issuer, type Law, type OpStoreBench, owe } from './op-store-bench.ts'
 
 /** What an OP store promises about the outbox: no notice is lost, and none is in two hands. */
@@ -192,7 +192,12 @@ export function outboxContract(law: Law, durable: boolean): void {
       for (const { id } of await op.claimDue({ limit: 4, lease: 600_000 })) again.push([id, runtime.now() - began])
       runtime.pass(250)
     }
-    deepEqual(again, [[claimed[3]?.id, 0], [claimed[2]?.id, 1000], [claimed[1]?.id, 1500], [claimed[0]?.id, 2000]])
+    deepEqual(again, [
+      [claimed[3]?.id, 0],
+      [claimed[2]?.id, 1000],
+      [claimed[1]?.id, 1500],
+      [claimed[0]?.id, 2000],
+    ])
   })
 
   law('keeps to a rate below one a second', async (bench) => {
@@ -285,9 +290,6 @@ async function claimOne(op: OpIssuerStore): Promise<ClaimedDelivery> {
   return claimed
 }
 
-function attempt(
-  { runtime }: Pick<OpStoreBench, 'runtime'>,
-  outcome: AttemptOutcome,
-): { startedAt: number; finishedAt: number; outcome: AttemptOutcome } {
-  return { startedAt: runtime.now(), finishedAt: runtime.now(), outcome }
+function attempt({ runtime }: Pick<OpStoreBench, 'runtime'>, outcome: AttemptOutcome): AttemptRecord {
+  return { dueAt: runtime.now(), startedAt: runtime.now(), finishedAt: runtime.now(), outcome }
 }

@@ -32,19 +32,22 @@ export function nodesContract(law: RpLaw): void {
       }
     })
 
-  twoNodes('says on every node at once what a logout on one of them ended [BC §2.7]', async ({ rp, there, clock }) => {
-    const session = someSession({ sid: 's' })
-    const requestedAt = await there.now()
-    await opened(rp, session)
-    assert.deepEqual(await statesOf(there, session.handle), ['alive'])
-    clock.pass(1)
-    const notice = someNotice()
-    assert.deepEqual(await there.endBy({ sid: 's' }, notice), { outcome: 'ended', sessions: [session] })
-    assert.deepEqual(await rp.get(session.handle), { state: 'ended', publicId: session.publicId, end: ending })
-    assert.equal(await rp.updateIfExists(session.handle, { idleExpiresAt: START + 9_000 }), false)
-    assert.deepEqual(await rp.endBy({ sid: 's' }, notice), { outcome: 'replay' })
-    assert.equal((await rp.create(someSession({ sid: 's' }), { requestedAt })).outcome, 'outdated')
-  })
+  twoNodes(
+    'says on every node at once what a logout on one of them ended [BC §2.7] [A51]',
+    async ({ rp, there, clock }) => {
+      const session = someSession({ sid: 's' })
+      const requestedAt = await there.now()
+      await opened(rp, session)
+      assert.deepEqual(await statesOf(there, session.handle), ['alive'])
+      clock.pass(1)
+      const notice = someNotice()
+      assert.deepEqual(await there.endBy({ sid: 's' }, notice), { outcome: 'ended', sessions: [session] })
+      assert.deepEqual(await rp.get(session.handle), { state: 'ended', publicId: session.publicId, end: ending })
+      assert.equal(await rp.updateIfExists(session.handle, { idleExpiresAt: START + 9_000 }), false)
+      assert.deepEqual(await rp.endBy({ sid: 's' }, notice), { outcome: 'replay' })
+      assert.equal((await rp.create(someSession({ sid: 's' }), { requestedAt })).outcome, 'outdated')
+    },
+  )
 
   twoNodes(
     'has one of many copies of a token take effect, whichever nodes they reach [BC §2.6 (8)]',

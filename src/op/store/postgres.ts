@@ -4,6 +4,7 @@ import type { OpStore } from './contract.ts'
 import { postgresBudgets } from './postgres-budgets.ts'
 import { postgresCleaning } from './postgres-cleaning.ts'
 import { openContext } from './postgres-context.ts'
+import { postgresDeliveries } from './postgres-deliveries.ts'
 import { postgresEnd } from './postgres-end.ts'
 import { postgresEndAll } from './postgres-end-all.ts'
 import { postgresForget } from './postgres-forget.ts'
@@ -12,6 +13,7 @@ import { postgresModels } from './postgres-models.ts'
 import { postgresOutbox } from './postgres-outbox.ts'
 import { migrate } from './postgres-schema.ts'
 import { postgresSessions } from './postgres-sessions.ts'
+import { postgresTrouble } from './postgres-trouble.ts'
 import { postgresWake } from './postgres-wake.ts'
 
 /** Which PostgreSQL, as `pg` takes it (`connectionString`, `max`, ...), and what is the store's own. */
@@ -63,6 +65,8 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): OpSt
         ...postgresForget(context),
         ...postgresOutbox(context, () => wake.attend()),
         ...postgresBudgets(context),
+        ...postgresDeliveries(context),
+        ...postgresTrouble(context),
         onWake: (listener) => wake.onRing(issuer, listener),
       }
     },

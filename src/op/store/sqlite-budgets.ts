@@ -3,7 +3,9 @@ import type { OpIssuerStore } from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 
 /** Budgets of attempts at URIs that have never answered, in SQLite (T8). */
-export function sqliteBudgets(context: SqliteContext): Pick<OpIssuerStore, 'takeAttempt' | 'noteAnswered' | 'hasAnswered'> {
+export function sqliteBudgets(
+  context: SqliteContext,
+): Pick<OpIssuerStore, 'takeAttempt' | 'noteAnswered' | 'hasAnswered'> {
   const { db, issuer } = context
   const takenUntil = db.prepare<[number, string], { taken_until: number }>(
     'SELECT taken_until FROM attempt_budget WHERE issuer = ? AND name = ?',

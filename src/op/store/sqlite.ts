@@ -3,6 +3,7 @@ import type { OpStore } from './contract.ts'
 import { sqliteBudgets } from './sqlite-budgets.ts'
 import { sqliteCleaning } from './sqlite-cleaning.ts'
 import { openContext } from './sqlite-context.ts'
+import { sqliteDeliveries } from './sqlite-deliveries.ts'
 import { sqliteEnd } from './sqlite-end.ts'
 import { sqliteEndAll } from './sqlite-end-all.ts'
 import { sqliteForget } from './sqlite-forget.ts'
@@ -13,6 +14,7 @@ import { sqliteRefusals } from './sqlite-refusals.ts'
 import { migrate } from './sqlite-schema.ts'
 import { sqliteSessions } from './sqlite-sessions.ts'
 import { sqliteTombstones } from './sqlite-tombstones.ts'
+import { sqliteTrouble } from './sqlite-trouble.ts'
 
 /**
  * Opens the embedded OP store: one SQLite file for one OP process.
@@ -50,6 +52,8 @@ export function sqliteStore(file: string): OpStore {
         ...sqliteEndAll(context, reader),
         ...sqliteOutbox(context),
         ...sqliteBudgets(context),
+        ...sqliteDeliveries(context),
+        ...sqliteTrouble(context),
         ...sqliteForget(context),
       }
     },

@@ -21,6 +21,7 @@ export interface StoredRpSession {
   readonly expiresAt: number
   /** What `mapSession` made, as JSON. */
   readonly data: string
+  /** The OP's `session_state` and what is known of prompt=none (op-watch.ts); opaque to stores. */
   readonly sessionState?: string
   /** ID Token and access token. */
   readonly tokens: Sealed

@@ -47,9 +47,12 @@ describe('a client that registered itself and never answered', () => {
 
   it('gets no more by a new URI each time [T8]', async () => {
     let turn = 0
-    world.start({}, {
-      findReceiver: async () => ({ url: `https://victim.example/${turn++}`, isRegistered: true }),
-    })
+    world.start(
+      {},
+      {
+        findReceiver: async () => ({ url: `https://victim.example/${turn++}`, isRegistered: true }),
+      },
+    )
     for (let i = 0; i < 20; i++) await world.logout(`u${i}`, 'victim')
     await world.pass(3 * hour)
     expect(mostInAnHour(world.posts)).toBeLessThanOrEqual(10)

@@ -22,6 +22,8 @@ export interface VirtualWorld {
   readonly store: OpIssuerStore
   readonly posts: SentPost[]
   readonly log: OpLogEvent[]
+  /** What listeners were told, by name. */
+  readonly told: [string, unknown][]
   /** What each RP does; one that is not here listens nowhere. */
   readonly rps: Map<string, RpBehaviour>
   /** The URLs of clients that registered themselves; the others were written down by the operator. */
@@ -113,6 +115,7 @@ export function virtualWorld(): VirtualWorld {
     },
   })
   const log: OpLogEvent[] = []
+  const told: [string, unknown][] = []
   const outboxes: Outbox[] = []
   let tokens = 0
 
@@ -125,6 +128,7 @@ export function virtualWorld(): VirtualWorld {
     store,
     posts,
     log,
+    told,
     rps,
     registered,
     addresses,
@@ -134,6 +138,7 @@ export function virtualWorld(): VirtualWorld {
         runtime,
         options: resolveBackchannelOptions(options),
         log: (event) => log.push(event),
+        tell: (name, event) => told.push([name, event]),
         findReceiver: async (clientId) => ({
           url: registered.get(clientId) ?? `https://${clientId}.example/logout`,
           isRegistered: registered.has(clientId),

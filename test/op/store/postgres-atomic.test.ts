@@ -190,7 +190,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     const [claimed] = await op.claimDue({ limit: 1, lease: 1000 })
     const before = await dump()
     await sabotage('a full disk', 'INSERT', 'attempt')
-    const attempt = { startedAt: 1, finishedAt: 2, outcome: { state: 'delivered', status: 200 } } as const
+    const attempt = { dueAt: 1, startedAt: 1, finishedAt: 2, outcome: { state: 'delivered', status: 200 } } as const
     await expect(op.settle(claimed ?? expect.unreachable(), attempt)).rejects.toMatchObject({ code: 'store_failed' })
     expect(await dump()).toBe(before)
     await admin.query('DROP TRIGGER sabotage ON attempt')
