@@ -70,7 +70,7 @@ export class Provider extends OidcProvider {
    */
   constructor(issuer: string, configuration: Configuration, options: LockstepOptions) {
     const resolved = resolveLockstepOptions(options)
-    const network = egress({ allow: resolved.allow })
+    const network = egress(resolved.egress)
     const runtime: Runtime = { ...world, post: network.post, ...resolved.runtime }
     const store = resolved.store.forIssuer(issuer, runtime)
     const { configuration: complete, cookieNames } = completeConfiguration(configuration, {
@@ -80,6 +80,7 @@ export class Provider extends OidcProvider {
       checkSessionPath: CHECK_SESSION_PATH,
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
       promptCreate: resolved.promptCreate,
+      registration: resolved.registration,
     })
     super(issuer, complete)
 

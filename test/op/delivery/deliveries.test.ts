@@ -127,7 +127,7 @@ describe('retry', () => {
     await world.pass(3 * hour)
     world.rps.set('notes', () => says(200))
     expect(await deliveries.retry({ clientId: 'notes' })).toEqual({ count: 5, more: false })
-    await world.pass(second)
+    await world.pass(7 * second) // ramped: 1, 2, 4, 8, ...
     for (const one of ended) expect((await world.deliveries(one))[0]?.state).toBe('delivered')
   })
 
