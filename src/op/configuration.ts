@@ -95,8 +95,7 @@ export function completeConfiguration(
         else if (key === logoutUri) {
           const allowsForeignLogoutUri = parts.registration.dangerouslyAllowForeignLogoutUri
           checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself, allowsForeignLogoutUri })
-        }
-        else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+        } else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
         if (key === LOGOUT_DETAILS) checkPostLogoutUris(metadata) // once per client is enough
       },
     },

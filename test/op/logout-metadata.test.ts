@@ -121,7 +121,13 @@ describe('Dynamic Client Registration', () => {
     const registration = { enabled: true, initialAccessToken: 'who-may-register' }
     op = await startTestOp({
       clients: [],
-      configuration: { features: { devInteractions: { enabled: false }, registration } },
+      configuration: {
+        features: {
+          devInteractions: { enabled: false },
+          registration,
+          registrationManagement: { enabled: true },
+        },
+      },
     })
   })
   afterAll(() => op.close())
@@ -141,7 +147,7 @@ describe('Dynamic Client Registration', () => {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify(app),
     })
-    expect(response.status).toBe(400)
+    expect(response.status).toBe(401)
     expect(await response.json()).not.toHaveProperty('client_id')
   })
 
