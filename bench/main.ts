@@ -1,7 +1,8 @@
 import { opOverhead } from './op-overhead.ts'
 import { type BenchOptions, printTable, type Report } from './report.ts'
+import { tab } from './tab.ts'
 
-const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = { 'op-overhead': opOverhead }
+const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = { 'op-overhead': opOverhead, tab }
 
 const [name = '', ...options] = process.argv.slice(2)
 const bench = benches[name]

@@ -4,7 +4,7 @@ import { defineConfig, type ViteUserConfigFnObject } from 'vitest/config'
 const config: ViteUserConfigFnObject = defineConfig(({ mode }) => ({
   test: {
     root: import.meta.dirname,
-    include: ['matrix/**/*.test.ts'],
+    include: ['matrix/*.test.ts', ...(mode === 'full' ? ['full/*.test.ts'] : [])],
     env: { E2E_FULL: String(mode === 'full') },
     pool: 'forks',
     maxWorkers: 4,

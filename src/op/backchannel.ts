@@ -2,9 +2,18 @@ import { LockstepError } from '../protocol/errors.ts'
 import { whyPostFailed } from '../runtime/post-failure.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
-import { type Admission, type BackchannelReceiver, type Budgets, OverBudgetError } from './budgets.ts'
+import { type Admission, type Budgets, OverBudgetError } from './budgets.ts'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './judge-answer.ts'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery } from './store/contract.ts'
+
+/** Where an RP listens for Logout Tokens. */
+export interface BackchannelReceiver {
+  readonly url: string
+  /** True for a client that registered itself: nobody vouches for its URL (T8). */
+  readonly isRegistered: boolean
+  /** True when the operator marked it as their own: it may learn the trace id of the POST (T13). */
+  readonly isFirstParty?: boolean
+}
 
 /** What an attempt works with. */
 export interface DeliveryParts {
@@ -36,22 +45,26 @@ export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#BCRequest | Back-Channel Logout 1.0 §2.5}
  *
  * @param signal Gives the delivery back unfinished; it may have reached the RP all the same.
+ * @param traceparent The trace of this attempt, told to a first-party RP only.
  */
 export async function deliverLogoutToken(
   delivery: ClaimedDelivery,
   { runtime, options, budgets, findReceiver, mint }: DeliveryParts,
   signal: AbortSignal,
+  traceparent?: string,
 ): Promise<Attempt> {
   const context = (): AttemptContext => contextOf(delivery, runtime, options)
   for (let isSecondTry = false; ; isSecondTry = true) {
     let url: string
     let token: string
     let admission: Admission | undefined
+    let traced: { traceparent?: string } = {}
     try {
       const receiver = await findReceiver(delivery.clientId)
       if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
       url = receiver.url
       admission = budgets.admissionOf(delivery.clientId, receiver)
+      if (receiver.isFirstParty && traceparent !== undefined) traced = { traceparent }
       token = await mint(delivery)
     } catch (cause) {
       return { outcome: judgeFailure('internal', context()), cause }
@@ -61,7 +74,7 @@ export async function deliverLogoutToken(
     try {
       const answer = await runtime.post({
         url,
-        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' },
+        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...traced },
         body: new URLSearchParams({ logout_token: token }).toString(),
         timeout: options.timeout * 1000,
         signal,

@@ -29,6 +29,8 @@ export interface Breakers {
   answered(clientId: string): boolean
   /** RPs to be probed now; each has its next turn set as if this probe will fail. */
   takeProbes(now: number): readonly string[]
+  /** How many are open. */
+  countOpen(): number
   /** The RP, or all that are down, are to be probed now. */
   probeNow(now: number, clientId?: string): void
   nextProbeAt(): number | undefined
@@ -76,6 +78,8 @@ export function createBreakers(): Breakers {
         breaker.probeAt = now + probeInterval('overloaded', now - (breaker.openedAt ?? now))
       return due.map(([clientId]) => clientId)
     },
+
+    countOpen: () => [...breakers.values()].filter(({ openedAt }) => openedAt !== undefined).length,
 
     putOff(clientId, until) {
       const breaker = breakers.get(clientId)

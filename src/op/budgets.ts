@@ -13,13 +13,6 @@ export interface BudgetParts {
   readonly log: OpLog
 }
 
-/** Where an RP listens for Logout Tokens. */
-export interface BackchannelReceiver {
-  readonly url: string
-  /** True for a client that registered itself: nobody vouches for its URL. */
-  readonly isRegistered: boolean
-}
-
 /** The permission that an attempt at one RP asks for. */
 export interface Admission {
   /**
@@ -54,7 +47,11 @@ export interface Budgets {
   nextAt(): number | undefined
   /** The RP was down and is back: it gets 1 attempt in the first second, then 2, 4, ... up to its rate. */
   ramp(clientId: string): void
-  admissionOf(clientId: string, receiver: BackchannelReceiver): Admission | undefined
+  /** What an RP needs before an attempt, if it needs anything: `isRegistered` says that it registered itself. */
+  admissionOf(
+    clientId: string,
+    receiver: { readonly url: string; readonly isRegistered: boolean },
+  ): Admission | undefined
 }
 
 interface Hold {

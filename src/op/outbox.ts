@@ -1,14 +1,16 @@
 import { alarm, pause } from '../runtime/alarm.ts'
 import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import { type Attempt, deliverLogoutToken } from './backchannel.ts'
+import { type Attempt, type BackchannelReceiver, deliverLogoutToken } from './backchannel.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
 import { createBreakers, type Trouble } from './breaker.ts'
-import { type BackchannelReceiver, createBudgets } from './budgets.ts'
+import { createBudgets } from './budgets.ts'
 import type { Tell } from './events.ts'
 import type { OpLog } from './log.ts'
+import { attemptMeasure } from './measure-attempt.ts'
 import { attemptReporter } from './report-attempt.ts'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
+import type { Telemetry } from './telemetry.ts'
 import { troubleWatch } from './trouble.ts'
 
 /** What the outbox's worker works with. */
@@ -19,6 +21,8 @@ export interface OutboxParts {
   readonly log: OpLog
   /** Tells who listens to events. Default: nobody does. */
   readonly tell?: Tell
+  /** Who measures. Default: nobody does. */
+  readonly telemetry?: Pick<Telemetry, 'metrics' | 'traces'>
   /** The RP as it is registered now; `undefined` when it is gone or has no `backchannel_logout_uri` any more. */
   findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
   /** Signs a fresh Logout Token for one attempt. */
@@ -31,6 +35,8 @@ export interface Outbox {
   wake(): void
   /** Deliveries came due by an operator's hand: looks for them, and asks the RP (or all) that is down at once whether it is back. */
   hurry(clientId?: string): void
+  /** How many RPs count as down. */
+  openBreakers(): number
   /** Resolves when each RP of a logout has been tried once (those known to be down aside), or after `ms` milliseconds. */
   firstAttempts(logoutId: string, ms: number): Promise<void>
   /** Takes no more deliveries, waits a bounded time for attempts under way, and gives the rest back. */
@@ -57,6 +63,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
   const breakers = createBreakers()
   const budgets = createBudgets(parts)
   const report = attemptReporter(log, tell)
+  const measure = attemptMeasure(store, parts.telemetry)
   const watch = troubleWatch({ store, runtime, log, tell })
   const inFlight = new Set<Promise<void>>()
   const perRp = new Map<string, number>()
@@ -146,12 +153,16 @@ export function startOutbox(parts: OutboxParts): Outbox {
   async function attempt(delivery: ClaimedDelivery): Promise<void> {
     const { clientId } = delivery
     const startedAt = runtime.now()
-    const made = await deliverLogoutToken(delivery, { ...parts, budgets }, giveUp.signal)
+    const measured = measure(delivery, startedAt)
+    const made = await deliverLogoutToken(delivery, { ...parts, budgets }, giveUp.signal, measured.traceparent)
+    const finishedAt = runtime.now()
     const isBack = learn(delivery, made)
+    let isWritten = false
     await guard('settle', clientId, async () => {
-      const settled = await store.settle(delivery, recordOf(delivery, made, { startedAt, finishedAt: runtime.now() }))
-      if (settled) report(delivery, made)
+      isWritten = await store.settle(delivery, recordOf(delivery, made, { startedAt, finishedAt }))
+      if (isWritten) report(delivery, made)
     })
+    await guard('measure', clientId, () => measured.end(made, finishedAt, isWritten))
     await guard('trouble', clientId, () => watch(clientId, made.outcome))
     await guard('hasten', clientId, async () => {
       if (await isFree(delivery, made, isBack)) await store.hasten({ clientId }, options.ratePerRp)
@@ -206,6 +217,8 @@ export function startOutbox(parts: OutboxParts): Outbox {
       breakers.probeNow(runtime.now(), clientId)
       bell.ring()
     },
+
+    openBreakers: () => breakers.countOpen(),
 
     async firstAttempts(logoutId, ms) {
       const until = new AbortController()

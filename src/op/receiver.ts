@@ -2,9 +2,9 @@ import type { Client, Provider as OidcProvider } from 'oidc-provider'
 import type { LogoutDetails } from '../protocol/logout-token.ts'
 import { base64url } from '../protocol/session-state.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import type { BackchannelReceiver } from './budgets.ts'
+import type { BackchannelReceiver } from './backchannel.ts'
 import { revokesOffline } from './causes.ts'
-import { IGNORED_CAUSES, LOGOUT_DETAILS, LOGOUT_REASON, REVOKE_OFFLINE } from './client-metadata.ts'
+import { FIRST_PARTY, IGNORED_CAUSES, LOGOUT_DETAILS, LOGOUT_REASON, REVOKE_OFFLINE } from './client-metadata.ts'
 import { nameOf } from './client-name.ts'
 import type { Receiver } from './fan-out.ts'
 import { mintLogoutToken } from './provider-seam.ts'
@@ -29,8 +29,12 @@ export function receiverOf(
   return {
     async findReceiver(clientId) {
       const client = await provider.Client.find(clientId)
-      const url = client?.backchannelLogoutUri
-      return url === undefined ? undefined : { url, isRegistered: !written.has(clientId) }
+      if (client?.backchannelLogoutUri === undefined) return undefined
+      return {
+        url: client.backchannelLogoutUri,
+        isRegistered: !written.has(clientId),
+        isFirstParty: client[FIRST_PARTY] === true,
+      }
     },
     async mint(delivery) {
       const client = await provider.Client.find(delivery.clientId)

@@ -66,7 +66,7 @@ export function reachOf(outcome: AttemptOutcome): 'reached' | 'not reached' | 'u
   return why === 'released' || why === 'budget' || why === 'internal' || why === 'dead' ? 'unknown' : 'not reached'
 }
 
-function flat({ why, ...said }: AttemptFailure, cause: unknown): AboutFailure {
+function flat({ why, errorDescription: _, ...said }: AttemptFailure, cause: unknown): AboutFailure {
   const code = codeOf(cause)
   return { failed: why, ...said, ...(code !== undefined && { code }) }
 }

@@ -1,6 +1,6 @@
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, Delivery, OpIssuerStore } from '../op/store/contract.ts'
-import { type Law, type OpStoreBench, owe } from './op-store-bench.ts'
+import { type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
 
 const hour = 3_600_000
 
@@ -242,6 +242,36 @@ export function deliveriesContract(law: Law): void {
     deepEqual(await op.countDeliveries(1), { due: 1, 'in-flight': 0, refused: 1, dead: 1 })
     await op.dropDeliveries({ deliveryId: dead.id }, 'eve', 1)
     equal((await op.countDeliveries(9)).dead, 1)
+  })
+
+  law('knows the last confirmation of a logout once all of its RPs have confirmed', async (bench) => {
+    const { op, runtime } = bench
+    const { logout, deliveries } = await owe(bench, 'u', ['a', 'b'])
+    const plannedAt = runtime.now()
+    const [first, second] = await op.claimDue({ limit: 2, lease: 1000 })
+    ok(first && second)
+    runtime.pass(10)
+    await op.settle(second, attempt(bench, { state: 'delivered', status: 200 }))
+    equal(await op.lastConfirmation(logout.id), undefined)
+    runtime.pass(10)
+    await op.settle(first, attempt(bench, { state: 'dead', why: 'horizon' }))
+    equal(await op.lastConfirmation(logout.id), undefined)
+    await op.retryDeliveries({ deliveryId: first.id }, 1)
+    await op.settle(await claimOne(op), attempt(bench, { state: 'delivered', status: 200 }))
+    const last = await op.lastConfirmation(logout.id)
+    deepEqual({ ...last }, { deliveryId: first.id, plannedAt, confirmedAt: runtime.now() })
+    equal(await op.lastConfirmation('unknown'), undefined)
+    equal(deliveries.length, 2)
+  })
+
+  law('keeps the trace in which a logout happened, for whoever tells of it', async ({ op, runtime }) => {
+    const rps = [loggedIn('a')]
+    await op.saveOpSession(opSession(runtime, { rps }))
+    const trace = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`
+    const ended = await op.endOpSession('uid-1', { cause: 'admin', trace }, (told) => told)
+    equal(ended?.logout.trace, trace)
+    equal((await claimOne(op)).logout.trace, trace)
+    equal((await op.getLogout(ended?.logout.id ?? ''))?.logout.trace, trace)
   })
 
   law('tells once that an RP has been in trouble for so long, until it is out of it', async ({ op, runtime }) => {

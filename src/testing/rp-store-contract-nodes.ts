@@ -186,7 +186,7 @@ export function nodesContract(law: RpLaw): void {
     await rp.endBy({ sid: 's' }, someNotice())
     const claims = await Promise.all([rp, there, rp, there].map((node) => node.claimOwed({ limit: 10, lease: 60_000 })))
     const rest = await there.claimOwed({ limit: 20, lease: 60_000 })
-    const tokens = [...claims, rest].flat().map(({ token }) => token)
+    const tokens = [...claims, rest].flat().map(({ debt }) => debt)
     assert.equal(tokens.length, 20)
     assert.equal(new Set(tokens).size, 20)
   })

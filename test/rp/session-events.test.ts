@@ -219,9 +219,9 @@ describe('the stream of a tab', () => {
 
   it('misses nothing that happens between its subscription and its first read [T17]', async () => {
     const { rp } = await start((inner) => ({
-      subscribe: async (handle, onHint) => {
-        const stop = await inner.subscribe(handle, onHint)
-        await inner.delete(handle, ending)
+      subscribe: async (to, onHint) => {
+        const stop = await inner.subscribe(to, onHint)
+        await inner.delete(names.handle, ending)
         return stop
       },
     }))

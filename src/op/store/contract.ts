@@ -172,6 +172,8 @@ export interface AttemptFailure {
   readonly why: 'refusal' | 'status' | 'timeout' | 'network' | 'egress' | 'internal'
   readonly status?: number
   readonly error?: string
+  /** `error_description` of the answer; the RP's own words, so they are in no log. */
+  readonly errorDescription?: string
 }
 
 /** How one attempt ended. `retryAt` is epoch milliseconds. */
@@ -188,6 +190,7 @@ export type AttemptOutcome =
       readonly state: 'refused'
       readonly status: number
       readonly error?: string
+      readonly errorDescription?: string
       /** How an operator's one more try failed, after which it is refused as before. */
       readonly failure?: AttemptFailure
     }
@@ -198,6 +201,7 @@ export type AttemptOutcome =
       readonly why: AttemptFailure['why'] | 'released' | 'budget'
       readonly status?: number
       readonly error?: string
+      readonly errorDescription?: string
     }
   | {
       readonly state: 'dead'
@@ -464,6 +468,13 @@ export interface OpIssuerStore {
   dropDeliveries(filter: DeliveryFilter, actor: string, limit: number): Promise<number>
   /** Counts deliveries by state, each up to `most`: what is more is answered as `most`. */
   countDeliveries(most: number): Promise<OutboxCounts>
+  /**
+   * Which delivery of a logout was delivered last, and when (epoch milliseconds); `undefined` while one of them is not
+   * delivered.
+   */
+  lastConfirmation(
+    logoutId: string,
+  ): Promise<{ readonly deliveryId: string; readonly plannedAt: number; readonly confirmedAt: number } | undefined>
 
   /**
    * Remembers that nothing but failures comes from an RP, from the first call on until {@link OpIssuerStore.endTrouble}.

@@ -15,7 +15,13 @@ interface AttemptRow {
 
 type Deliveries = Pick<
   OpIssuerStore,
-  'listDeliveries' | 'getDelivery' | 'retryDeliveries' | 'rescheduleDeliveries' | 'dropDeliveries' | 'countDeliveries'
+  | 'listDeliveries'
+  | 'getDelivery'
+  | 'retryDeliveries'
+  | 'rescheduleDeliveries'
+  | 'dropDeliveries'
+  | 'countDeliveries'
+  | 'lastConfirmation'
 >
 
 const rows = 'FROM delivery d JOIN logout l ON l.cursor = d.logout'
@@ -44,6 +50,14 @@ const count = statement<{ due: number; in_flight: number; refused: number; dead:
   'deliveries_count',
   `SELECT ${counted('due')} AS due, ${counted('in-flight')} AS in_flight, ${counted('refused')} AS refused,
      ${counted('dead')} AS dead`,
+)
+
+const lastConfirmed = statement<{ id: string; created_at: number; final_at: number }>(
+  'deliveries_last_confirmed',
+  `SELECT d.id, d.created_at, d.final_at FROM logout l JOIN delivery d ON d.logout = l.cursor
+   WHERE l.issuer = $1 AND l.id = $2
+     AND NOT EXISTS (SELECT 1 FROM delivery other WHERE other.logout = l.cursor AND other.state <> 'delivered')
+   ORDER BY d.final_at DESC, d.seq DESC LIMIT 1`,
 )
 
 /** What operators ask about deliveries, and do with them, in PostgreSQL. */
@@ -130,6 +144,11 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
       const found = await each.first(count, most)
       const { due = 0, in_flight: inFlight = 0, refused = 0, dead = 0 } = found ?? {}
       return { due, 'in-flight': inFlight, refused, dead }
+    },
+
+    async lastConfirmation(logoutId) {
+      const last = await each.first(lastConfirmed, logoutId)
+      return last && { deliveryId: last.id, plannedAt: last.created_at, confirmedAt: last.final_at }
     },
   }
 }

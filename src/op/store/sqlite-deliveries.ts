@@ -14,7 +14,13 @@ interface AttemptRow {
 
 type Deliveries = Pick<
   OpIssuerStore,
-  'listDeliveries' | 'getDelivery' | 'retryDeliveries' | 'rescheduleDeliveries' | 'dropDeliveries' | 'countDeliveries'
+  | 'listDeliveries'
+  | 'getDelivery'
+  | 'retryDeliveries'
+  | 'rescheduleDeliveries'
+  | 'dropDeliveries'
+  | 'countDeliveries'
+  | 'lastConfirmation'
 >
 
 /** What operators ask about deliveries, and do with them, in SQLite. */
@@ -35,6 +41,14 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
   const count = db.prepare<[number, string, number], { n: number }>(
     `SELECT count(*) AS n FROM (SELECT 1 FROM delivery d
        WHERE d.issuer = ? AND d.state <> 'delivered' AND d.state = ? AND d.dropped_by IS NULL LIMIT ?)`,
+  )
+
+  const lastConfirmed = db.prepare<[number, string], { deliveryId: string; plannedAt: number; confirmedAt: number }>(
+    `SELECT d.id AS deliveryId, d.created_at AS plannedAt, d.final_at AS confirmedAt
+     FROM logout l JOIN delivery d ON d.logout = l.cursor
+     WHERE l.issuer = ? AND l.id = ?
+       AND NOT EXISTS (SELECT 1 FROM delivery other WHERE other.logout = l.cursor AND other.state <> 'delivered')
+     ORDER BY d.final_at DESC, d.seq DESC LIMIT 1`,
   )
 
   /** Changes up to `limit` rows of each of the filters in turn, the oldest first. */
@@ -134,6 +148,10 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
         const of = (state: string): number => count.get(issuer, state, most)?.n ?? 0
         return { due: of('due'), 'in-flight': of('in-flight'), refused: of('refused'), dead: of('dead') }
       })
+    },
+
+    async lastConfirmation(logoutId) {
+      return context.read(() => lastConfirmed.get(issuer, logoutId))
     },
   }
 }
