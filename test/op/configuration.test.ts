@@ -214,6 +214,7 @@ describe('lockstep_first_party', () => {
           registrationManagement: { enabled: true },
         },
       },
+      options: { registration: { dangerouslyAllowAnyone: true } },
     })
     opened.push(op)
     const send = async (url: string, method: string, body: object, token = '') => {
