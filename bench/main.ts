@@ -1,8 +1,15 @@
 import { opOverhead } from './op-overhead.ts'
 import { type BenchOptions, printTable, type Report } from './report.ts'
+import { rpLogout } from './rp-logout.ts'
+import { scale } from './scale.ts'
 import { tab } from './tab.ts'
 
-const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = { 'op-overhead': opOverhead, tab }
+const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = {
+  'op-overhead': opOverhead,
+  'rp-logout': rpLogout,
+  scale,
+  tab,
+}
 
 const [name = '', ...options] = process.argv.slice(2)
 const bench = benches[name]
