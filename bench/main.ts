@@ -1,11 +1,15 @@
 import { fanOut } from './fan-out.ts'
 import { opOverhead } from './op-overhead.ts'
 import { type BenchOptions, printTable, type Report } from './report.ts'
+import { rpLogout } from './rp-logout.ts'
+import { scale } from './scale.ts'
 import { tab } from './tab.ts'
 
 const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = {
   'fan-out': fanOut,
   'op-overhead': opOverhead,
+  'rp-logout': rpLogout,
+  scale,
   tab,
 }
 
