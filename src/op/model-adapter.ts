@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import oidcProvider, { type Adapter, type AdapterPayload, errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
@@ -22,7 +22,7 @@ export function modelAdapter(
 
 /** What the store keeps instead of a bearer value. */
 export function handleOf(value: string): string {
-  return createHash('sha256').update(value).digest('base64url')
+  return hash('sha256', value, 'base64url')
 }
 
 /* A session that was found by its uid has no cookie value to show, so it carries its stored handle behind this mark.

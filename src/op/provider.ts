@@ -18,7 +18,7 @@ import { attachSeam } from './provider-seam.ts'
 import { type Receipts, receiptsOf } from './receipts.ts'
 import { receiverOf, wishesOf } from './receiver.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
-import { logoutPaths, sessionRoutes } from './session-routes.ts'
+import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { throughFrames } from './show-frames.ts'
 import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
@@ -58,6 +58,7 @@ export class Provider extends OidcProvider {
   readonly #sweeper: Sweeper
   readonly #cookieNames: CookieNames
   readonly #options: ResolvedLockstepOptions
+  readonly #routes: SessionRoutes
   #secrets: Promise<Secrets> | undefined
 
   /**
@@ -112,6 +113,22 @@ export class Provider extends OidcProvider {
       end: (uid, ending) => this.#end(uid, ending),
       wake: () => this.#sweeper.wake(),
     })
+    this.#routes = sessionRoutes({
+      provider: this,
+      store,
+      runtime,
+      receipts: this.receipts,
+      findClient: findClientOf(this, log),
+      sealingKey: () => this.#sealingKey(),
+      ...resolved.logout,
+      cookieNames,
+      sessionCookie: complete.cookies?.long ?? {},
+      findAccount: complete.findAccount,
+      pairwiseIdentifier: complete.pairwiseIdentifier,
+      end: (uid, ending) => this.#end(uid, ending),
+      firstAttempts: (logoutId, ms) => this.#firstAttempts(logoutId, ms),
+      rotateBrowserState: (ctx, signedIn) => this.#rotateBrowserState(ctx, signedIn),
+    })
     this.use((ctx, next) => this.#serve(ctx, next))
   }
 
@@ -161,36 +178,23 @@ export class Provider extends OidcProvider {
     return rotateBrowserState(ctx, signedIn, { cookieName: this.#cookieNames.browserState, secret, random })
   }
 
-  async #serve(ctx: Context, next: Next): Promise<void> {
+  #serve(ctx: Context, next: Next): Promise<void> {
     // below another Koa app `ctx` is that app's, whose cookies are not signed with our keys
     if (ctx.app !== this) ctx.cookies = this.createContext(ctx.req, ctx.res).cookies
-    const { sealing: sealingKey } = await this.#loadSecrets()
-    const served = await sessionRoutes(ctx, {
-      provider: this,
-      store: this.#store,
-      runtime: this.#runtime,
-      receipts: this.receipts,
-      findClient: findClientOf(this, this.#options.log),
-      sealingKey,
-      ...this.#options.logout,
-      cookieNames: this.#cookieNames,
-      sessionCookie: this.#configuration.cookies?.long ?? {},
-      findAccount: this.#configuration.findAccount,
-      pairwiseIdentifier: this.#configuration.pairwiseIdentifier,
-      end: (uid, ending) => this.#end(uid, ending),
-      firstAttempts: (logoutId, ms) => this.#firstAttempts(logoutId, ms),
-      rotateBrowserState: (signedIn) => this.#rotateBrowserState(ctx, signedIn),
-    })
-    if (served) return
+    return this.#routes(ctx) ?? this.#followed(ctx, next)
+  }
+
+  /** One of oidc-provider's own routes, and what follows from it for the browser. */
+  async #followed(ctx: Context, next: Next): Promise<void> {
     await next()
     const session: Session | undefined = ctx.oidc?.session
-    if (session) await this.#rotateBrowserState(ctx, signedInOf(session))
+    if (!session) return
+    await this.#rotateBrowserState(ctx, signedInOf(session))
     const ended = endedIn.get(ctx)
     if (ended && ctx.status === 303) {
       // A user switch: the apps of the one before are shown in frames, and the login goes on from there.
-      const paths = logoutPaths(this)
-      const on = ctx.response.get('location')
-      ctx.redirect(await throughFrames({ paths, sealingKey, runtime: this.#runtime }, ended, on, undefined))
+      const parts = { paths: logoutPaths(this), sealingKey: await this.#sealingKey(), runtime: this.#runtime }
+      ctx.redirect(await throughFrames(parts, ended, ctx.response.get('location'), undefined))
     }
   }
 
@@ -205,6 +209,10 @@ export class Provider extends OidcProvider {
 
   #end(uid: string, ending: Ending): Promise<EndedOpSession | undefined> {
     return endSession(this.#endSession, uid, ending)
+  }
+
+  async #sealingKey(): Promise<Uint8Array> {
+    return (await this.#loadSecrets()).sealing
   }
 
   #loadSecrets(): Promise<Secrets> {
