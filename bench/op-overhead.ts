@@ -24,6 +24,7 @@ interface Flow {
   prepare(op: LoadedOp): Promise<(index: number) => Promise<void>>
 }
 
+/** Many short rounds: what else the machine does then hits both sides of a ratio alike. */
 const ROUNDS = 45
 const CONCURRENCY = 4
 const BROWSERS = 8

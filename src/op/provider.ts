@@ -9,6 +9,7 @@ import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
 import { type Ending, type EndSessionParts, endSession } from './end-session.ts'
 import { findClientOf } from './find-client.ts'
+import { silentCheckLimit } from './limit-silent-checks.ts'
 import { modelAdapter } from './model-adapter.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
@@ -18,6 +19,7 @@ import { attachSeam } from './provider-seam.ts'
 import { type Receipts, receiptsOf } from './receipts.ts'
 import { receiverOf, wishesOf } from './receiver.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
+import { dropRepeatedCookies } from './repeated-cookies.ts'
 import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { throughFrames } from './show-frames.ts'
 import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
@@ -57,6 +59,7 @@ export class Provider extends OidcProvider {
   readonly #endSession: EndSessionParts
   readonly #sweeper: Sweeper
   readonly #cookieNames: CookieNames
+  readonly #ownCookies: ReadonlySet<string>
   readonly #options: ResolvedLockstepOptions
   readonly #routes: SessionRoutes
   #secrets: Promise<Secrets> | undefined
@@ -75,6 +78,7 @@ export class Provider extends OidcProvider {
       adapter: modelAdapter(store, runtime.now, { absolute: resolved.sessionLifetime }),
       fetch: network.fetch,
       checkSessionPath: CHECK_SESSION_PATH,
+      firstPrompt: silentCheckLimit(resolved.silentChecks, runtime.now),
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
       promptCreate: resolved.promptCreate,
     })
@@ -85,6 +89,7 @@ export class Provider extends OidcProvider {
     this.#runtime = runtime
     this.#egress = network
     this.#cookieNames = cookieNames
+    this.#ownCookies = new Set(Object.values(cookieNames))
     this.#options = resolved
     attachSeam(this, {
       endSession: async (session) => {
@@ -156,8 +161,12 @@ export class Provider extends OidcProvider {
     })
   }
 
-  /** On a loopback http issuer (development) browsers take Secure cookies, but the cookie jar here would refuse to set them. */
+  /**
+   * Believes no OP cookie that comes twice (T21). On a loopback http issuer (development) browsers take Secure cookies, but
+   * the cookie jar here would refuse to set them.
+   */
   override createContext<State, Custom>(req: IncomingMessage, res: ServerResponse): Context & State & Custom {
+    dropRepeatedCookies(req, res, this.#ownCookies)
     const ctx = super.createContext(req, res) as Context & State & Custom
     if (this.issuer.startsWith('http:')) ctx.cookies.secure = true
     return ctx
