@@ -14,7 +14,14 @@ export interface Figure {
   readonly spread: readonly [number, number] | null
   /** The ratio to reach; `null` where there is none. */
   readonly goal: number | null
+  /** Whether the goal is a floor or a ceiling. Default `at most`. */
+  readonly goalIs?: 'at least' | 'at most'
   readonly met: boolean | null
+}
+
+/** How long a bench may take: `short` shows only that it runs, in seconds, and its figures mean nothing. */
+export interface BenchOptions {
+  readonly short: boolean
 }
 
 /** What a bench found, and where. */
@@ -54,20 +61,26 @@ export function printTable({ name, date, node, cpu, noisy, figures }: Report): v
   console.log(`${name}, ${date}, Node ${node}, ${cpu}${noisy ? ', NOISY: others used the machine' : ''}`)
   console.table(
     Object.fromEntries(
-      figures.map(({ id, unit, ours, peer, ratioToPeer, spread, goal, met }) => [
+      figures.map(({ id, unit, ours, peer, limit, ratioToPeer, ratioToLimit, spread, goal, goalIs, met }) => [
         id,
         {
           ours: round(ours),
-          peer: peer === null ? '' : round(peer),
+          peer: cell(peer),
+          limit: cell(limit),
           unit,
-          ratio: ratioToPeer === null ? '' : round(ratioToPeer),
+          'to peer': cell(ratioToPeer),
+          'to limit': cell(ratioToLimit),
           quartiles: spread?.map(round).join(' to ') ?? '',
-          goal: goal === null ? '' : `at most ${goal}`,
+          goal: goal === null ? '' : `${goalIs ?? 'at most'} ${goal}`,
           met: met ?? '',
         },
       ]),
     ),
   )
+}
+
+function cell(value: number | null): number | '' {
+  return value === null ? '' : round(value)
 }
 
 function round(value: number): number {

@@ -22,7 +22,7 @@ describe.each(['allowed', 'blocked'] as const)('with third-party cookies %s', (t
     await expect.poll(() => mail.evaluate(() => document.visibilityState)).toBe('hidden')
     await signOutIn(notes)
     expect(await signedOut(mail)).toMatch(
-      /You signed out of Notes at \d\d:\d\d:\d\d; this tab knew \d+ ms later, by push\./,
+      /You signed out of Notes at \d\d:\d\d:\d\d; this tab knew \d+\sms later, by push\./,
     )
     expect(await mail.title()).toBe('Signed out · Mail')
     await notes.getByRole('heading', { name: 'Signed out' }).waitFor()

@@ -4,12 +4,12 @@ import { defineConfig, type ViteUserConfigFnObject } from 'vitest/config'
 const config: ViteUserConfigFnObject = defineConfig(({ mode }) => ({
   test: {
     root: import.meta.dirname,
-    include: ['matrix/**/*.test.ts'],
+    include: ['matrix/*.test.ts', ...(mode === 'full' ? ['full/*.test.ts'] : [])],
     env: { E2E_FULL: String(mode === 'full') },
     pool: 'forks',
     maxWorkers: 4,
-    testTimeout: mode === 'full' ? 300_000 : 90_000,
-    hookTimeout: 90_000,
+    testTimeout: mode === 'full' ? 600_000 : 240_000,
+    hookTimeout: 240_000,
   },
 }))
 

@@ -31,7 +31,8 @@ async function bundle({ entry, file }) {
     bundle: true,
     minify: true,
     // Names that no other script and no browser knows; they would be a hundredth of what is sent.
-    mangleProps: /^(ask|baseUrl|belief|confirm|current|hear|lead|nap|openChannel|openFrame|tell)$/,
+    mangleProps:
+      /^(after|ask|baseUrl|belief|checkInterval|confirm|current|events|group|hear|lead|nap|openChannel|openFrame|silentCheck|tabs|tell)$/,
     write: false,
     format: 'esm',
     target: 'es2022',

@@ -24,7 +24,7 @@ for (const file of files.map((each) => each.replaceAll('\\', '/')).toSorted()) {
     if (!found) continue
     const [, name, tags] = found
     for (const tag of [...tags.matchAll(/\[([^\]]+)\]/g)].flatMap(([, inner]) => inner.split(/,\s*/)).flatMap(expand)) {
-      if (/^(?:(?:SM|RPI|FCL|BCL|PC)-\d|[ET]\d+$|oidcc-)/.test(tag) && !known.has(tag) && !spellings.has(tag)) {
+      if (/^(?:(?:SM|RPI|FCL|BCL|PC)-\d|[AET]\d+$|oidcc-)/.test(tag) && !known.has(tag) && !spellings.has(tag)) {
         problems.push(`${file}: "${name}" names ${tag}, which is no requirement in conformance/requirements.json`)
       }
       tests.set(tag, [...(tests.get(tag) ?? []), { file, name: name.replaceAll("\\'", "'") }])
@@ -34,7 +34,7 @@ for (const file of files.map((each) => each.replaceAll('\\', '/')).toSorted()) {
 
 /** `SM-2-a/b` names two ids, `E1-E3` three. */
 function expand(tag) {
-  const range = /^([ET])(\d+)-\1?(\d+)$/.exec(tag)
+  const range = /^([AET])(\d+)-\1?(\d+)$/.exec(tag)
   if (range) {
     const [, letter, from, to] = range
     return Array.from({ length: Number(to) - Number(from) + 1 }, (_, i) => `${letter}${Number(from) + i}`)
@@ -53,7 +53,9 @@ const sections = [
   ['Initiating User Registration (prompt=create) 1.0', /^PC-/],
   ['Errors', /^E\d/],
   ['Threats', /^T\d/],
-  ['Modules of the OpenID Foundation’s conformance suite, for OPs', /^oidcc-/],
+  ['Bad and hostile input to an RP', /^A\d/],
+  ['Modules of the OpenID Foundation’s conformance suite, for OPs', /^oidcc-(?!client-)/],
+  ['Modules of the OpenID Foundation’s conformance suite, for RPs', /^oidcc-client-/],
 ]
 
 const count = { tests: 0, reasons: 0 }
@@ -94,7 +96,8 @@ const document = `# Conformance
 
 Which test holds which requirement. Written by \`npm run conformance\` from the names of the tests; requirements are listed in
 [requirements.json](../conformance/requirements.json), and why one has no test in [reasons.json](../conformance/reasons.json).
-The tests under [conformance/op](../conformance/op) speak only HTTP to the server program, in Chromium where a browser takes part.
+The tests under [conformance/op](../conformance/op) speak only HTTP to the server program, those under
+[conformance/rp](../conformance/rp) to an app; Chromium is there where a browser takes part.
 
 ${count.tests} requirements have tests, ${count.reasons} have none and say why.
 

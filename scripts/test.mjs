@@ -21,12 +21,14 @@ function check(name, command, ...args) {
   }
 }
 
-function suite(name, config) {
+/** Runs a vitest suite, or only those of its files whose paths hold one of `files`. */
+function suite(name, config, ...files) {
   console.log(`\n# ${name}`)
   const report = join(scratch, `${name}.json`.replaceAll(' ', '-'))
   const ok = run(
     'vitest',
     'run',
+    ...files,
     '--config',
     config,
     '--reporter=default',
@@ -50,16 +52,28 @@ function suite(name, config) {
   if (!ok && numFailedTests === 0) total.failed += 1 // a file that did not load, or an error outside a test
 }
 
-/** Makes sure that a program is there; on Debian as root by installing it. */
-function installed(name, program, ...packages) {
-  if (existsSync(program)) return true
+/** Makes sure that a program is there, at one of its places; on Debian as root by installing it. */
+function installed(name, places, ...packages) {
+  if (places.some(existsSync)) return true
   if (process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) return false
   console.log(`\n# installing ${name} from the distribution`)
   run('apt-get', 'update', '-qq')
   return run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...packages)
 }
 
-const chromium = () => installed('Chromium', '/usr/bin/chromium', 'chromium', 'fonts-liberation')
+const chromium = () =>
+  installed(
+    'Chromium',
+    ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'],
+    'chromium',
+    'fonts-liberation',
+  )
+const firefox = () => installed('Firefox', ['/usr/bin/firefox-esr', '/usr/bin/firefox'], 'firefox-esr')
+/** Its driver opens windows, so it needs a display and a message bus, which are made for it. */
+const webkit = () =>
+  installed('WebKitGTK', ['/usr/bin/WebKitWebDriver'], 'webkit2gtk-driver') &&
+  installed('Xvfb', ['/usr/bin/Xvfb'], 'xvfb', 'xauth') &&
+  installed('D-Bus', ['/usr/bin/dbus-run-session'], 'dbus')
 /** PostgreSQL's server programs; the tests run instances of their own from them. */
 function postgres() {
   const isThere = () => {
@@ -106,10 +120,17 @@ check('conformance list', process.execPath, 'scripts/conformance.mjs', '--check'
 check('package build', 'npm', 'run', '--silent', 'build')
 suite('unit and flows', 'vitest.config.ts')
 suite('oldest oidc-provider', 'vitest.oldest.config.ts')
+const cells = []
 if (chromium()) {
   suite('conformance', 'conformance/vitest.config.ts')
   suite('browsers', 'e2e/vitest.config.ts')
+  cells.push('matrix/chromium')
 } else skipped.push('conformance and browser tests: install Chromium (Debian: apt-get install chromium)')
+if (firefox()) cells.push('matrix/firefox')
+else skipped.push("Firefox' cells: install Firefox (Debian: apt-get install firefox-esr)")
+if (webkit()) cells.push('matrix/webkit')
+else skipped.push("WebKit's cells: install WebKitGTK (Debian: apt-get install webkit2gtk-driver xvfb xauth dbus)")
+if (cells.length > 0) suite('twelve cells', 'e2e/vitest.matrix.config.ts', ...cells)
 rmSync(scratch, { recursive: true })
 for (const what of skipped) console.log(`skipped: ${what}`)
 if (inCi && skipped.length > 0) total.failed += skipped.length // nothing may be skipped in CI

@@ -5,4 +5,4 @@ export { type PromptNoneOptions, promptNone, SilentCheckError } from './browser/
 export type { Heard, HeardBy, SessionMonitor, SessionMonitorEvents } from './browser/session-events.ts'
 export { startSessionMonitor } from './browser/session-monitor.ts'
 export { type SilentAnswer, type SpaMonitor, type SpaMonitorOptions, startSpaMonitor } from './browser/spa-monitor.ts'
-export type { SessionDocument, SessionEnd } from './protocol/session-document.ts'
+export type { SessionDocument, SessionEnd, SilentCheckTrust } from './protocol/session-document.ts'

@@ -6,5 +6,10 @@ export {
   type LogoutTokenClaims,
   LogoutTokenError,
 } from './protocol/logout-token.ts'
-export { SESSION_EVENT, type SessionDocument, type SessionEnd } from './protocol/session-document.ts'
+export {
+  SESSION_EVENT,
+  type SessionDocument,
+  type SessionEnd,
+  type SilentCheckTrust,
+} from './protocol/session-document.ts'
 export { computeSessionState, type SessionStatus } from './protocol/session-state.ts'

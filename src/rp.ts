@@ -3,8 +3,10 @@ export type { DecryptionKey } from './rp/decrypt-logout-token.ts'
 export type { RpAnswer, RpRequest } from './rp/http.ts'
 export { BodyReadBefore, BodyTooLarge } from './rp/http.ts'
 export type { RpLog, RpLogEvent } from './rp/log.ts'
-export type { LoginClaims, OpAllowances, RelyingPartyOptions } from './rp/options.ts'
-export { createRelyingParty, type RelyingParty } from './rp/relying-party.ts'
+export { createLogoutReceiver, type LogoutReceiver } from './rp/logout-receiver.ts'
+export type { KeptClaims, LogoutReceiverOptions } from './rp/logout-receiver-options.ts'
+export type { AppOptions, LoginClaims, OpAllowances, RelyingPartyOptions } from './rp/options.ts'
+export { createRelyingParty, type Mountable, type RelyingParty } from './rp/relying-party.ts'
 export type { CurrentRpSession, RpSession } from './rp/rp-session.ts'
 export type {
   CreateResult,
@@ -12,7 +14,9 @@ export type {
   FoundRpSession,
   LogoutNotice,
   LogoutTarget,
-  OwedRevocation,
+  OutsideLogin,
+  Owed,
+  OwedKind,
   RpIdentity,
   RpSessionPatch,
   RpSessionStore,

@@ -27,6 +27,9 @@ async function start(name: string): Promise<string> {
   throw new Error(`examples/${name} ended before it listened`)
 }
 
+/** Where those send the browser that have a login of their own. */
+const logins: Readonly<Record<string, string>> = { stateless: '/login' }
+
 describe('an example app', () => {
   const names = readdirSync(root, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
@@ -39,7 +42,7 @@ describe('an example app', () => {
     expect(home.headers.get('content-type')).toMatch(/^text\/html/)
     expect(await home.text()).toContain('Sign in')
     const me = await fetch(`${url}/me`, { redirect: 'manual', headers: { accept: 'text/html' } })
-    expect([me.status, me.headers.get('location')]).toEqual([303, '/auth/login?return_to=%2Fme&by=app'])
+    expect([me.status, me.headers.get('location')]).toEqual([303, logins[name] ?? '/auth/login?return_to=%2Fme&by=app'])
     const session = await fetch(`${url}/auth/session`)
     expect([session.status, await session.json()]).toEqual([401, { state: 'none' }])
     const ended = once(child as ChildProcess, 'exit')

@@ -168,7 +168,7 @@ function buildProvider(config: ServerConfig, { store, secrets, accounts, site, l
 
 function levelOf(event: OpLogEvent['event']): 'info' | 'warn' | 'error' {
   if (event === 'delivery_delivered' || event === 'rp_back') return 'info'
-  return event === 'delivery_failing' || event === 'rp_down' ? 'warn' : 'error'
+  return event === 'delivery_failing' || event === 'deliveries_dropped' || event === 'rp_down' ? 'warn' : 'error'
 }
 
 function listen(server: Server, { source, listen: { host, port } }: ServerConfig): Promise<Server> {

@@ -64,6 +64,7 @@ export async function launchChromium({
   })
   const context = browser.contexts()[0]
   if (!context) throw new Error('Chromium has no default context')
+  context.setDefaultTimeout(90_000) // machines are busy
 
   return {
     context,

@@ -29,6 +29,7 @@ export async function launchFirefox(thirdPartyCookies: ThirdPartyCookies): Promi
   return {
     async open(url) {
       const page = await browser.newPage()
+      page.setDefaultTimeout(90_000) // machines are busy
       await page.goto(url)
       return {
         go: async (to) => void (await page.goto(to)),

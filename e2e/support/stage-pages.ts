@@ -1,11 +1,21 @@
+/** Script that keeps what the OP iframe of a page said, in turn. */
+function recordOpIframe(issuer: string): string {
+  return `
+  const opIframeSaid = window.opIframeSaid = []
+  addEventListener('message', ({ data, origin }) => { if (origin === '${new URL(issuer).origin}') opIframeSaid.push(data) })`
+}
+
 /** A page of an app with a backend: the script tag, and a record of what the monitor told. */
-export function appPage(app: string): string {
+export function appPage(app: string, issuer: string): string {
   return `<!doctype html><html lang="en"><title>${app}</title><link rel="icon" href="data:,">
-<script>
+<script>${recordOpIframe(issuer)}
   const told = window.told = []
   for (const type of ['alive', 'unknown', 'userswitched', 'ended']) {
     document.addEventListener('lockstep:' + type, ({ detail }) => {
-      told.push({ type, heardBy: detail.heardBy, heardAt: detail.heardAt, cause: detail.ended && detail.ended.cause })
+      told.push({
+        type, heardBy: detail.heardBy, heardAt: detail.heardAt, cause: detail.ended && detail.ended.cause,
+        silentCheck: detail.session && detail.session.silent_check,
+      })
       document.title = '${app}: ' + type
     })
   }
@@ -38,7 +48,7 @@ export function spaPage(issuer: string): string {
   return `<!doctype html><html lang="en"><title>page</title><link rel="icon" href="data:,"><h1>A page of its own</h1>
 <script type="module">
   import { promptNone, startSpaMonitor } from '/lockstep/browser.js'
-  const told = window.told = []
+  const told = window.told = []${recordOpIframe(issuer)}
   const metadata = await (await fetch('${issuer}/.well-known/openid-configuration')).json()
   const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
   const redirectUri = location.origin + '/'

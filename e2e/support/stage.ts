@@ -34,6 +34,8 @@ export interface Play {
   url(app: StageApp): string
   /** Who signs in next: nobody is asked for a password. */
   account: string
+  /** Makes the OP another one: sees each request to it first, and says whether it has answered. */
+  twist: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined
   /** Ends all OP sessions of an account, as an administrator does. */
   end(account: string): Promise<number>
   /** Stops the OP; what it knows is in a file. */
@@ -130,6 +132,7 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
     issuer,
     url,
     account: 'ada',
+    twist: undefined,
     async end(account) {
       const { sessions = [] } = (await op?.provider.opSessions.list({ accountId: account })) ?? {}
       for (const { uid } of sessions) await op?.provider.opSessions.end(uid, { actor: 'an administrator' })
@@ -144,6 +147,7 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
       })
       const callback = provider.callback()
       listeners.set(opHost, (request, response) => {
+        if (play.twist?.(request, response)) return
         if (request.url?.startsWith('/interaction/')) void finish(provider, request, response)
         else void callback(request, response)
       })
@@ -211,12 +215,12 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
     const listener = express()
     listener.use(auth(rp))
     listener.get('/', (_request, response) => {
-      response.send(appPage(app))
+      response.send(appPage(app, issuer))
     })
     // An app whose policy forbids the OP's frame.
     listener.get('/strict', (_request, response) => {
       response.setHeader('content-security-policy', "frame-src 'none'")
-      response.send(appPage(app))
+      response.send(appPage(app, issuer))
     })
     listener.get('/bare', (_request, response) => {
       response.send(barePage())

@@ -8,7 +8,7 @@ import { freePorts } from './demo.ts'
 import { eventually } from './eventually.ts'
 
 /** How long one command may take: without a window manager some of them hang for ever. */
-const PATIENCE = 30_000
+const PATIENCE = 60_000
 
 /**
  * Starts the distribution's WebKitGTK (MiniBrowser) behind its WebDriver, on a display of its own.

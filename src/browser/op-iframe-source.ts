@@ -13,42 +13,49 @@ const PATIENCE = 10_000
  *
  * It is put to the proof first: the answer right after the page has loaded must be `unchanged`. Where the browser
  * withholds the OP's cookies some OPs answer `changed` for ever, and believing them would sign everybody out, or loop.
- * After an `error` it never asks again (Session §3.1).
+ * After an `error` it never asks again (Session §3.1), nor where prompt=none could not look into a `changed`.
  *
  * Each tab that is looked at has its own OP iframe: hidden tabs are slowed down by the browser, so one of them could not
  * watch for the others.
  *
  * @returns What asks until the signal aborts or the OP iframe proves unusable. It asks about the RP session that
- * `current` returns; `changed` finds out what has changed, and the next question waits for it.
+ * `current` returns; `findOut` has the OP asked by prompt=none, and the next question waits for it. That is for a
+ * `changed`, and once per RP session for an `unchanged`, while nobody knows yet whether it would work.
  */
 export function opIframeWatcher(
   world: BrowserWorld,
-): (current: () => AliveDocument | undefined, changed: () => Promise<void>, signal: AbortSignal) => Promise<void> {
-  let verdict: 'untried' | 'works' | 'unusable' = 'untried'
+): (current: () => AliveDocument | undefined, findOut: () => Promise<void>, signal: AbortSignal) => Promise<void> {
+  /** Of the OP iframe; the same words as for prompt=none. */
+  let verdict: 'unknown' | 'works' | 'refused' = 'unknown'
 
-  return async (current, changed, signal) => {
+  /** Public name of the RP session in which prompt=none was tried. */
+  let tried: string | undefined
+
+  return async (current, findOut, signal) => {
     await visible(world, signal)
     while (!current() && !signal.aborted) await pause(world, INTERVAL, signal)
     const { check_session_iframe: url, session_state } = current() ?? {}
-    if (!url || !session_state || verdict === 'unusable' || signal.aborted) return
+    const isUsable = () => verdict !== 'refused' && current()?.silent_check !== 'refused' && !signal.aborted
+    if (!url || !session_state || !isUsable()) return
 
     const frame = world.openFrame(url)
     const { origin } = new URL(url)
     // A frame that the page's own policy refuses never loads in Firefox.
     await Promise.race([happened(frame, 'load', signal), pause(world, PATIENCE, signal)])
-    while (!signal.aborted) {
+    while (isUsable()) {
       await visible(world, signal)
       const session = current()
       const answer = messageFrom(world, frame, origin, readStatus, PATIENCE, signal)
       frame.contentWindow?.postMessage(`${session?.client_id} ${session?.session_state}`, origin)
       const status = await answer
       if (signal.aborted) break
-      if (status === 'error' || (verdict === 'untried' && status !== 'unchanged')) {
-        verdict = 'unusable'
-        break
+      verdict = status === 'error' || (verdict === 'unknown' && status !== 'unchanged') ? 'refused' : 'works'
+      if (verdict === 'refused') break
+      const isNew = session?.silent_check === 'unknown' && session.session !== tried && status === 'unchanged'
+      if (isNew || status === 'changed') {
+        tried = session?.session
+        await findOut()
       }
-      verdict = 'works'
-      if (status === 'changed') await changed()
       await pause(world, INTERVAL, signal)
     }
     frame.remove()

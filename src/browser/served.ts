@@ -25,9 +25,9 @@ const monitor = watchBackend(
 
 const types: readonly (keyof SessionMonitorEvents)[] = ['alive', 'unknown', 'userswitched', 'ended']
 for (const type of types) {
-  monitor.addEventListener(type, ({ detail }: CustomEvent) => {
-    document.dispatchEvent(new CustomEvent(`lockstep:${type}`, { detail }))
-  })
+  monitor.addEventListener(type, ({ detail }: CustomEvent) =>
+    document.dispatchEvent(new CustomEvent(`lockstep:${type}`, { detail })),
+  )
 }
 
 const script = [...document.scripts].find(({ src }) => src === here)

@@ -49,7 +49,7 @@ export function watchBackend(
 ): SessionMonitor {
   return watchSession(
     {
-      name: `lockstep:${session}`,
+      group: `lockstep:${session}`,
       ask: (_, signal) => askSession(world, session, signal),
       confirm: silentChecker(world, silentCheck),
       lead: (tab, signal) => Promise.all([listen(tab, signal), poll(tab, signal)]),

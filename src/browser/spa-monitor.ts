@@ -85,7 +85,7 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
 
   const monitor = watchSession(
     {
-      name: `lockstep:${clientId} ${url}`,
+      group: `lockstep:${clientId} ${url}`,
       async ask(current, signal) {
         if (op === 'untried') await find(signal)
         if (found === 'nobody') {

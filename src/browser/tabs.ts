@@ -14,7 +14,7 @@ export async function takeTurns(
   lead: () => Promise<unknown>,
 ): Promise<void> {
   try {
-    await (world.tabs ? world.tabs.locks.request(name, { signal }, lead) : lead())
+    await (world.tabs?.locks.request(name, { signal }, lead) ?? lead())
   } catch {
     if (!signal.aborted) await lead() // no arbiter after all
   }

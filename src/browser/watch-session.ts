@@ -9,7 +9,7 @@ import type { BrowserWorld, Channel } from './world.ts'
 /** Who can say how the RP session of a page is: its backend, or the OP where there is none. */
 export interface SessionAuthority {
   /** What the tabs that share the RP session have in common, and no other page of the origin. */
-  readonly name: string
+  readonly group: string
   /** Says how the RP session is; `undefined` when that is not known. `current` tells what this tab last heard. */
   ask(current: () => AliveDocument | undefined, signal: AbortSignal): Promise<SessionDocument | undefined>
   /** Has the OP asked what a `changed` was about; the next `ask` knows. */
@@ -29,7 +29,7 @@ export interface LeadingTab {
 
 /** Watches an RP session, in all tabs that share it, as the authority describes it; the OP iframe is a reason to ask. */
 export function watchSession(authority: SessionAuthority, world: BrowserWorld): SessionMonitor {
-  const { name } = authority
+  const { group } = authority
   const watchOpIframe = opIframeWatcher(world)
 
   const life = new AbortController()
@@ -87,7 +87,7 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
   }
 
   function hear(document: SessionDocument | undefined, heardBy: HeardBy, overheard = false): void {
-    const before = belief.session?.session
+    const before = current()?.session
     const decision = decide(belief, document, world.now())
     belief = decision.belief
     monitor.state = belief.state
@@ -97,7 +97,7 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
     }
     if (belief.state === 'ended') stop()
     // The stream belongs to the RP session it was opened for.
-    if (belief.state === 'none' || (before && before !== belief.session?.session)) unfollow()
+    if (belief.state === 'none' || (before && before !== current()?.session)) unfollow()
     if (belief.state !== 'none') follow()
     for (const { type, ...telling } of decision.tell) {
       monitor.dispatchEvent(new CustomEvent(type, { detail: { ...telling, heardBy, heardAt: world.now() } }))
@@ -114,7 +114,7 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
       if (said?.heardBy === 'push') channel?.postMessage(said)
       return
     }
-    const same = !document || (document.state !== 'none' && document.session === belief.session?.session)
+    const same = !document || (document.state !== 'none' && document.session === current()?.session)
     if (same) hear(document, heardBy, true)
     else void check(heardBy)
   }
@@ -123,10 +123,10 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
     if (following || presence.signal.aborted) return
     following = new AbortController()
     const { signal } = following
-    channel = world.tabs?.openChannel(name)
+    channel = world.tabs?.openChannel(group)
     channel?.addEventListener('message', overhear, { signal })
     channel?.postMessage({})
-    void takeTurns(world, name, signal, () => authority.lead(tab, signal))
+    void takeTurns(world, group, signal, () => authority.lead(tab, signal))
     void watchOpIframe(current, () => findOut(signal), signal)
   }
 
@@ -137,12 +137,13 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
     channel = undefined
   }
 
-  /** The OP iframe says `changed`: one tab at a time has the OP asked, then the authority knows (Session §3.1). */
+  /** One tab at a time has the OP asked by prompt=none, then the authority knows (Session §3.1). */
   function findOut(signal: AbortSignal): Promise<void> {
-    const doubted = belief.session?.session_state
-    return takeTurns(world, `${name}:check`, signal, async () => {
+    const known = () => `${current()?.session_state} ${current()?.silent_check}`
+    const before = known()
+    return takeTurns(world, `${group}:check`, signal, async () => {
       await check('iframe')
-      if (belief.session?.session_state !== doubted) return // another tab has found out
+      if (known() !== before) return // another tab has found out
       await authority.confirm(signal)
       await check('iframe')
     })

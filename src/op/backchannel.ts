@@ -2,11 +2,13 @@ import { whyPostFailed } from '../runtime/post-failure.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './judge-answer.ts'
-import type { AttemptOutcome, ClaimedDelivery } from './store/contract.ts'
+import type { AttemptOutcome, AttemptRecord, ClaimedDelivery } from './store/contract.ts'
 
 /** Where an RP listens for Logout Tokens. */
 export interface BackchannelReceiver {
   readonly url: string
+  /** True when the operator marked it as their own: it may learn the trace id of the POST (T13). */
+  readonly isFirstParty?: boolean
 }
 
 /** What an attempt works with. */
@@ -20,7 +22,7 @@ export interface DeliveryParts {
 }
 
 /** How an attempt ended, with the error behind it where there was one. */
-export interface Attempt {
+export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt'> {
   readonly outcome: AttemptOutcome
   /** Epoch milliseconds until which the RP asked to be left alone. */
   readonly notBefore?: number
@@ -36,37 +38,49 @@ export interface Attempt {
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#BCRequest | Back-Channel Logout 1.0 §2.5}
  *
  * @param signal Gives the delivery back unfinished; it may have reached the RP all the same.
+ * @param traceparent The trace of this attempt, told to a first-party RP only.
  */
 export async function deliverLogoutToken(
   delivery: ClaimedDelivery,
   { runtime, options, findReceiver, mint }: DeliveryParts,
   signal: AbortSignal,
+  traceparent?: string,
 ): Promise<Attempt> {
   const context = (): AttemptContext => contextOf(delivery, runtime, options)
   for (let isSecondTry = false; ; isSecondTry = true) {
     let url: string
     let token: string
+    let traced: { traceparent?: string } = {}
     try {
       const receiver = await findReceiver(delivery.clientId)
       if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
       url = receiver.url
+      if (receiver.isFirstParty && traceparent !== undefined) traced = { traceparent }
       token = await mint(delivery)
     } catch (cause) {
       return { outcome: judgeFailure('internal', context()), cause }
     }
 
+    const times: { connectedAt?: number; answeredAt?: number } = {}
     try {
       const answer = await runtime.post({
         url,
-        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' },
+        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...traced },
         body: new URLSearchParams({ logout_token: token }).toString(),
         timeout: options.timeout * 1000,
         signal,
+        onConnected: () => {
+          times.connectedAt = runtime.now()
+        },
+        onAnswered: () => {
+          times.answeredAt = runtime.now()
+        },
       })
       const wait = waitAskedFor(answer, runtime.now())
       const outcome = judgeAnswer(answer, context())
       const isFirst = delivery.fence === 1 && !isSecondTry
       return {
+        ...times,
         outcome: isFirst ? flagged(outcome) : outcome,
         ...(wait !== undefined && { notBefore: runtime.now() + wait }),
       }
@@ -74,7 +88,7 @@ export async function deliverLogoutToken(
       if (signal.aborted) return { outcome: { state: 'due', retryAt: runtime.now(), why: 'released' } }
       const why = whyPostFailed(cause)
       if (why === 'stale' && !isSecondTry) continue
-      return { outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
+      return { ...times, outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
     }
   }
 }
@@ -85,18 +99,19 @@ function flagged(outcome: AttemptOutcome): AttemptOutcome {
 }
 
 function contextOf(
-  { createdAt, attempts, refusals, refusedSince }: ClaimedDelivery,
+  { createdAt, scheduledAt = createdAt, attempts, refusals, refusedSince, lastOutcome }: ClaimedDelivery,
   runtime: Runtime,
   { horizon }: Required<BackchannelOptions>,
 ): AttemptContext {
   const [high = 0, low = 0] = runtime.random(2)
   return {
     now: runtime.now(),
-    createdAt,
+    createdAt: scheduledAt,
     attempts,
     refusals,
     ...(refusedSince !== undefined && { refusedSince }),
     horizon: horizon * 1000,
     chance: (high * 256 + low) / 65_536,
+    ...((lastOutcome?.state === 'refused' || lastOutcome?.state === 'dead') && { lastWord: lastOutcome }),
   }
 }

@@ -29,6 +29,10 @@ export interface Breakers {
   answered(clientId: string): boolean
   /** RPs to be probed now; each has its next turn set as if this probe will fail. */
   takeProbes(now: number): readonly string[]
+  /** How many are open. */
+  countOpen(): number
+  /** The RP, or all that are down, are to be probed now. */
+  probeNow(now: number, clientId?: string): void
   nextProbeAt(): number | undefined
   /** The RP is owed nothing any more. */
   forget(clientId: string): void
@@ -71,6 +75,12 @@ export function createBreakers(): Breakers {
       for (const [, breaker] of due)
         breaker.probeAt = now + probeInterval('overloaded', now - (breaker.openedAt ?? now))
       return due.map(([clientId]) => clientId)
+    },
+
+    countOpen: () => [...breakers.values()].filter(({ openedAt }) => openedAt !== undefined).length,
+
+    probeNow(now, clientId) {
+      for (const [id, breaker] of breakers) if (clientId === undefined || clientId === id) breaker.probeAt = now
     },
 
     nextProbeAt() {

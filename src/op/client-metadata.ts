@@ -9,14 +9,23 @@ export const LOGOUT_REASON = 'lockstep_logout_reason'
 export const IGNORED_CAUSES = 'lockstep_ignored_causes'
 /** Client metadata: the RP asks to hear when its `offline_access` tokens were revoked too, as Keycloak says it (T1). */
 export const REVOKE_OFFLINE = 'lockstep_revoke_offline_access'
+/** Client metadata: the RP is the operator's own, and gets a `traceparent` with each Logout Token (T13). Only the operator says so. */
+export const FIRST_PARTY = 'lockstep_first_party'
 
 /** The names of Lockstep's own client metadata. */
-export const CLIENT_METADATA: readonly string[] = [LOGOUT_DETAILS, LOGOUT_REASON, IGNORED_CAUSES, REVOKE_OFFLINE]
+export const CLIENT_METADATA: readonly string[] = [
+  LOGOUT_DETAILS,
+  LOGOUT_REASON,
+  IGNORED_CAUSES,
+  REVOKE_OFFLINE,
+  FIRST_PARTY,
+]
 
 const operatorOnly: Readonly<Record<string, string>> = {
   [LOGOUT_DETAILS]: 'it names other apps',
   [LOGOUT_REASON]: 'it tells why somebody was signed out',
   [IGNORED_CAUSES]: 'it mutes logouts',
+  [FIRST_PARTY]: 'it gives away trace ids',
 }
 
 /**

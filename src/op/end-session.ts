@@ -10,6 +10,7 @@ import type {
   OpIssuerStore,
   StoreEnding,
 } from './store/contract.ts'
+import { noTelemetry, type Telemetry } from './telemetry.ts'
 
 /** Why an OP session ends, at whose wish, and at which RP it began. */
 export type Ending = Pick<Logout, 'cause' | 'initiator' | 'actor' | 'reason'>
@@ -22,6 +23,8 @@ export interface EndSessionParts {
   /** Called after the commit: somebody has to be told. */
   readonly wake: () => void
   readonly log: OpLog
+  /** Who counts. Default: nobody does. */
+  readonly telemetry?: Pick<Telemetry, 'logouts'>
 }
 
 /**
@@ -40,7 +43,12 @@ export async function endSession(
   const session = await store.getOpSession({ uid })
   if (!session) return undefined
   const receivers = await receiversOf(session.rps, parts)
-  const ended = await store.endOpSession(uid, whole(ending), (rps) => planFanOut(rps, receivers, ending.cause))
+  const ended = await (parts.telemetry ?? noTelemetry).logouts(
+    ending.cause,
+    (trace) =>
+      store.endOpSession(uid, { ...whole(ending), ...trace }, (rps) => planFanOut(rps, receivers, ending.cause)),
+    (ended) => (ended ? 1 : 0),
+  )
   if (ended) wake()
   return ended
 }
@@ -58,7 +66,11 @@ export async function endSessions(
   )
   const uids = sessions.map(({ uid }) => uid)
   const plan = (rps: readonly LoggedInRp[]) => planFanOut(rps, receivers, ending.cause)
-  const ended = await store.endOpSessions(uids, whole(ending), plan, job)
+  const ended = await (parts.telemetry ?? noTelemetry).logouts(
+    ending.cause,
+    (trace) => store.endOpSessions(uids, { ...whole(ending), ...trace }, plan, job),
+    ({ length }) => length,
+  )
   if (ended.length > 0) wake()
   return ended
 }

@@ -1,10 +1,11 @@
 import type { PostFailure } from '../runtime/post-failure.ts'
 import type { PostAnswer } from '../runtime/runtime.ts'
-import type { AttemptOutcome } from './store/contract.ts'
+import type { AttemptFailure, AttemptOutcome } from './store/contract.ts'
 
 /** What is known of a delivery when its attempt is judged. Times are epoch milliseconds. */
 export interface AttemptContext {
   readonly now: number
+  /** When the horizon began. */
   readonly createdAt: number
   /** Attempts finished before this one. */
   readonly attempts: number
@@ -15,6 +16,8 @@ export interface AttemptContext {
   readonly horizon: number
   /** A random number in [0, 1). */
   readonly chance: number
+  /** Of a delivery that was given up, and that an operator has tried once more: the outcome it goes back to. */
+  readonly lastWord?: Extract<AttemptOutcome, { state: 'refused' | 'dead' }>
 }
 
 const second = 1000
@@ -82,14 +85,16 @@ export function judgeFailure(why: Exclude<PostFailure, 'stale'> | 'internal', co
 }
 
 function again(
-  { now, createdAt, horizon }: AttemptContext,
+  { now, createdAt, horizon, lastWord }: AttemptContext,
   wait: number,
-  why: Extract<AttemptOutcome, { state: 'due' }>['why'],
+  why: AttemptFailure['why'],
   said: { status?: number; error?: string } = {},
 ): AttemptOutcome {
+  const failure = { why, ...said }
+  if (lastWord) return { ...lastWord, failure }
   const end = createdAt + horizon
-  if (now >= end) return { state: 'dead', why: 'horizon' }
-  return { state: 'due', retryAt: Math.min(now + Math.round(wait), end), why, ...said }
+  if (now >= end) return { state: 'dead', why: 'horizon', failure }
+  return { state: 'due', retryAt: Math.min(now + Math.round(wait), end), ...failure }
 }
 
 /** Full jitter: anything from one second up to a ceiling that doubles from 2 seconds to 15 minutes. */

@@ -1,12 +1,18 @@
-import type { AttemptOutcome, EndCause } from './store/contract.ts'
+import type { AttemptFailure, AttemptOutcome, EndCause } from './store/contract.ts'
 
-/** Which delivery a log line is about: names that mean nothing outside the OP, never a `sub`, a `sid` or a token. */
-interface AboutDelivery {
+/** Which delivery something is about: names that mean nothing outside the OP, never a `sub`, a `sid` or a token. */
+export interface AboutDelivery {
   readonly deliveryId: string
   readonly logoutId: string
   readonly clientId: string
   /** Attempts finished, this one included. */
   readonly attempts: number
+}
+
+/** How an attempt failed. `code` is the network's (`CERT_HAS_EXPIRED`, say). */
+export interface AboutFailure extends Omit<AttemptFailure, 'why'> {
+  readonly failed?: AttemptFailure['why']
+  readonly code?: string
 }
 
 /** What an operator should see, one line each. */
@@ -16,18 +22,23 @@ export type OpLogEvent =
         Extract<AttemptOutcome, { state: 'delivered' }>,
         'state'
       >)
-  /** The first attempt failed; the next is at `retryAt` (epoch ms). `code` is the network's (`CERT_HAS_EXPIRED`, say). */
-  | (AboutDelivery & { readonly event: 'delivery_failing'; readonly code?: string } & Omit<
-        Extract<AttemptOutcome, { state: 'due' }>,
-        'state'
-      >)
-  /** An RP refused its Logout Tokens for good. */
-  | (AboutDelivery & { readonly event: 'delivery_refused' } & Omit<
-        Extract<AttemptOutcome, { state: 'refused' }>,
-        'state'
-      >)
-  /** An RP was never told: it was down for longer than the horizon, or it is not registered (for this) any more. */
-  | (AboutDelivery & { readonly event: 'delivery_dead' } & Omit<Extract<AttemptOutcome, { state: 'dead' }>, 'state'>)
+  /** The fourth attempt failed; the next is at `retryAt` (epoch ms). Said once. */
+  | (AboutDelivery & AboutFailure & { readonly event: 'delivery_failing'; readonly retryAt: number })
+  /** An RP refused its Logout Tokens for good; also after an operator's one more try. */
+  | (AboutDelivery & AboutFailure & { readonly event: 'delivery_refused' })
+  /**
+   * An RP was never told: it was down for longer than the horizon, it is not registered (for this) any more, or an
+   * operator's one more try of a dropped delivery failed.
+   */
+  | (AboutDelivery &
+      AboutFailure & {
+        readonly event: 'delivery_dead'
+        readonly why: Extract<AttemptOutcome, { state: 'dead' }>['why']
+      })
+  /** An operator gave deliveries up. */
+  | { readonly event: 'deliveries_dropped'; readonly count: number; readonly actor: string }
+  /** For an hour nothing but failures has come from an RP, since `since` (epoch ms); said once until it answers. */
+  | { readonly event: 'client_unreachable'; readonly clientId: string; readonly since: number }
   /** The egress policy refuses an RP's URL; said once per client. */
   | { readonly event: 'egress_refused'; readonly clientId: string; readonly message: string }
   /** An RP does not answer; it is asked now and then whether it is back. */

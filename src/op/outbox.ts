@@ -4,9 +4,13 @@ import type { Runtime } from '../runtime/runtime.ts'
 import { type Attempt, type BackchannelReceiver, deliverLogoutToken } from './backchannel.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
 import { createBreakers, type Trouble } from './breaker.ts'
+import type { Tell } from './events.ts'
 import type { OpLog } from './log.ts'
+import { attemptMeasure } from './measure-attempt.ts'
 import { attemptReporter } from './report-attempt.ts'
-import type { AttemptOutcome, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
+import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
+import type { Telemetry } from './telemetry.ts'
+import { troubleWatch } from './trouble.ts'
 
 /** What the outbox's worker works with. */
 export interface OutboxParts {
@@ -14,6 +18,10 @@ export interface OutboxParts {
   readonly runtime: Runtime
   readonly options: Required<BackchannelOptions>
   readonly log: OpLog
+  /** Tells who listens to events. Default: nobody does. */
+  readonly tell?: Tell
+  /** Who measures. Default: nobody does. */
+  readonly telemetry?: Pick<Telemetry, 'metrics' | 'traces'>
   /** The RP as it is registered now; `undefined` when it is gone or has no `backchannel_logout_uri` any more. */
   findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
   /** Signs a fresh Logout Token for one attempt. */
@@ -24,6 +32,10 @@ export interface OutboxParts {
 export interface Outbox {
   /** Looks for due deliveries now: call it after a commit that planned some. */
   wake(): void
+  /** Deliveries came due by an operator's hand: looks for them, and asks the RP (or all) that is down at once whether it is back. */
+  hurry(clientId?: string): void
+  /** How many RPs count as down. */
+  openBreakers(): number
   /** Resolves when each RP of a logout has been tried once (those known to be down aside), or after `ms` milliseconds. */
   firstAttempts(logoutId: string, ms: number): Promise<void>
   /** Takes no more deliveries, waits a bounded time for attempts under way, and gives the rest back. */
@@ -46,9 +58,11 @@ const afterFailure = 1_000
  * when its lease runs out: at least once, never lost.
  */
 export function startOutbox(parts: OutboxParts): Outbox {
-  const { store, runtime, options, log } = parts
+  const { store, runtime, options, log, tell = () => {} } = parts
   const breakers = createBreakers()
-  const report = attemptReporter(log)
+  const report = attemptReporter(log, tell)
+  const measure = attemptMeasure(store, parts.telemetry)
+  const watch = troubleWatch({ store, runtime, log, tell })
   const inFlight = new Set<Promise<void>>()
   const perRp = new Map<string, number>()
   const attempted = new Set<(deliveryId: string) => void>()
@@ -128,12 +142,17 @@ export function startOutbox(parts: OutboxParts): Outbox {
   async function attempt(delivery: ClaimedDelivery): Promise<void> {
     const { clientId } = delivery
     const startedAt = runtime.now()
-    const made = await deliverLogoutToken(delivery, parts, giveUp.signal)
+    const measured = measure(delivery, startedAt)
+    const made = await deliverLogoutToken(delivery, parts, giveUp.signal, measured.traceparent)
+    const finishedAt = runtime.now()
     const isBack = learn(delivery, made)
+    let isWritten = false
     await guard('settle', clientId, async () => {
-      const settled = await store.settle(delivery, { startedAt, finishedAt: runtime.now(), outcome: made.outcome })
-      if (settled) report(delivery, made)
+      isWritten = await store.settle(delivery, recordOf(delivery, made, { startedAt, finishedAt }))
+      if (isWritten) report(delivery, made)
     })
+    await guard('measure', clientId, () => measured.end(made, finishedAt, isWritten))
+    await guard('trouble', clientId, () => watch(clientId, made.outcome))
     if (isBack) await guard('hasten', clientId, () => store.hasten({ clientId }, options.rampPerSecond))
   }
 
@@ -170,6 +189,13 @@ export function startOutbox(parts: OutboxParts): Outbox {
   const working = work()
   return {
     wake: () => bell.ring(),
+
+    hurry(clientId) {
+      breakers.probeNow(runtime.now(), clientId)
+      bell.ring()
+    },
+
+    openBreakers: () => breakers.countOpen(),
 
     async firstAttempts(logoutId, ms) {
       const until = new AbortController()
@@ -212,6 +238,20 @@ export function startOutbox(parts: OutboxParts): Outbox {
       giveUp.abort()
       await all
     },
+  }
+}
+
+function recordOf(
+  { wasDueAt }: ClaimedDelivery,
+  { connectedAt, answeredAt, outcome }: Attempt,
+  times: Pick<AttemptRecord, 'startedAt' | 'finishedAt'>,
+): AttemptRecord {
+  return {
+    dueAt: wasDueAt,
+    ...times,
+    ...(connectedAt !== undefined && { connectedAt }),
+    ...(answeredAt !== undefined && { answeredAt }),
+    outcome,
   }
 }
 

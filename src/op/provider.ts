@@ -7,9 +7,12 @@ import { messageOf } from '../runtime/message-of.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
+import { type Deliveries, deliveriesOf } from './deliveries.ts'
 import { type Ending, type EndSessionParts, endSession } from './end-session.ts'
+import { tellBy } from './events.ts'
 import { findClientOf } from './find-client.ts'
 import { silentCheckLimit } from './limit-silent-checks.ts'
+import { readOutbox } from './metrics.ts'
 import { modelAdapter } from './model-adapter.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
@@ -24,6 +27,7 @@ import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes
 import { throughFrames } from './show-frames.ts'
 import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
+import { openTelemetry, type Telemetry } from './telemetry.ts'
 
 /** What stays the same from the first start on. */
 interface Secrets {
@@ -49,6 +53,8 @@ interface Secrets {
 export class Provider extends OidcProvider {
   /** The live OP sessions: list them, end them. */
   readonly opSessions: OpSessions
+  /** What each RP was told, and what was tried: list, retry, reschedule, drop. */
+  readonly deliveries: Deliveries
   /** Proof of logout: what became of each app. */
   readonly receipts: Receipts
   readonly #configuration: Configuration
@@ -56,6 +62,7 @@ export class Provider extends OidcProvider {
   readonly #runtime: Runtime
   readonly #egress: Egress
   readonly #outbox: Outbox
+  readonly #telemetry: Telemetry
   readonly #endSession: EndSessionParts
   readonly #sweeper: Sweeper
   readonly #cookieNames: CookieNames
@@ -71,12 +78,17 @@ export class Provider extends OidcProvider {
   constructor(issuer: string, configuration: Configuration, options: LockstepOptions) {
     const resolved = resolveLockstepOptions(options)
     const network = egress({ allow: resolved.allow })
-    const runtime: Runtime = { ...world, post: network.post, ...resolved.runtime }
+    const { post, ...others }: Runtime = { ...world, post: network.post, ...resolved.runtime }
+    const runtime: Runtime = { ...others, post: (request) => telemetry.untraced(() => post(request)) }
     const store = resolved.store.forIssuer(issuer, runtime)
+    let outbox: Outbox | undefined
+    const telemetry = openTelemetry(issuer, resolved.log, () =>
+      readOutbox(store, runtime.now(), outbox?.openBreakers() ?? 0),
+    )
     const { configuration: complete, cookieNames } = completeConfiguration(configuration, {
       issuer,
       adapter: modelAdapter(store, runtime.now, { absolute: resolved.sessionLifetime }),
-      fetch: network.fetch,
+      fetch: (url, request) => telemetry.untraced(() => network.fetch(url, request)),
       checkSessionPath: CHECK_SESSION_PATH,
       firstPrompt: silentCheckLimit(resolved.silentChecks, runtime.now),
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
@@ -88,6 +100,7 @@ export class Provider extends OidcProvider {
     this.#store = store
     this.#runtime = runtime
     this.#egress = network
+    this.#telemetry = telemetry
     this.#cookieNames = cookieNames
     this.#ownCookies = new Set(Object.values(cookieNames))
     this.#options = resolved
@@ -98,19 +111,28 @@ export class Provider extends OidcProvider {
       },
     })
     this.receipts = receiptsOf(findClientOf(this, resolved.log), store, () => runtime.now())
-    this.#outbox = startOutbox({
+    outbox = startOutbox({
       store,
       runtime,
       options: resolved.backchannel,
       log: resolved.log,
+      telemetry,
+      tell: tellBy((name, event) => this.emit(name, event), resolved.log),
       ...receiverOf(this, runtime),
     })
+    this.#outbox = outbox
     const { sweep, retention, log } = resolved
+    this.deliveries = deliveriesOf({
+      store,
+      hurry: (clientId) => this.#outbox.hurry(clientId),
+      dropped: (count, actor) => log({ event: 'deliveries_dropped', count, actor }),
+    })
     this.#endSession = {
       store,
       findReceiver: (clientId) => wishesOf(this, clientId),
       wake: () => this.#outbox.wake(),
       log,
+      telemetry,
     }
     this.#sweeper = startSweeper({ ...this.#endSession, runtime, sweep, retention })
     this.opSessions = opSessionsOf({
@@ -139,13 +161,14 @@ export class Provider extends OidcProvider {
 
   /** Resolves when the store has answered; requests wait for it by themselves. */
   async ready(): Promise<void> {
-    await this.#loadSecrets()
+    await Promise.all([this.#loadSecrets(), this.#telemetry.ready])
   }
 
   /** Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. The store is the caller's. */
   async close(): Promise<void> {
     await this.#sweeper.stop()
     await this.#outbox.stop()
+    this.#telemetry.close()
     await this.#egress.close()
   }
 

@@ -69,7 +69,7 @@ export function receiptsOf(
         ...deliveries.map(async (delivery) => fromDelivery(delivery, await name(delivery.clientId))),
         ...frames.map(async (frame) => fromFrame(frame, await name(frame.clientId), logout, now())),
       ])
-      const { id, uid: _uid, ...fact } = logout
+      const { id, uid: _uid, trace: _trace, ...fact } = logout
       return { logoutId: id, ...fact, apps: apps.sort((a, b) => a.app.localeCompare(b.app)) }
     },
   }

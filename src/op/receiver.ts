@@ -2,8 +2,9 @@ import type { Client, Provider as OidcProvider } from 'oidc-provider'
 import type { LogoutDetails } from '../protocol/logout-token.ts'
 import { base64url } from '../protocol/session-state.ts'
 import type { Runtime } from '../runtime/runtime.ts'
+import type { BackchannelReceiver } from './backchannel.ts'
 import { revokesOffline } from './causes.ts'
-import { IGNORED_CAUSES, LOGOUT_DETAILS, LOGOUT_REASON, REVOKE_OFFLINE } from './client-metadata.ts'
+import { FIRST_PARTY, IGNORED_CAUSES, LOGOUT_DETAILS, LOGOUT_REASON, REVOKE_OFFLINE } from './client-metadata.ts'
 import { nameOf } from './client-name.ts'
 import type { Receiver } from './fan-out.ts'
 import { mintLogoutToken } from './provider-seam.ts'
@@ -11,7 +12,7 @@ import type { ClaimedDelivery } from './store/contract.ts'
 
 /** What the outbox asks about an RP: where it listens, and a Logout Token for this attempt. */
 export interface ReceiverParts {
-  findReceiver(clientId: string): Promise<{ readonly url: string } | undefined>
+  findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
   mint(delivery: ClaimedDelivery): Promise<string>
 }
 
@@ -20,7 +21,8 @@ export function receiverOf(provider: OidcProvider, runtime: Pick<Runtime, 'rando
   return {
     async findReceiver(clientId) {
       const client = await provider.Client.find(clientId)
-      return client?.backchannelLogoutUri === undefined ? undefined : { url: client.backchannelLogoutUri }
+      if (client?.backchannelLogoutUri === undefined) return undefined
+      return { url: client.backchannelLogoutUri, isFirstParty: client[FIRST_PARTY] === true }
     },
     async mint(delivery) {
       const client = await provider.Client.find(delivery.clientId)

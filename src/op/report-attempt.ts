@@ -1,43 +1,74 @@
 import { messageOf } from '../runtime/message-of.ts'
 import type { Attempt } from './backchannel.ts'
-import type { OpLog } from './log.ts'
-import type { ClaimedDelivery } from './store/contract.ts'
+import type { Tell } from './events.ts'
+import type { AboutFailure, OpLog } from './log.ts'
+import type { AttemptFailure, AttemptOutcome, ClaimedDelivery } from './store/contract.ts'
+
+/** Failed attempts after which a delivery is said to be failing: about half a minute, when a restart is over. */
+const failuresToTell = 4
 
 /**
- * Makes the function that writes a line for each final outcome and for the first failure of a delivery; what happens in
- * between is in the store. That the egress policy refuses an RP is the operator's to cure, and said once per RP.
+ * Makes the function that tells what an attempt means, once its outcome is written: a line for each final outcome, and the
+ * events of a delivery's episode. Only the worker under whose fence the outcome was written calls it, and what came before is
+ * in the row, so each is told once. That the egress policy refuses an RP is the operator's to cure, and said once per RP.
  */
-export function attemptReporter(log: OpLog): (delivery: ClaimedDelivery, attempt: Attempt) => void {
+export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDelivery, attempt: Attempt) => void {
   const refusedByEgress = new Set<string>()
   return (delivery, { outcome, cause }) => {
-    const { id: deliveryId, logout, clientId } = delivery
+    const { id: deliveryId, logout, clientId, lastOutcome } = delivery
     const about = { deliveryId, logoutId: logout.id, clientId, attempts: delivery.attempts + 1 }
+    const wasGivenUp = lastOutcome?.state === 'refused' || lastOutcome?.state === 'dead'
     switch (outcome.state) {
       case 'delivered': {
         const { state: _, ...how } = outcome
-        return log({ event: 'delivery_delivered', ...about, ...how })
+        log({ event: 'delivery_delivered', ...about, ...how })
+        if (wasGivenUp || delivery.attempts >= failuresToTell) {
+          tell('lockstep.delivery.recovered', { ...about, status: how.status })
+        }
+        return
       }
       case 'refused': {
-        const { state: _, ...how } = outcome
-        return log({ event: 'delivery_refused', ...about, ...how })
+        const { status, error, failure = { why: 'refusal', status, ...(error !== undefined && { error }) } } = outcome
+        const told = { ...about, ...flat(failure, cause) }
+        log({ event: 'delivery_refused', ...told })
+        if (!wasGivenUp) tell('lockstep.delivery.dead', { ...told, why: 'refused' })
+        return
       }
-      case 'dead':
-        return log({ event: 'delivery_dead', ...about, why: outcome.why })
+      case 'dead': {
+        const told = { ...about, why: outcome.why, ...(outcome.failure && flat(outcome.failure, cause)) }
+        log({ event: 'delivery_dead', ...told })
+        if (!wasGivenUp) tell('lockstep.delivery.dead', told)
+        return
+      }
       case 'due': {
-        const { state: _, ...how } = outcome
-        if (how.why === 'released') return
-        if (how.why === 'internal') log({ event: 'op_failed', task: 'mint', clientId, message: messageOf(cause) })
-        if (how.why === 'egress' && !refusedByEgress.has(clientId)) {
+        const { why, retryAt, status, error } = outcome
+        if (why === 'released') return
+        if (why === 'internal') log({ event: 'op_failed', task: 'mint', clientId, message: messageOf(cause) })
+        if (why === 'egress' && !refusedByEgress.has(clientId)) {
           refusedByEgress.add(clientId)
           log({ event: 'egress_refused', clientId, message: messageOf(cause) })
         }
-        if (delivery.attempts === 0) {
-          const code = codeOf(cause)
-          log({ event: 'delivery_failing', ...about, ...how, ...(code !== undefined && { code }) })
-        }
+        if (about.attempts !== failuresToTell) return
+        const failure = { why, ...(status !== undefined && { status }), ...(error !== undefined && { error }) }
+        const told = { ...about, ...flat(failure, cause), retryAt }
+        log({ event: 'delivery_failing', ...told })
+        tell('lockstep.delivery.failing', told)
       }
     }
   }
+}
+
+/** What an outcome says of whether the RP can be reached; of what failed here it says nothing. */
+export function reachOf(outcome: AttemptOutcome): 'reached' | 'not reached' | 'unknown' {
+  if (outcome.state === 'delivered') return 'reached'
+  const why = outcome.state === 'due' ? outcome.why : (outcome.failure?.why ?? outcome.state)
+  if (why === 'refused' || why === 'refusal') return 'reached'
+  return why === 'released' || why === 'internal' || why === 'dead' ? 'unknown' : 'not reached'
+}
+
+function flat({ why, ...said }: AttemptFailure, cause: unknown): AboutFailure {
+  const code = codeOf(cause)
+  return { failed: why, ...said, ...(code !== undefined && { code }) }
 }
 
 function codeOf(error: unknown): string | undefined {

@@ -23,6 +23,13 @@ export interface SessionEnd {
 }
 
 /**
+ * What is known of prompt=none in a frame, for one RP session: `unknown` until the first answer, `works` once the OP has
+ * recognised somebody, `refused` when its first answer was `login_required`. Then this browser withholds the OP's cookies
+ * (or the OP's own are `SameSite=Lax`), and that answer means nothing.
+ */
+export type SilentCheckTrust = 'unknown' | 'works' | 'refused'
+
+/**
  * What an RP's backend says about the RP session of the asking browser: the body of `GET /auth/session` and the data
  * of each `session` event at `/auth/session/events`. The stream says what the endpoint says, whenever it changes.
  */
@@ -37,6 +44,8 @@ export type SessionDocument =
       readonly expires_at: number
       readonly session_state?: string
       readonly check_session_iframe?: string
+      /** Absent where the backend keeps no such record; then a tab takes it for `works`. */
+      readonly silent_check?: SilentCheckTrust
     }
   | { readonly state: 'ended'; readonly session: string; readonly ended: SessionEnd }
   | { readonly state: 'none' }

@@ -3,7 +3,7 @@ import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { CONTENT_ENCRYPTION } from './decrypt-logout-token.ts'
 import { messageOf } from './log.ts'
-import type { ResolvedRpOptions } from './options.ts'
+import type { ResolvedAppOptions, ResolvedRpOptions } from './options.ts'
 
 /** The OP as this RP knows it: found at first use, and asked again at the next use when it could not be reached. */
 export interface OpConnection {
@@ -29,7 +29,10 @@ const FRESH = 30_000
 /** Seconds it has to show so again: shorter, since all that is asked is whether it is there. */
 const PROBE = 2
 
-export function connectOp<Data>(options: ResolvedRpOptions<Data>): OpConnection {
+/** How this client proves itself to the OP; who only hears logouts has no need to. */
+export type ClientProof = Pick<ResolvedRpOptions<never>, 'clientSecret' | 'tokenEndpointAuthMethod'>
+
+export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): OpConnection {
   const url = `${options.issuer.replace(/\/$/, '')}/.well-known/openid-configuration`
   let finding: Promise<oidc.Configuration> | undefined
   let known: oidc.Configuration | undefined
@@ -97,10 +100,7 @@ export function connectOp<Data>(options: ResolvedRpOptions<Data>): OpConnection 
   }
 }
 
-function clientAuthentication<Data>({
-  clientSecret,
-  tokenEndpointAuthMethod,
-}: ResolvedRpOptions<Data>): oidc.ClientAuth {
+function clientAuthentication({ clientSecret, tokenEndpointAuthMethod }: Partial<ClientProof>): oidc.ClientAuth {
   if (clientSecret === undefined) return oidc.None()
   return tokenEndpointAuthMethod === 'client_secret_post'
     ? oidc.ClientSecretPost(clientSecret)

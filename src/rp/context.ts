@@ -16,6 +16,6 @@ export interface RpContext<Data> {
 }
 
 /** Epoch seconds. */
-export function seconds<Data>({ options }: Pick<RpContext<Data>, 'options'>): number {
+export function seconds({ options }: { readonly options: Pick<ResolvedRpOptions<never>, 'runtime'> }): number {
   return Math.floor(options.runtime.now() / 1000)
 }

@@ -1,5 +1,6 @@
 import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
+import type { SilentCheckTrust } from '../protocol/session-document.ts'
 import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie, setCookie } from './cookies.ts'
 import { afterReplacement, afterStart } from './end-sessions.ts'
@@ -7,6 +8,7 @@ import { type RpAnswer, type RpRequest, redirect } from './http.ts'
 import { forgetLeaving, readLeaving } from './left-app.ts'
 import { messageOf, sanitize } from './log.ts'
 import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
+import { packOpWatch, trustAfterLogin } from './op-watch.ts'
 import { loginFailedPage } from './pages.ts'
 import { oauthErrorOf, type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
 import { namesOf, newSessionId } from './session-id.ts'
@@ -32,7 +34,8 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   const names = newSessionId(context.options.runtime)
   let session: StoredRpSession
   try {
-    session = await openedBy(context, await redeemCode(context, transaction, query), names)
+    const redeemed = await redeemCode(context, transaction, query)
+    session = await openedBy(context, redeemed, names, trustAfterLogin(request))
   } catch (error) {
     if (isDeadCode(error)) return askAgain(context, request, transaction, cookies)
     return loginFailed(context, error, transaction, cookies)
@@ -68,6 +71,7 @@ async function openedBy<Data>(
   context: RpContext<Data>,
   redeemed: Redeemed,
   names: { readonly handle: string; readonly publicId: string },
+  silentCheck: SilentCheckTrust,
 ): Promise<StoredRpSession> {
   const { options, sealer } = context
   const { claims, idToken, accessToken, expiresIn, refreshToken, offline, sessionState } = redeemed
@@ -84,7 +88,7 @@ async function openedBy<Data>(
     idleExpiresAt: now + options.lifetime.idle,
     expiresAt: now + options.lifetime.absolute,
     data: JSON.stringify({ value }),
-    ...(sessionState === undefined ? {} : { sessionState }),
+    ...(sessionState === undefined ? {} : { sessionState: packOpWatch({ sessionState, silentCheck }) }),
     tokens: await sealer.seal('tokens', tokens),
     ...(refreshToken === undefined
       ? {}

@@ -35,20 +35,36 @@ export interface OpAllowances {
   sidReused?: boolean
 }
 
-/** Options of {@link createRelyingParty}. Durations are seconds. */
-export interface RelyingPartyOptions<Data = unknown> {
+/** What an app says of itself and of its OP, however it keeps its sessions. */
+export interface AppOptions {
   /** The OP's issuer, exactly as it spells it. */
   issuer: string
   clientId: string
-  /** Leave out for a public client. */
-  clientSecret?: string
-  /** How the client secret is sent to the OP. Default `client_secret_basic`, as in registration. */
-  tokenEndpointAuthMethod?: 'client_secret_basic' | 'client_secret_post'
   /** Where the app lives for its users; every URL the OP gets derives from it. */
   appUrl: string
   /** Path under `appUrl` of all routes. Default `/auth`. */
   prefix?: string
   store: RpStore
+  /** The `id_token_signed_response_alg` this client is registered with; nothing else is accepted. Default `RS256`. */
+  idTokenSignedResponseAlg?: string
+  /** Private keys of this client, if ID Tokens and Logout Tokens are registered to be encrypted. Default none. */
+  decryptionKeys?: readonly DecryptionKey[]
+  /** What this OP may do otherwise than the final specs say; each switch is named after what it allows. */
+  allow?: OpAllowances
+  /** Allows `http:` beyond this machine. Cookies then lose `Secure` and `__Host-`. Default false. */
+  dangerouslyAllowHttp?: boolean
+  /** Default: one JSON line per event to standard error. */
+  log?: RpLog
+  /** The clock and the randomness; tests freeze them. Default: the real ones. */
+  runtime?: Omit<Runtime, 'post'>
+}
+
+/** Options of {@link createRelyingParty}. Durations are seconds. */
+export interface RelyingPartyOptions<Data = unknown> extends AppOptions {
+  /** Leave out for a public client. */
+  clientSecret?: string
+  /** How the client secret is sent to the OP. Default `client_secret_basic`, as in registration. */
+  tokenEndpointAuthMethod?: 'client_secret_basic' | 'client_secret_post'
   /** Makes what `req.rpSession.data` holds out of the claims; must survive JSON. Default: nothing is kept. */
   mapSession?: (claims: LoginClaims) => Data | Promise<Data>
   /** Default `openid profile`. */
@@ -64,14 +80,6 @@ export interface RelyingPartyOptions<Data = unknown> {
    * first encrypts and all decrypt. Default: the client secret.
    */
   secret?: string | readonly string[]
-  /** The `id_token_signed_response_alg` this client is registered with; nothing else is accepted. Default `RS256`. */
-  idTokenSignedResponseAlg?: string
-  /** Private keys of this client, if ID Tokens and Logout Tokens are registered to be encrypted. Default none. */
-  decryptionKeys?: readonly DecryptionKey[]
-  /** What this OP may do otherwise than the final specs say; each switch is named after what it allows. */
-  allow?: OpAllowances
-  /** Allows `http:` beyond this machine. Cookies then lose `Secure` and `__Host-`. Default false. */
-  dangerouslyAllowHttp?: boolean
   /** Runs after an RP session was opened, before the browser goes on. Its failure is logged and changes nothing. */
   onSessionStarted?: (session: RpSession<Data>) => void | Promise<void>
   /**
@@ -79,18 +87,12 @@ export interface RelyingPartyOptions<Data = unknown> {
    * nothing.
    */
   onSessionEnded?: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
-  /** Default: one JSON line per event to standard error. */
-  log?: RpLog
-  /** The clock and the randomness; tests freeze them. Default: the real ones. */
-  runtime?: Omit<Runtime, 'post'>
 }
 
-/** What the rest of the RP works with: checked, and nothing is optional any more but what may really be absent. */
-export interface ResolvedRpOptions<Data> {
+/** {@link AppOptions}, checked and with every default in its place. */
+export interface ResolvedAppOptions {
   readonly issuer: string
   readonly clientId: string
-  readonly clientSecret: string | undefined
-  readonly tokenEndpointAuthMethod: 'client_secret_basic' | 'client_secret_post'
   /** Origin of the app. */
   readonly origin: string
   /** Path of the app's start page. */
@@ -98,6 +100,18 @@ export interface ResolvedRpOptions<Data> {
   /** Path all routes begin with, without a slash at its end. */
   readonly base: string
   readonly store: RpStore
+  readonly alg: string
+  readonly decryptionKeys: readonly DecryptionKey[]
+  readonly allow: Readonly<Required<OpAllowances>>
+  readonly allowHttp: boolean
+  readonly log: RpLog
+  readonly runtime: Omit<Runtime, 'post'>
+}
+
+/** What the rest of the RP works with: checked, and nothing is optional any more but what may really be absent. */
+export interface ResolvedRpOptions<Data> extends ResolvedAppOptions {
+  readonly clientSecret: string | undefined
+  readonly tokenEndpointAuthMethod: 'client_secret_basic' | 'client_secret_post'
   readonly mapSession: (claims: LoginClaims) => Data | Promise<Data>
   readonly wantsClaims: boolean
   readonly scope: string
@@ -107,87 +121,99 @@ export interface ResolvedRpOptions<Data> {
   readonly secureCookies: boolean
   readonly lifetime: { readonly idle: number; readonly absolute: number }
   readonly secrets: readonly string[]
-  readonly alg: string
-  readonly decryptionKeys: readonly DecryptionKey[]
-  readonly allow: Readonly<Required<OpAllowances>>
-  readonly allowHttp: boolean
   readonly onSessionStarted: (session: RpSession<Data>) => void | Promise<void>
   readonly onSessionEnded: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
-  readonly log: RpLog
-  readonly runtime: Omit<Runtime, 'post'>
 }
 
 const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519']
-const known = new Set([
+export const appOptionNames: readonly string[] = [
   'issuer',
   'clientId',
-  'clientSecret',
-  'tokenEndpointAuthMethod',
   'appUrl',
   'prefix',
   'store',
+  'idTokenSignedResponseAlg',
+  'decryptionKeys',
+  'allow',
+  'dangerouslyAllowHttp',
+  'log',
+  'runtime',
+]
+const known: ReadonlySet<string> = new Set([
+  ...appOptionNames,
+  'clientSecret',
+  'tokenEndpointAuthMethod',
   'mapSession',
   'scope',
   'authorizationParams',
   'cookieSuffix',
   'sessionLifetime',
   'secret',
-  'idTokenSignedResponseAlg',
-  'decryptionKeys',
-  'allow',
-  'dangerouslyAllowHttp',
   'onSessionStarted',
   'onSessionEnded',
-  'log',
-  'runtime',
 ])
 
 /** Checks the options and fills in the defaults. @throws TypeError naming the option. */
 export function resolveRpOptions<Data>(options: RelyingPartyOptions<Data>): ResolvedRpOptions<Data> {
-  const unknown = Object.keys(options).find((key) => !known.has(key))
-  if (unknown !== undefined) throw new TypeError(`${unknown} is not an option of createRelyingParty`)
-  const { clientId, clientSecret, dangerouslyAllowHttp: allowHttp = false, store } = options
+  refuseUnknown(options, known, 'createRelyingParty')
+  const app = resolveAppOptions(options)
+  const { clientSecret } = options
+  if (clientSecret === '') throw new TypeError('clientSecret must not be empty; leave it out for a public client')
+  const scope = options.scope ?? 'openid profile'
+  if (!scope.split(' ').includes('openid')) throw new TypeError('scope must contain openid')
+  const { protocol, hostname } = new URL(app.origin)
+  const secureCookies = protocol === 'https:' || isLoopback(hostname)
+  const suffix = options.cookieSuffix ?? suffixOf(new URL(app.issuer), app.clientId)
+  return {
+    ...app,
+    clientSecret,
+    tokenEndpointAuthMethod: checkAuthMethod(options.tokenEndpointAuthMethod ?? 'client_secret_basic'),
+    mapSession: options.mapSession ?? keepNothing,
+    wantsClaims: options.mapSession !== undefined,
+    scope,
+    authorizationParams: options.authorizationParams ?? {},
+    cookieName: `${secureCookies ? '__Host-' : ''}lockstep-${checkSuffix(suffix)}`,
+    secureCookies,
+    lifetime: checkLifetime(options.sessionLifetime),
+    secrets: checkSecrets(options.secret, clientSecret),
+    onSessionStarted: options.onSessionStarted ?? (() => undefined),
+    onSessionEnded: options.onSessionEnded ?? (() => undefined),
+  }
+}
+
+export function refuseUnknown(options: object, names: ReadonlySet<string>, of: string): void {
+  const unknown = Object.keys(options).find((key) => !names.has(key))
+  if (unknown !== undefined) throw new TypeError(`${unknown} is not an option of ${of}`)
+}
+
+/** Checks what does not depend on how the app keeps its sessions. @throws TypeError naming the option. */
+export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
+  const { clientId, dangerouslyAllowHttp: allowHttp = false, store } = options
   const issuer = checkUrl('issuer', options.issuer, allowHttp)
   const app = checkUrl('appUrl', options.appUrl, allowHttp)
   if (app.search !== '') throw new TypeError('appUrl must not have a query')
   if (typeof clientId !== 'string' || clientId === '') throw new TypeError('clientId must be a non-empty string')
-  if (clientSecret === '') throw new TypeError('clientSecret must not be empty; leave it out for a public client')
   if (typeof store?.forClient !== 'function') {
     throw new TypeError("store must be an RP store, such as sqliteStore('app.db') from lockstep/rp/sqlite")
   }
   const prefix = options.prefix ?? '/auth'
   if (!/^(\/[\w.~-]+)+$/.test(prefix))
     throw new TypeError('prefix must be a path such as /auth, with no slash at its end')
-  const scope = options.scope ?? 'openid profile'
-  if (!scope.split(' ').includes('openid')) throw new TypeError('scope must contain openid')
   const alg = options.idTokenSignedResponseAlg ?? 'RS256'
   if (!algorithms.includes(alg)) {
     throw new TypeError(`idTokenSignedResponseAlg must be one of ${algorithms.join(', ')}`)
   }
-  const secureCookies = app.protocol === 'https:' || isLoopback(app.hostname)
   return {
     issuer: options.issuer,
     clientId,
-    clientSecret,
-    tokenEndpointAuthMethod: checkAuthMethod(options.tokenEndpointAuthMethod ?? 'client_secret_basic'),
     origin: app.origin,
     home: app.pathname,
     base: app.pathname.replace(/\/$/, '') + prefix,
     store,
-    mapSession: options.mapSession ?? keepNothing,
-    wantsClaims: options.mapSession !== undefined,
-    scope,
-    authorizationParams: options.authorizationParams ?? {},
-    cookieName: `${secureCookies ? '__Host-' : ''}lockstep-${checkSuffix(options.cookieSuffix ?? suffixOf(issuer, clientId))}`,
-    secureCookies,
-    lifetime: checkLifetime(options.sessionLifetime),
-    secrets: checkSecrets(options.secret, clientSecret),
     alg,
     decryptionKeys: checkDecryptionKeys(options.decryptionKeys),
     allow: checkAllowances(options.allow),
     allowHttp: issuer.protocol === 'http:',
-    onSessionStarted: options.onSessionStarted ?? (() => undefined),
-    onSessionEnded: options.onSessionEnded ?? (() => undefined),
     log: options.log ?? logToStderr,
     runtime: options.runtime ?? world,
   }
@@ -229,7 +255,15 @@ function checkSuffix(suffix: string): string {
 }
 
 // A day lets somebody come back tomorrow morning; a week bounds what a stolen cookie is worth.
-function checkLifetime({ idle = 86_400, absolute = 604_800 }: { idle?: number; absolute?: number } = {}) {
+export const DEFAULT_ABSOLUTE_LIFETIME: number = 604_800
+
+function checkLifetime({
+  idle = 86_400,
+  absolute = DEFAULT_ABSOLUTE_LIFETIME,
+}: {
+  idle?: number
+  absolute?: number
+} = {}) {
   if (!(idle > 0)) throw new TypeError('sessionLifetime.idle must be a positive number of seconds')
   if (!(absolute >= idle)) throw new TypeError('sessionLifetime.absolute must be at least sessionLifetime.idle')
   return { idle, absolute }

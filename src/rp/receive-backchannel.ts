@@ -1,12 +1,24 @@
 import { LockstepError } from '../protocol/errors.ts'
 import { type LogoutTokenClaims, LogoutTokenError } from '../protocol/logout-token.ts'
 import type { SessionEnd } from '../protocol/session-document.ts'
-import { type RpContext, seconds } from './context.ts'
-import { endRpSessions } from './end-sessions.ts'
+import type { OpConnection } from './connect-op.ts'
+import { seconds } from './context.ts'
 import { answer, BODY_LIMIT, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
-import type { EndByResult } from './store/contract.ts'
+import type { ResolvedAppOptions } from './options.ts'
+import type { EndByResult, LogoutNotice, LogoutTarget } from './store/contract.ts'
 import { type ValidLogoutToken, validateLogoutToken } from './validate-logout-token.ts'
+
+/** Who receives Logout Tokens. */
+export interface LogoutTokenReceiver {
+  readonly options: ResolvedAppOptions
+  readonly op: Pick<OpConnection, 'keys'>
+  /** Seconds for which a logout is remembered. */
+  readonly remembered: number
+  /** Whether it is known here how many RP sessions there were; else the OP is told no number. */
+  readonly countsSessions: boolean
+  end(target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult>
+}
 
 /**
  * Ends every RP session a Logout Token names and answers the OP.
@@ -17,8 +29,8 @@ import { type ValidLogoutToken, validateLogoutToken } from './validate-logout-to
  *
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#BCRequest | Back-Channel Logout 1.0 §2.5 to §2.8}
  */
-export async function receiveLogoutToken<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
-  const { options } = context
+export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request: RpRequest): Promise<RpAnswer> {
+  const { options } = receiver
   const type = request.header('content-type')?.split(';')[0]?.trim().toLowerCase()
   if (type !== 'application/x-www-form-urlencoded') {
     return refusal(415, 'invalid_request', 'a Logout Token comes as application/x-www-form-urlencoded')
@@ -31,9 +43,9 @@ export async function receiveLogoutToken<Data>(context: RpContext<Data>, request
   try {
     const { issuer, clientId, alg, allow, decryptionKeys } = options
     const { logoutTokenWithoutExp: withoutExp, logoutTokenWithoutTyp: withoutTyp } = allow
-    const expected = { issuer, clientId, alg, now: seconds(context), allow: { withoutExp, withoutTyp } }
-    const valid = await validateLogoutToken(token, expected, context.op, decryptionKeys)
-    return success(await endWhatItNames(context, valid))
+    const expected = { issuer, clientId, alg, now: seconds(receiver), allow: { withoutExp, withoutTyp } }
+    const valid = await validateLogoutToken(token, expected, receiver.op, decryptionKeys)
+    return success(await endWhatItNames(receiver, valid), receiver)
   } catch (error) {
     if (error instanceof LogoutTokenError) {
       options.log({ event: 'logout_token_refused', check: error.check, message: error.message })
@@ -46,30 +58,31 @@ export async function receiveLogoutToken<Data>(context: RpContext<Data>, request
   }
 }
 
-async function endWhatItNames<Data>(context: RpContext<Data>, token: ValidLogoutToken): Promise<EndByResult> {
+async function endWhatItNames(receiver: LogoutTokenReceiver, token: ValidLogoutToken): Promise<EndByResult> {
+  const { options } = receiver
   const { claims, acceptableUntil, revokeOffline } = token
   const { sid, sub } = claims
   const target = sid === undefined ? { sub: sub as string } : { sid, ...(sub === undefined ? {} : { sub }) }
-  const result = await endRpSessions(context, target, {
+  const result = await receiver.end(target, {
     jti: claims.jti,
     jtiExpiresAt: acceptableUntil,
     watermark: claims.toe ?? claims.iat,
-    watermarkExpiresAt: seconds(context) + context.options.lifetime.absolute,
-    end: endOf(claims, context.options.runtime.now()),
+    watermarkExpiresAt: seconds(receiver) + receiver.remembered,
+    end: endOf(claims, options.runtime.now()),
     revokeOffline,
-    sidReused: context.options.allow.sidReused,
+    sidReused: options.allow.sidReused,
   })
   if (result.outcome === 'ended') {
     const by = sid === undefined ? 'sub' : 'sid'
-    context.options.log({ event: 'logout_received', ended: result.sessions.length, by })
+    options.log({ event: 'logout_received', ended: result.sessions.length, by })
   }
   return result
 }
 
-function success(result: EndByResult): RpAnswer {
+function success(result: EndByResult, { countsSessions }: Pick<LogoutTokenReceiver, 'countsSessions'>): RpAnswer {
   if (result.outcome === 'replay') throw new LogoutTokenError('replay', 'this "jti" was seen before')
   if (result.outcome === 'sub_mismatch') throw new LogoutTokenError('sub', '"sub" is not the one that has this "sid"')
-  return answer(200, '', { 'logout-sessions-ended': String(result.sessions.length) })
+  return answer(200, '', countsSessions ? { 'logout-sessions-ended': String(result.sessions.length) } : {})
 }
 
 /** What the tabs will be told. The private claim is somebody else's text: checked, cut and cleaned (T24). */

@@ -38,6 +38,11 @@ export interface RelyingParty<Data = unknown> {
   close(): Promise<void>
 }
 
+/** What an adapter puts into a framework: a relying party, or a {@link LogoutReceiver}, which signs nobody in. */
+export interface Mountable<Data = unknown>
+  extends Pick<RelyingParty<Data>, 'respond' | 'base' | 'close'>,
+    Partial<Pick<RelyingParty<Data>, 'current'>> {}
+
 /**
  * Makes an app a Relying Party: login, callback, RP sessions, logout endpoints and live events.
  *

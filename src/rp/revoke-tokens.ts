@@ -4,7 +4,7 @@ import type { OpConnection } from './connect-op.ts'
 import { messageOf, type RpLog } from './log.ts'
 import type { ResolvedRpOptions } from './options.ts'
 import type { Sealer } from './seal.ts'
-import type { OwedRevocation, RpSessionStore } from './store/contract.ts'
+import type { Owed, RpSessionStore } from './store/contract.ts'
 
 /** Pays what ended RP sessions owe the OP: the revocation of their refresh tokens (Back-Channel §2.7, T7). */
 export interface TokenRevoker {
@@ -51,8 +51,8 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): TokenR
     }
   }
 
-  async function pay(owed: OwedRevocation): Promise<void> {
-    const token = await sealer.open('refresh-token', owed.token)
+  async function pay(owed: Owed): Promise<void> {
+    const token = await sealer.open('refresh-token', owed.debt)
     if (typeof token !== 'string') {
       log({
         event: 'revocation_given_up',
@@ -66,7 +66,7 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): TokenR
     return putOff(owed, messageOf(failure), log)
   }
 
-  async function putOff(owed: OwedRevocation, message: string, tell: RpLog): Promise<void> {
+  async function putOff(owed: Owed, message: string, tell: RpLog): Promise<void> {
     const now = runtime.now()
     if (now - owed.owedSince > HORIZON) {
       tell({ event: 'revocation_given_up', attempts: owed.attempts, message })

@@ -1,10 +1,12 @@
 import { LockstepError } from '../protocol/errors.ts'
 import type { RpContext } from './context.ts'
+import { endRpSessions } from './end-sessions.ts'
 import { finishLogin } from './finish-login.ts'
 import { BodyReadBefore, BodyTooLarge, isPrefetch, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { initiateLogin } from './initiate-login.ts'
 import { messageOf } from './log.ts'
 import { arriveLoggedOut, askBeforeLogout, logOut } from './log-out.ts'
+import type { ResolvedAppOptions } from './options.ts'
 import { loginFailedPage } from './pages.ts'
 import { receiveLogoutToken } from './receive-backchannel.ts'
 import { receiveFrontchannelLogout } from './receive-frontchannel.ts'
@@ -35,7 +37,7 @@ const routes = new Map<string, ReadonlyMap<string, Route>>([
     ]),
   ],
   ['logged-out', new Map<string, Route>([['GET', arriveLoggedOut]])],
-  ['backchannel-logout', new Map<string, Route>([['POST', receiveLogoutToken]])],
+  ['backchannel-logout', new Map<string, Route>([['POST', endByLogoutToken]])],
   ['frontchannel-logout', new Map<string, Route>([['GET', receiveFrontchannelLogout]])],
   ['session', new Map<string, Route>([['GET', showSession]])],
   ['session/events', new Map<string, Route>([['GET', streamSession]])],
@@ -43,12 +45,40 @@ const routes = new Map<string, ReadonlyMap<string, Route>>([
   ['silent-check', new Map<string, Route>([['GET', startSilentCheck]])],
 ])
 
+function endByLogoutToken<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
+  const { options, op } = context
+  return receiveLogoutToken(
+    {
+      options,
+      op,
+      remembered: options.lifetime.absolute,
+      countsSessions: true,
+      end: (target, notice) => endRpSessions(context, target, notice),
+    },
+    request,
+  )
+}
+
 /** Answers whatever lies under the prefix; `undefined` for every other path, which is the app's. */
-export async function respond<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer | undefined> {
-  const { base } = context.options
-  const path = request.url.split(/[?#]/, 1)[0] as string
-  if (path !== base && !path.startsWith(`${base}/`)) return undefined
-  const name = path.slice(base.length + 1)
+export function respond<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer | undefined> {
+  return serve<RpContext<Data>>(routes, context, request, (name, error) => failed(context, name, error))
+}
+
+/** Routes under a prefix, by name and method. */
+export type RouteTable<Context> = ReadonlyMap<
+  string,
+  ReadonlyMap<string, (context: Context, request: RpRequest) => Promise<RpAnswer>>
+>
+
+/** Finds a request's route and runs it; `undefined` for what is not under the prefix. */
+export async function serve<Context extends { readonly options: { readonly base: string } }>(
+  routes: RouteTable<Context>,
+  context: Context,
+  request: RpRequest,
+  failed: (route: string, error: unknown) => RpAnswer,
+): Promise<RpAnswer | undefined> {
+  const name = routeOf(context.options.base, request)
+  if (name === undefined) return undefined
   const methods = routes.get(name)
   if (methods === undefined) return refusal(404, 'not_found', 'there is nothing here')
   // The callback redeems its code, which it can only once; and HEAD ends no RP session.
@@ -65,13 +95,18 @@ export async function respond<Data>(context: RpContext<Data>, request: RpRequest
     const answer = await route(context, request)
     return isHead ? { ...answer, body: '' } : answer
   } catch (error) {
-    return failed(context, name, error)
+    return failed(name, error)
   }
+}
+
+/** The name of the route a request is for, `undefined` when it is not under the prefix. */
+export function routeOf(base: string, { url }: Pick<RpRequest, 'url'>): string | undefined {
+  const path = url.split(/[?#]/, 1)[0] as string
+  return path === base || path.startsWith(`${base}/`) ? path.slice(base.length + 1) : undefined
 }
 
 /** What went wrong, in a form that tells the outside nothing it should not know. */
 function failed<Data>({ options }: RpContext<Data>, route: string, error: unknown): RpAnswer {
-  if (error instanceof BodyTooLarge) return refusal(413, 'invalid_request', error.message, { connection: 'close' })
   const isPage = ['login', 'register', 'initiate-login', 'callback', 'logout', 'logged-out'].includes(route)
   if (error instanceof LockstepError && error.code === 'op_unreachable') {
     return loginFailedPage(options, 503, `${error.message}.`, error.code)
@@ -79,12 +114,22 @@ function failed<Data>({ options }: RpContext<Data>, route: string, error: unknow
   if (error instanceof LockstepError && error.code === 'logout_request_invalid') {
     return refusal(400, 'invalid_request', error.message)
   }
-  if (error instanceof LockstepError && error.code === 'frontchannel_request_invalid') {
-    options.log({ event: 'frontchannel_logout_refused', message: error.message })
-    return refusal(400, 'invalid_request', error.message)
+  if (!isPage || error instanceof BodyTooLarge || error instanceof BodyReadBefore) {
+    return refusalFor(options, route, error)
   }
   options.log({ event: 'internal_error', route, message: messageOf(error) })
-  if (error instanceof BodyReadBefore) return refusal(500, 'server_error', error.message)
-  const what = 'Something went wrong here; it was logged.'
-  return isPage ? loginFailedPage(options, 500, what, 'internal_error') : refusal(500, 'server_error', what)
+  return loginFailedPage(options, 500, wentWrong, 'internal_error')
+}
+
+const wentWrong = 'Something went wrong here; it was logged.'
+
+/** The same for a route that is no page. */
+export function refusalFor({ log }: Pick<ResolvedAppOptions, 'log'>, route: string, error: unknown): RpAnswer {
+  if (error instanceof BodyTooLarge) return refusal(413, 'invalid_request', error.message, { connection: 'close' })
+  if (error instanceof LockstepError && error.code === 'frontchannel_request_invalid') {
+    log({ event: 'frontchannel_logout_refused', message: error.message })
+    return refusal(400, 'invalid_request', error.message)
+  }
+  log({ event: 'internal_error', route, message: messageOf(error) })
+  return refusal(500, 'server_error', error instanceof BodyReadBefore ? error.message : wentWrong)
 }

@@ -2,6 +2,7 @@ import type { SessionDocument } from '../protocol/session-document.ts'
 import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { readOpWatch } from './op-watch.ts'
 import { expiryOf } from './rp-session.ts'
 import { namesOf } from './session-id.ts'
 
@@ -24,13 +25,14 @@ export async function readDocument<Data>(context: RpContext<Data>, handle: strin
   if (found.state === 'ended') return { state: 'ended', session: found.publicId, ended: found.end }
   const { session } = found
   const iframe = checkSessionIframe(context)
+  const { sessionState, silentCheck } = readOpWatch(session.sessionState)
   return {
     state: 'alive',
     session: session.publicId,
     sub: session.sub,
     client_id: context.options.clientId,
     expires_at: expiryOf(session),
-    ...(session.sessionState === undefined ? {} : { session_state: session.sessionState }),
+    ...(sessionState === undefined ? {} : { session_state: sessionState, silent_check: silentCheck }),
     ...(iframe === undefined ? {} : { check_session_iframe: iframe }),
   }
 }

@@ -4,6 +4,7 @@ import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { answer, isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { messageOf } from './log.ts'
+import type { ResolvedAppOptions } from './options.ts'
 import { readDocument } from './session-document.ts'
 import { namesOf } from './session-id.ts'
 
@@ -59,7 +60,28 @@ export async function streamSession<Data>(context: RpContext<Data>, request: RpR
   const handle = id === undefined ? undefined : namesOf(id).handle
   const now = handle === undefined ? undefined : await context.store.get(handle)
   if (handle === undefined || now === undefined) return json(401, { state: 'none' } satisfies SessionDocument)
-  return answer(200, events(context, handle, request.signal), {
+  const { store, options, streams } = context
+  const watched: WatchedSession = {
+    name: handle,
+    read: () => readDocument(context, handle),
+    subscribe: (onHint) => store.subscribe(handle, onHint),
+  }
+  return streamOf(watched, { options, streams }, request)
+}
+
+/** A session whose tabs listen. */
+export interface WatchedSession {
+  /** Equal for all of its tabs. */
+  readonly name: string
+  read(): Promise<SessionDocument>
+  subscribe(onHint: () => void): Promise<() => void>
+}
+
+type StreamParts = Pick<RpContext<never>, 'streams'> & { readonly options: Pick<ResolvedAppOptions, 'runtime' | 'log'> }
+
+/** The stream of one tab. */
+export function streamOf(watched: WatchedSession, parts: StreamParts, request: RpRequest): RpAnswer {
+  return answer(200, events(watched, parts, request.signal), {
     'content-type': 'text/event-stream',
     // What compresses on the way would also hold events back until there is enough to compress.
     'cache-control': 'no-store, no-transform',
@@ -68,18 +90,21 @@ export async function streamSession<Data>(context: RpContext<Data>, request: RpR
   })
 }
 
-async function* events<Data>(context: RpContext<Data>, handle: string, gone: AbortSignal): AsyncGenerator<string> {
-  const { store, streams, options } = context
-  const place = streams.open(handle)
+async function* events(
+  watched: WatchedSession,
+  { streams, options }: StreamParts,
+  gone: AbortSignal,
+): AsyncGenerator<string> {
+  const place = streams.open(watched.name)
   const over = AbortSignal.any([gone, place.signal])
   const bell = alarm(options.runtime)
   // Subscribed before the first read: what happens in between is a hint already, never a gap (T17).
   let unsubscribe = (): void => undefined
   try {
-    unsubscribe = await store.subscribe(handle, bell.ring)
+    unsubscribe = await watched.subscribe(bell.ring)
     let told = ''
     while (!over.aborted) {
-      const document = await readDocument(context, handle)
+      const document = await watched.read()
       if (document.state === 'none') return // replaced by a new login of this browser: its next stream is the new one's
       const text = JSON.stringify(document)
       if (text !== told) yield `event: ${SESSION_EVENT}\ndata: ${text}\n\n`

@@ -8,6 +8,7 @@ import { endRpSession } from './end-sessions.ts'
 import { isForeign, page, type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
 import { authorizationUrl, beginTransaction, type LoginTransaction } from './login-transaction.ts'
+import { packOpWatch, readOpWatch } from './op-watch.ts'
 import { redeemCode } from './redeem-code.ts'
 import { namesOf } from './session-id.ts'
 import { openTokens } from './tokens.ts'
@@ -21,9 +22,9 @@ type SilentResult =
  * Asks the OP, in a hidden iframe of our own page, whether the End-User is still the same (Session §3.1): prompt=none
  * with the ID Token as hint. It never extends the idle lifetime (T11).
  *
- * It is for confirming that the OP iframe said `changed`, and for nothing else: that answer proves that this browser
- * lets the OP see its cookies in our page. Where it does not, prompt=none says `login_required` of somebody who is
- * signed in, and that is indistinguishable from a logout here.
+ * Where the OP does not get its cookies in a frame, it says `login_required` of somebody who is signed in. So that answer
+ * ends an RP session only if prompt=none has worked in it before; as the first answer it is noted as `refused`. A tab
+ * tries that once, right after the OP iframe has said `unchanged`, when a logout cannot be the reason.
  */
 export async function startSilentCheck<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   const { options, store } = context
@@ -73,20 +74,25 @@ async function judge<Data>(
   if (found === undefined) return unknown
   if (found.state === 'ended') return { result: 'ended' }
   const at = seconds(context)
+  const watch = readOpWatch(found.session.sessionState)
   try {
     const { claims, sessionState } = await redeemCode(context, transaction, query)
     if (claims.sub !== found.session.sub) {
       await endRpSession(context, handle, { cause: 'user_switched', at })
       return { result: 'switched' }
     }
-    if (sessionState === undefined) return { result: 'same' }
-    const alive = await context.store.updateIfExists(handle, { sessionState })
-    return alive ? { result: 'same', session_state: sessionState } : { result: 'ended' }
+    const works = packOpWatch({ sessionState: sessionState ?? watch.sessionState, silentCheck: 'works' })
+    if (!(await context.store.updateIfExists(handle, { sessionState: works }))) return { result: 'ended' }
+    return { result: 'same', ...(sessionState === undefined ? {} : { session_state: sessionState }) }
   } catch (error) {
     if (error instanceof oidc.AuthorizationResponseError) {
       if (error.error !== 'login_required') {
         // Only this answer says that nobody is signed in; consent or interaction being needed does not.
         context.options.log({ event: 'login_failed', code: sanitize(error.error), message: 'silent check' })
+        return unknown
+      }
+      if (watch.silentCheck !== 'works') {
+        await context.store.updateIfExists(handle, { sessionState: packOpWatch({ ...watch, silentCheck: 'refused' }) })
         return unknown
       }
       await endRpSession(context, handle, { cause: 'silent_check', at })

@@ -6,6 +6,7 @@ import { LockstepError } from '../protocol/errors.ts'
 import { type AddressPolicy, addressPolicy } from './address-policy.ts'
 import { StaleConnectionError } from './post-failure.ts'
 import type { PostAnswer, PostRequest, Runtime } from './runtime.ts'
+import { watched } from './watched.ts'
 
 /** An address a resolver found for a host name. */
 export interface ResolvedAddress {
@@ -55,10 +56,11 @@ export function egress({ allow, resolve = resolveAll, connect = buildConnector }
   async function send(
     url: URL,
     options: Omit<Dispatcher.RequestOptions, 'origin' | 'path'>,
+    onConnected?: () => void,
   ): Promise<Dispatcher.ResponseData> {
     const dialsBefore = dials.get(url.host)
     try {
-      return await request(url, { ...options, dispatcher: agent })
+      return await request(url, { ...options, dispatcher: onConnected ? watched(agent, onConnected) : agent })
     } catch (error) {
       // Nobody dialled this host meanwhile, so the request went out on a connection that was open before.
       if (isReset(error) && dials.get(url.host) === dialsBefore) throw new StaleConnectionError({ cause: error })
@@ -67,14 +69,11 @@ export function egress({ allow, resolve = resolveAll, connect = buildConnector }
   }
 
   return {
-    async post({ url, headers, body, timeout, signal }: PostRequest): Promise<PostAnswer> {
+    async post({ url, headers, body, timeout, signal, onConnected, onAnswered }: PostRequest): Promise<PostAnswer> {
       const deadline = AbortSignal.timeout(timeout)
-      const answer = await send(new URL(url), {
-        method: 'POST',
-        headers,
-        body,
-        signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
-      })
+      const within = signal ? AbortSignal.any([signal, deadline]) : deadline
+      const answer = await send(new URL(url), { method: 'POST', headers, body, signal: within }, onConnected)
+      onAnswered?.()
       return { status: answer.statusCode, headers: flatten(answer.headers), body: await readStart(answer.body) }
     },
 

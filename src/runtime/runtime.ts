@@ -8,6 +8,10 @@ export interface PostRequest {
   /** Milliseconds until the attempt counts as failed, from the first byte of DNS to the last of the answer. */
   readonly timeout: number
   readonly signal?: AbortSignal
+  /** Called when there is a connection, new or kept open, on which the request goes out. */
+  onConnected?(): void
+  /** Called when the head of the answer has come. */
+  onAnswered?(): void
 }
 
 /** What came back; bodies are read up to 4 kB and cut there. */

@@ -394,7 +394,7 @@ export function endAllContract(law: Law, durable: boolean): void {
     const { op, runtime } = bench
     const settle = async (clientId: string): Promise<void> => {
       for (const claimed of await op.claimDue({ limit: 10, lease: 1000, room: (c) => (c === clientId ? 1 : 0) })) {
-        const times = { startedAt: runtime.now(), finishedAt: runtime.now() }
+        const times = { dueAt: runtime.now(), startedAt: runtime.now(), finishedAt: runtime.now() }
         await op.settle(claimed, { ...times, outcome: { state: 'delivered', status: 200 } })
       }
     }

@@ -155,7 +155,7 @@ export function nodesContract(law: Law): void {
     runtime.pass(1)
     const [taken] = await nodes[1].claimDue({ limit: 1, lease: 30_000 })
     equal(taken?.id, held.id)
-    const outcome = { startedAt: 0, finishedAt: 0, outcome: { state: 'delivered', status: 200 } } as const
+    const outcome = { dueAt: 0, startedAt: 0, finishedAt: 0, outcome: { state: 'delivered', status: 200 } } as const
     equal(await nodes[0].settle(held, outcome), false)
   })
 
@@ -176,7 +176,7 @@ export function nodesContract(law: Law): void {
     equal(taken?.id, held.id)
     deepEqual(await behind.claimDue({ limit: 1, lease: 30_000 }), [])
     const retryAt = runtime.now() + skew + 5_000 // in five seconds, as that node says it
-    const finished = { startedAt: runtime.now() + skew, finishedAt: runtime.now() + skew }
+    const finished = { dueAt: runtime.now() + skew, startedAt: runtime.now() + skew, finishedAt: runtime.now() + skew }
     equal(
       await ahead.settle(taken ?? held, {
         ...finished,

@@ -1,5 +1,5 @@
 import { deepEqual, equal, ok } from 'node:assert/strict'
-import type { AttemptOutcome, ClaimedDelivery, OpIssuerStore } from '../op/store/contract.ts'
+import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from '../op/store/contract.ts'
 import { issuer, type Law, type OpStoreBench, owe } from './op-store-bench.ts'
 
 /** What an OP store promises about the outbox: no notice is lost, and none is in two hands. */
@@ -253,9 +253,6 @@ async function claimOne(op: OpIssuerStore): Promise<ClaimedDelivery> {
   return claimed
 }
 
-function attempt(
-  { runtime }: Pick<OpStoreBench, 'runtime'>,
-  outcome: AttemptOutcome,
-): { startedAt: number; finishedAt: number; outcome: AttemptOutcome } {
-  return { startedAt: runtime.now(), finishedAt: runtime.now(), outcome }
+function attempt({ runtime }: Pick<OpStoreBench, 'runtime'>, outcome: AttemptOutcome): AttemptRecord {
+  return { dueAt: runtime.now(), startedAt: runtime.now(), finishedAt: runtime.now(), outcome }
 }

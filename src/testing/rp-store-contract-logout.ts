@@ -23,14 +23,14 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await rp.get(laptop.handle), { state: 'ended', publicId: laptop.publicId, end: ending })
   })
 
-  law('ends all RP sessions that share a sid: the index is a set', async ({ rp }) => {
+  law('ends all RP sessions that share a sid: the index is a set [A43]', async ({ rp }) => {
     const handles = await opened(rp, someSession({ sid: 's' }), someSession({ sid: 's' }), someSession({ sid: 's' }))
     const result = await rp.endBy({ sid: 's' }, someNotice())
     assert.equal(result.outcome === 'ended' && result.sessions.length, 3)
     assert.deepEqual(await statesOf(rp, ...handles), ['ended', 'ended', 'ended'])
   })
 
-  law('leaves a newer login with the same sid alone where an OP reuses sids [T3]', async ({ rp }) => {
+  law('leaves a newer login with the same sid alone where an OP reuses sids [T3] [A46]', async ({ rp }) => {
     const [older = '', newer = ''] = await opened(
       rp,
       someSession({ sid: 's', firstIat: START - 10 }),
@@ -53,7 +53,7 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await statesOf(rp, ...handles), ['ended', 'ended', 'ended', 'alive'])
   })
 
-  law('does not take a sid for a sub, nor a sub for a sid [T20]', async ({ rp }) => {
+  law('does not take a sid for a sub, nor a sub for a sid [T20] [A47]', async ({ rp }) => {
     const [bySid = '', bySub = ''] = await opened(
       rp,
       someSession({ sid: 'same', sub: 'ada' }),
@@ -98,7 +98,7 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     assert.equal((await rp.endBy({ sid: 't' }, notice)).outcome, 'ended')
   })
 
-  law('lets exactly one of 50 parallel copies of a token have an effect', async ({ rp }) => {
+  law('lets exactly one of 50 parallel copies of a token have an effect [A5]', async ({ rp }) => {
     await opened(rp, someSession({ sid: 's' }), someSession({ sid: 's' }))
     const notice = someNotice()
     const results = await Promise.all(Array.from({ length: 50 }, () => rp.endBy({ sid: 's' }, notice)))
@@ -110,7 +110,7 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     assert.equal(results.filter((result) => result.outcome === 'replay').length, 49)
   })
 
-  law('discards a login that a logout of its sid overtook [T3]', async ({ rp, clock }) => {
+  law('discards a login that a logout of its sid overtook [T3] [A48]', async ({ rp, clock }) => {
     const requestedAt = await rp.now()
     clock.pass(1)
     await rp.endBy({ sid: 's' }, someNotice())
@@ -142,7 +142,7 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     },
   )
 
-  law('leaves what was ended ended when the End-User signs in again', async ({ rp, clock }) => {
+  law('leaves what was ended ended when the End-User signs in again [A45]', async ({ rp, clock }) => {
     const [old = ''] = await opened(rp, someSession())
     await rp.endBy({ sub: 'ada' }, someNotice())
     clock.pass(10)
@@ -179,7 +179,7 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await statesOf(rp, young), ['alive'])
   })
 
-  law('ends old and new when the id is rotated while a logout arrives', async ({ rp, clock }) => {
+  law('ends old and new when the id is rotated while a logout arrives [A50]', async ({ rp, clock }) => {
     const before = someSession({ sid: 's' })
     await opened(rp, before)
     const after = someSession({ sid: 's' })

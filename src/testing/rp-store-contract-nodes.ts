@@ -32,19 +32,22 @@ export function nodesContract(law: RpLaw): void {
       }
     })
 
-  twoNodes('says on every node at once what a logout on one of them ended [BC §2.7]', async ({ rp, there, clock }) => {
-    const session = someSession({ sid: 's' })
-    const requestedAt = await there.now()
-    await opened(rp, session)
-    assert.deepEqual(await statesOf(there, session.handle), ['alive'])
-    clock.pass(1)
-    const notice = someNotice()
-    assert.deepEqual(await there.endBy({ sid: 's' }, notice), { outcome: 'ended', sessions: [session] })
-    assert.deepEqual(await rp.get(session.handle), { state: 'ended', publicId: session.publicId, end: ending })
-    assert.equal(await rp.updateIfExists(session.handle, { idleExpiresAt: START + 9_000 }), false)
-    assert.deepEqual(await rp.endBy({ sid: 's' }, notice), { outcome: 'replay' })
-    assert.equal((await rp.create(someSession({ sid: 's' }), { requestedAt })).outcome, 'outdated')
-  })
+  twoNodes(
+    'says on every node at once what a logout on one of them ended [BC §2.7] [A51]',
+    async ({ rp, there, clock }) => {
+      const session = someSession({ sid: 's' })
+      const requestedAt = await there.now()
+      await opened(rp, session)
+      assert.deepEqual(await statesOf(there, session.handle), ['alive'])
+      clock.pass(1)
+      const notice = someNotice()
+      assert.deepEqual(await there.endBy({ sid: 's' }, notice), { outcome: 'ended', sessions: [session] })
+      assert.deepEqual(await rp.get(session.handle), { state: 'ended', publicId: session.publicId, end: ending })
+      assert.equal(await rp.updateIfExists(session.handle, { idleExpiresAt: START + 9_000 }), false)
+      assert.deepEqual(await rp.endBy({ sid: 's' }, notice), { outcome: 'replay' })
+      assert.equal((await rp.create(someSession({ sid: 's' }), { requestedAt })).outcome, 'outdated')
+    },
+  )
 
   twoNodes(
     'has one of many copies of a token take effect, whichever nodes they reach [BC §2.6 (8)]',
@@ -183,7 +186,7 @@ export function nodesContract(law: RpLaw): void {
     await rp.endBy({ sid: 's' }, someNotice())
     const claims = await Promise.all([rp, there, rp, there].map((node) => node.claimOwed({ limit: 10, lease: 60_000 })))
     const rest = await there.claimOwed({ limit: 20, lease: 60_000 })
-    const tokens = [...claims, rest].flat().map(({ token }) => token)
+    const tokens = [...claims, rest].flat().map(({ debt }) => debt)
     assert.equal(tokens.length, 20)
     assert.equal(new Set(tokens).size, 20)
   })

@@ -7,7 +7,7 @@ const offline = { sealed: 'offline', offline: true }
 
 /** Takes all that is due and returns it, as it was sealed. */
 async function owedBy(rp: RpSessionStore): Promise<readonly string[]> {
-  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ token }) => token).sort()
+  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ debt }) => debt).sort()
 }
 
 /** Refresh tokens whose revocation an ended RP session leaves owed (T7). */

@@ -6,7 +6,7 @@ const before = { sealed: 'before', offline: false }
 const after = { tokens: 'new tokens', refreshToken: { sealed: 'after', offline: false } }
 
 async function owedBy(rp: RpSessionStore): Promise<readonly string[]> {
-  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ token }) => token).sort()
+  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ debt }) => debt).sort()
 }
 
 /** `claimRefresh` and `saveTokens`: one process refreshes, and a logout in between loses nothing. */

@@ -50,7 +50,7 @@ export function rpSessionContract(law: RpLaw, durable: boolean): void {
     })
   })
 
-  law('does not bring back by an update what was ended', async ({ rp }) => {
+  law('does not bring back by an update what was ended [A49]', async ({ rp }) => {
     const [bySid = '', byDelete = ''] = await opened(rp, someSession({ sid: 's' }), someSession())
     await rp.endBy({ sid: 's' }, someNotice())
     await rp.delete(byDelete, ending)

@@ -4,6 +4,7 @@ import { frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
 import { frontchannelContract } from './rp-store-contract-frontchannel.ts'
 import { logoutContract } from './rp-store-contract-logout.ts'
 import { nodesContract } from './rp-store-contract-nodes.ts'
+import { outsideContract } from './rp-store-contract-outside.ts'
 import { owedContract } from './rp-store-contract-owed.ts'
 import { refreshContract } from './rp-store-contract-refresh.ts'
 import { rpSessionContract } from './rp-store-contract-sessions.ts'
@@ -63,5 +64,6 @@ export function rpStoreContract(
   if (shared) describe('an RP store serves several nodes', () => nodesContract(law))
   describe('an RP store and the front channel', () => frontchannelContract(law))
   describe('an RP store and refreshed tokens', () => refreshContract(law))
+  describe('an RP store and logins that it does not keep', () => outsideContract(law, { durable, shared }))
   describe('an RP store remembers what is owed to the OP', () => owedContract(law, durable))
 }

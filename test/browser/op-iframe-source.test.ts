@@ -2,7 +2,15 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { AliveDocument } from '../../src/browser/decide.ts'
 import type { SessionMonitor } from '../../src/browser/session-events.ts'
 import { startSessionMonitor } from '../../src/browser/session-monitor.ts'
-import { type FakeFrame, type FakeWorldOptions, fakeBackend, fakeWorld, freshPage, settle } from './fake-world.ts'
+import {
+  type FakeBackend,
+  type FakeFrame,
+  type FakeWorldOptions,
+  fakeBackend,
+  fakeWorld,
+  freshPage,
+  settle,
+} from './fake-world.ts'
 
 const opIframe = 'https://op.example/session/check'
 const alive: AliveDocument = {
@@ -30,14 +38,17 @@ async function openPage(
     document = alive,
     silent = () => {},
     ...options
-  }: Partial<FakeWorldOptions> & { document?: AliveDocument; silent?: (frame: FakeFrame) => void } = {},
+  }: Partial<FakeWorldOptions> & {
+    document?: AliveDocument
+    silent?: (frame: FakeFrame, backend: FakeBackend) => void
+  } = {},
 ) {
   const backend = fakeBackend(document)
   let turn = 0
   const world = fakeWorld({
     backend,
     answer: (_, frame) => (isOpIframe(frame) ? answers[Math.min(turn++, answers.length - 1)] : undefined),
-    opened: (frame) => (isOpIframe(frame) ? frame.load() : silent(frame)),
+    opened: (frame) => (isOpIframe(frame) ? frame.load() : silent(frame, backend)),
     ...options,
   })
   const monitor = startSessionMonitor({}, world)
@@ -92,7 +103,7 @@ describe('the OP iframe as a source', () => {
     expect(background.framesOpened).toEqual([])
   })
 
-  it('listens only to the frame itself at its own origin [SM-3.1-a/b] [SM-6-a] [E37]', async () => {
+  it('listens only to the frame itself at its own origin [SM-3.1-a/b] [SM-6-a] [E37] [A60]', async () => {
     const { world, silentChecks } = await openPage(['unchanged'], { answer: () => undefined })
     const frame = world.frames[0]
     frame?.say('changed', { origin: 'https://evil.example' })
@@ -129,7 +140,7 @@ describe('the OP iframe as a source', () => {
     expect(asked()).toHaveLength(1)
   })
 
-  it('is not asked again after an error, and prompt=none is not used [SM-3.1-f] [E42]', async () => {
+  it('is not asked again after an error, and prompt=none is not used [SM-3.1-f] [E42] [A60]', async () => {
     const { world, asked, silentChecks } = await openPage(['unchanged', 'error', 'changed'])
     await world.advance(60_000)
     expect(asked()).toHaveLength(2)
@@ -181,7 +192,7 @@ describe('a changed of the OP iframe', () => {
     expect(silentChecks()).toBe(1)
   })
 
-  it('is followed by at most three silent checks in five minutes, and ever fewer with an OP that goes on [SM §5.1]', async () => {
+  it('is followed by at most three silent checks in five minutes, and ever fewer with an OP that goes on [SM-5.1-a] [A61]', async () => {
     const { world, silentChecks, monitor } = await openPage(['unchanged', 'changed'], {
       silent: (frame) => queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'unknown' })),
     })
@@ -195,7 +206,7 @@ describe('a changed of the OP iframe', () => {
     expect(monitor.state).toBe('alive')
   })
 
-  it('does not believe messages that are not from its own silent check', async () => {
+  it('does not believe messages that are not from its own silent check [A60]', async () => {
     const { world } = await openPage(['unchanged', 'changed'])
     await world.advance(2_000)
     const frame = world.frames.find(isSilentCheck)
@@ -233,6 +244,89 @@ describe('a changed of the OP iframe', () => {
     await settle()
     await Promise.all(worlds.map((world) => world.advance(4_000)))
     expect(worlds.flatMap(({ framesOpened }) => framesOpened.filter(isSilentCheck))).toHaveLength(1)
+  })
+})
+
+describe('prompt=none, of which the backend says that nobody has tried it in this login', () => {
+  const untried: AliveDocument = { ...alive, silent_check: 'unknown' }
+
+  it('is tried once, when the OP iframe has just said unchanged, and then believed [SM-5.1-a]', async () => {
+    const { world, asked, silentChecks, told } = await openPage(['unchanged'], {
+      document: untried,
+      silent: (frame, backend) => {
+        backend.become({ ...alive, silent_check: 'works' }, { quietly: true })
+        queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'same' }))
+      },
+    })
+    expect(asked()).toHaveLength(1)
+    expect(silentChecks()).toBe(1)
+    await world.advance(600_000)
+    expect(silentChecks()).toBe(1)
+    expect(asked().length).toBeGreaterThan(200)
+    expect(told.every((what) => what.startsWith('alive'))).toBe(true)
+  })
+
+  it('makes the OP iframe be given up when it is refused to somebody who is signed in [SM-5.1-a]', async () => {
+    const { world, monitor, silentChecks, asked } = await openPage(['unchanged', 'changed'], {
+      document: untried,
+      silent: (frame, backend) => {
+        backend.become({ ...alive, silent_check: 'refused' }, { quietly: true })
+        queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'unknown' }))
+      },
+    })
+    await world.advance(600_000)
+    expect(silentChecks()).toBe(1)
+    expect(asked().length).toBeLessThanOrEqual(2)
+    expect(world.frames).toEqual([])
+    expect(monitor.state).toBe('alive')
+  })
+
+  it('is tried once by a page when the OP shows a login page to it and never comes back [E41]', async () => {
+    const { world, monitor, silentChecks } = await openPage(['unchanged'], { document: untried })
+    await world.advance(3_600_000)
+    expect(silentChecks()).toBe(1)
+    expect(monitor.state).toBe('alive')
+  })
+
+  it('is not tried where the OP iframe does not work, nor when it is known not to work', async () => {
+    for (const [answer, document] of [
+      ['error', untried],
+      ['changed', untried],
+      [undefined, untried],
+      ['unchanged', { ...alive, silent_check: 'refused' } as AliveDocument],
+    ] as const) {
+      const { world, silentChecks } = await openPage([answer], { document })
+      await world.advance(600_000)
+      expect(silentChecks()).toBe(0)
+      expect(world.frames).toEqual([])
+    }
+  })
+
+  it('is tried by one tab, however many are looked at, and anew for the next login', async () => {
+    const baseUrl = freshPage()
+    const backend = fakeBackend(untried)
+    const worlds = [1, 2, 3].map(() =>
+      fakeWorld({
+        backend,
+        baseUrl,
+        answer: (_, frame) => (isOpIframe(frame) ? 'unchanged' : undefined),
+        opened: (frame) => (isOpIframe(frame) ? frame.load() : undefined),
+      }),
+    )
+    const silentFrames = () => worlds.flatMap(({ framesOpened }) => framesOpened.filter(isSilentCheck))
+    for (const world of worlds) running.push(startSessionMonitor({}, world))
+    await settle()
+    await Promise.all(worlds.map((world) => world.advance(100)))
+    expect(silentFrames()).toHaveLength(1)
+    backend.become({ ...alive, silent_check: 'works' })
+    silentFrames()[0]?.say({ lockstep: 'silent-check', result: 'same' })
+    await Promise.all(worlds.map((world) => world.advance(5_000)))
+    expect(silentFrames()).toHaveLength(1)
+
+    backend.become({ ...untried, session: 's2' }, { quietly: true })
+    await running[0]?.check()
+    await Promise.all(worlds.map((world) => world.advance(5_000)))
+    expect(silentFrames()).toHaveLength(2)
   })
 })
 

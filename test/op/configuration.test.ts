@@ -202,6 +202,39 @@ describe('lockstep_logout_details', () => {
   })
 })
 
+describe('lockstep_first_party', () => {
+  it('cannot be taken by a client that registers itself, nor by one that updates its registration [T13]', async () => {
+    const op = await startTestOp({
+      clients: [],
+      configuration: {
+        features: {
+          devInteractions: { enabled: false },
+          registration: { enabled: true },
+          registrationManagement: { enabled: true },
+        },
+      },
+    })
+    opened.push(op)
+    const send = async (url: string, method: string, body: object, token = '') => {
+      const headers = { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) }
+      const response = await fetch(url, { method, headers, body: JSON.stringify(body) })
+      return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+    }
+    const redirect_uris = ['https://rp.example/cb']
+    const refused = { status: 400, body: { error: 'invalid_client_metadata' } }
+    const reg = `${op.issuer}/reg`
+    expect(await send(reg, 'POST', { redirect_uris, lockstep_first_party: true })).toMatchObject(refused)
+    const { status, body } = await send(reg, 'POST', { redirect_uris })
+    expect([status, body.lockstep_first_party]).toEqual([201, false])
+    const { client_id, client_secret, registration_access_token, registration_client_uri } = body
+    const update = { client_id, client_secret, redirect_uris, lockstep_first_party: true }
+    expect(await send(String(registration_client_uri), 'PUT', update, String(registration_access_token))).toMatchObject(
+      refused,
+    )
+    expect((await op.provider.Client.find(String(client_id)))?.lockstep_first_party).toBe(false)
+  })
+})
+
 describe('client metadata about the reasons of logouts', () => {
   const granted = { lockstep_ignored_causes: ['expired'], lockstep_logout_reason: true } as const
 

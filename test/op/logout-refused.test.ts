@@ -101,7 +101,7 @@ describe('a hint that is not one', () => {
     await expectSignedIn()
   })
 
-  it('but a Logout Token that was really delivered is refused [T12]', async () => {
+  it('but a Logout Token that was really delivered is refused [T12] [A41]', async () => {
     await browser.open(logoutUrl(op, { id_token_hint: tokens.id_token }))
     const delivered = (await rps.received(1)).at(-1)?.token ?? ''
     await logIn(browser, op, notes)

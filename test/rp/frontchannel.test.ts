@@ -22,7 +22,7 @@ function urlOf(app: TestApp, query: Record<string, string>): string {
 }
 
 describe('a front-channel logout', () => {
-  it('ends the RP session of its sid without any cookie, and tells the open tab [FCL-2-d]', async () => {
+  it('ends the RP session of its sid without any cookie, and tells the open tab [FCL-2-d] [A54]', async () => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -38,7 +38,7 @@ describe('a front-channel logout', () => {
     expect(app.log).toEqual([{ event: 'frontchannel_logout_received', ended: 1 }])
   })
 
-  it('leaves the RP sessions of other browsers alone [FCL-2-f]', async () => {
+  it('leaves the RP sessions of other browsers alone [FCL-2-f] [A53]', async () => {
     const { app, issuer, newAgent, signIn } = await start()
     const phone = newAgent()
     await signIn(phone, app)
@@ -65,7 +65,7 @@ describe('a front-channel logout', () => {
     }
   })
 
-  it('is never cached, and only the OP may frame its answer [FCL-2-g, E16]', async () => {
+  it('is never cached, and only the OP may frame its answer [FCL-2-g, E16] [A55]', async () => {
     const { app, issuer, newAgent } = await start()
     const page = await newAgent().frame(issuer, urlOf(app, { iss: issuer, sid: 'gone' }))
     expect(page.header('cache-control')).toBe('no-store')
@@ -85,7 +85,7 @@ describe('a front-channel logout', () => {
     expect(page.trail.filter((url) => url.includes('/auth/callback'))).toHaveLength(1)
   })
 
-  it('revokes no token [T4]', async () => {
+  it('revokes no token [T4] [A53]', async () => {
     const client = { grant_types: ['authorization_code', 'refresh_token'] }
     const { app, issuer, provider, newAgent, signIn } = await start({ client })
     const revoked: unknown[] = []
@@ -130,7 +130,7 @@ describe('a front-channel logout', () => {
         ['sid', sid],
       ],
     ],
-  ])('with %s is refused, logged, and ends nothing [FCL-2-e, FCL-2-f, E14, E15]', async (_name, query) => {
+  ])('with %s is refused, logged, and ends nothing [FCL-2-e, FCL-2-f, E14, E15] [A53]', async (_name, query) => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)

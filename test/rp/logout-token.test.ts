@@ -91,7 +91,7 @@ const accepted = { status: 200, check: undefined, alive: 'phone graces' }
 const refused = (check: string) => ({ status: 400, check, alive: 'laptop phone graces' })
 
 describe('a Logout Token is accepted', () => {
-  it('with sid and sub and typ logout+jwt, and answered with exactly 200 [BC §2.8] (1)', async () => {
+  it('with sid and sub and typ logout+jwt, and answered with exactly 200 [BC §2.8] [A1]', async () => {
     const answer = await receive(await op.mint(claims()))
     expect(answer).toMatchObject({
       status: 200,
@@ -102,22 +102,22 @@ describe('a Logout Token is accepted', () => {
   })
 
   it.each([
-    ['(21) without typ, since deployed OPs send none [BC §4.1]', {}, { typ: undefined }],
-    ['(21) with typ JWT [BC §4.1]', {}, { typ: 'JWT' }],
-    ['(23) with typ application/logout+jwt', {}, { typ: 'application/logout+jwt' }],
-    ['(23) with typ in upper case', {}, { typ: 'LOGOUT+JWT' }],
-    ['(26) with aud an array of this client only', { aud: ['notes'] }, {}],
-    ['(26) with azp this client', { azp: 'notes' }, {}],
-    ['(28) with exp just past, within the clocks’ difference', { iat: START - 150, exp: START - 30 }, {}],
-    ['(33) with members in the event', { events: { [BACKCHANNEL_LOGOUT_EVENT]: { a: 1 } } }, {}],
+    ['without typ, since deployed OPs send none [BC §4.1] [A21]', {}, { typ: undefined }],
+    ['with typ JWT [BC §4.1] [A21]', {}, { typ: 'JWT' }],
+    ['with typ application/logout+jwt [A23]', {}, { typ: 'application/logout+jwt' }],
+    ['with typ in upper case [A23]', {}, { typ: 'LOGOUT+JWT' }],
+    ['with aud an array of this client only [A26]', { aud: ['notes'] }, {}],
+    ['with azp this client [A26]', { azp: 'notes' }, {}],
+    ['with exp just past, within the clocks’ difference [A28]', { iat: START - 150, exp: START - 30 }, {}],
+    ['with members in the event [A33]', { events: { [BACKCHANNEL_LOGOUT_EVENT]: { a: 1 } } }, {}],
     [
-      '(33) with a second event, as Keycloak sends',
+      'with a second event, as Keycloak sends [A33]',
       { events: { [BACKCHANNEL_LOGOUT_EVENT]: {}, revoke_offline_access: true } },
       {},
     ],
     ['with claims nobody knows [BCL-2.4-e] [E28]', { ignored_claim: 'x' }, {}],
     [
-      '(19) with jku, x5u and jwk in the header, which are not looked at',
+      'with jku, x5u and jwk in the header, which are not looked at [A19]',
       {},
       { jku: 'http://127.0.0.1:1/', x5u: 'http://127.0.0.1:1/', jwk: {} },
     ],
@@ -128,13 +128,13 @@ describe('a Logout Token is accepted', () => {
     expect(await outcomeOf(await op.mint(claims(parts), header))).toEqual(accepted)
   })
 
-  it('(9) among parameters nobody knows [BC §2.5]', async () => {
+  it('among parameters nobody knows [BC §2.5] [A9]', async () => {
     const token = await op.mint(claims())
     const answer = await postForm(rp, '/auth/backchannel-logout', { before: '1', logout_token: token, after: '2' })
     expect(answer.status).toBe(200)
   })
 
-  it('(10) from a form whose type names a charset', async () => {
+  it('from a form whose type names a charset [A10]', async () => {
     const body = new URLSearchParams({ logout_token: await op.mint(claims()) }).toString()
     const type = 'application/x-www-form-urlencoded; charset=UTF-8'
     const answer = await ask(rp, 'POST', '/auth/backchannel-logout', { 'content-type': type }, body)
@@ -166,70 +166,70 @@ describe('a Logout Token is accepted', () => {
 
 describe('a Logout Token is refused, and ends nobody,', () => {
   it.each([
-    ['(22) with typ at+jwt', 'typ', {}, { typ: 'at+jwt' }],
-    ['(22) with typ dpop+jwt', 'typ', {}, { typ: 'dpop+jwt' }],
-    ['(22) with typ secevent+jwt', 'typ', {}, { typ: 'secevent+jwt' }],
-    ['(22) with typ a number', 'typ', {}, { typ: 1 }],
-    ['(24) with another iss [BC §2.6 (4)]', 'iss', { iss: 'https://evil.example' }, {}],
-    ['(24) without iss [BC §2.6 (4)]', 'iss', { iss: undefined }, {}],
-    ['(26) with another aud [BC §2.6 (4)]', 'aud', { aud: 'mail' }, {}],
-    ['(26) without aud [BC §2.6 (4)]', 'aud', { aud: undefined }, {}],
-    ['(26) with an aud that others are in too [Core §3.1.3.7 (3)]', 'aud', { aud: ['notes', 'mail'] }, {}],
-    ['(26) with an azp that is not us [Core §3.1.3.7 (5)]', 'azp', { aud: ['notes'], azp: 'mail' }, {}],
-    ['(27) without iat [BC §2.4]', 'iat', { iat: undefined }, {}],
-    ['(27) with iat a string', 'iat', { iat: String(START) }, {}],
-    ['(27) with iat a day ago and a long exp', 'iat', { iat: START - 86_400, exp: START + 86_400 }, {}],
-    ['(27) with iat in the future', 'iat', { iat: START + 600, exp: START + 720 }, {}],
-    ['(28) without exp [BC §2.4]', 'exp', { exp: undefined }, {}],
-    ['(28) with exp past [BC §2.6 (4)]', 'exp', { iat: START - 300, exp: START - 61 }, {}],
-    ['(28) with exp a string', 'exp', { exp: String(START + 120) }, {}],
-    ['(29) with nbf in the future', 'nbf', { nbf: START + 600 }, {}],
-    ['(29) with nbf a string', 'nbf', { nbf: 'soon' }, {}],
-    ['(30) without jti [BC §2.4]', 'jti', { jti: undefined }, {}],
-    ['(30) with jti a number', 'jti', { jti: 7 }, {}],
-    ['(30) with jti empty', 'jti', { jti: '' }, {}],
-    ['(30) with a jti of 2 kB', 'jti', { jti: 'j'.repeat(2048) }, {}],
-    ['(31) without events [BC §2.6 (6)]', 'events', { events: undefined }, {}],
-    ['(31) with events an array', 'events', { events: [BACKCHANNEL_LOGOUT_EVENT] }, {}],
-    ['(31) with events a string', 'events', { events: BACKCHANNEL_LOGOUT_EVENT }, {}],
-    ['(31) with events null', 'events', { events: null }, {}],
-    ['(31) with another event only', 'events', { events: { 'http://schemas.openid.net/event/foobar': {} } }, {}],
+    ['with typ at+jwt [A22]', 'typ', {}, { typ: 'at+jwt' }],
+    ['with typ dpop+jwt [A22]', 'typ', {}, { typ: 'dpop+jwt' }],
+    ['with typ secevent+jwt [A22]', 'typ', {}, { typ: 'secevent+jwt' }],
+    ['with typ a number [A22]', 'typ', {}, { typ: 1 }],
+    ['with another iss [BC §2.6 (4)] [A24]', 'iss', { iss: 'https://evil.example' }, {}],
+    ['without iss [BC §2.6 (4)] [A24]', 'iss', { iss: undefined }, {}],
+    ['with another aud [BC §2.6 (4)] [A26]', 'aud', { aud: 'mail' }, {}],
+    ['without aud [BC §2.6 (4)] [A26]', 'aud', { aud: undefined }, {}],
+    ['with an aud that others are in too [Core §3.1.3.7 (3)] [A26]', 'aud', { aud: ['notes', 'mail'] }, {}],
+    ['with an azp that is not us [Core §3.1.3.7 (5)] [A26]', 'azp', { aud: ['notes'], azp: 'mail' }, {}],
+    ['without iat [BC §2.4] [A27]', 'iat', { iat: undefined }, {}],
+    ['with iat a string [A27]', 'iat', { iat: String(START) }, {}],
+    ['with iat a day ago and a long exp [A27]', 'iat', { iat: START - 86_400, exp: START + 86_400 }, {}],
+    ['with iat in the future [A27]', 'iat', { iat: START + 600, exp: START + 720 }, {}],
+    ['without exp [BC §2.4] [A28]', 'exp', { exp: undefined }, {}],
+    ['with exp past [BC §2.6 (4)] [A28]', 'exp', { iat: START - 300, exp: START - 61 }, {}],
+    ['with exp a string [A28]', 'exp', { exp: String(START + 120) }, {}],
+    ['with nbf in the future [A29]', 'nbf', { nbf: START + 600 }, {}],
+    ['with nbf a string [A29]', 'nbf', { nbf: 'soon' }, {}],
+    ['without jti [BC §2.4] [A30]', 'jti', { jti: undefined }, {}],
+    ['with jti a number [A30]', 'jti', { jti: 7 }, {}],
+    ['with jti empty [A30]', 'jti', { jti: '' }, {}],
+    ['with a jti of 2 kB [A30]', 'jti', { jti: 'j'.repeat(2048) }, {}],
+    ['without events [BC §2.6 (6)] [A31]', 'events', { events: undefined }, {}],
+    ['with events an array [A31]', 'events', { events: [BACKCHANNEL_LOGOUT_EVENT] }, {}],
+    ['with events a string [A31]', 'events', { events: BACKCHANNEL_LOGOUT_EVENT }, {}],
+    ['with events null [A31]', 'events', { events: null }, {}],
+    ['with another event only [A31]', 'events', { events: { 'http://schemas.openid.net/event/foobar': {} } }, {}],
     [
-      '(31) with the https spelling of the event',
+      'with the https spelling of the event [A31]',
       'events',
       { events: { [BACKCHANNEL_LOGOUT_EVENT.replace('http', 'https')]: {} } },
       {},
     ],
-    ['(32) with the event true', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: true } }, {}],
-    ['(32) with the event a string', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: 'x' } }, {}],
-    ['(32) with the event null', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: null } }, {}],
-    ['(32) with the event an array', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: [] } }, {}],
-    ['(34) with constructor as event', 'events', { events: { constructor: {} } }, {}],
-    ['(35) with a nonce [BC §2.6 (7)]', 'nonce', { nonce: 'n' }, {}],
-    ['(35) with an empty nonce [BC §2.6 (7)]', 'nonce', { nonce: '' }, {}],
-    ['(35) with nonce null [BC §2.6 (7)]', 'nonce', { nonce: null }, {}],
-    ['(35) with nonce 0 [BC §2.6 (7)]', 'nonce', { nonce: 0 }, {}],
-    ['(36) with neither sid nor sub [BC §2.6 (5)]', 'sub_or_sid', { sid: undefined, sub: undefined }, {}],
-    ['(36) with both empty [BC §2.6 (5)]', 'sub', { sid: '', sub: '' }, {}],
-    ['(36) with sid empty beside a good sub', 'sid', { sid: '' }, {}],
-    ['(37) with sid an object', 'sid', { sid: { $ne: null } }, {}],
-    ['(37) with sid a number', 'sid', { sid: 1 }, {}],
-    ['(37) with sid an array', 'sid', { sid: ['laptop'] }, {}],
-    ['(37) with sub an array', 'sub', { sub: ['ada'] }, {}],
-    ['(37) with sub null', 'sub', { sub: null }, {}],
+    ['with the event true [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: true } }, {}],
+    ['with the event a string [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: 'x' } }, {}],
+    ['with the event null [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: null } }, {}],
+    ['with the event an array [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: [] } }, {}],
+    ['with constructor as event [A34]', 'events', { events: { constructor: {} } }, {}],
+    ['with a nonce [BC §2.6 (7)] [A35]', 'nonce', { nonce: 'n' }, {}],
+    ['with an empty nonce [BC §2.6 (7)] [A35]', 'nonce', { nonce: '' }, {}],
+    ['with nonce null [BC §2.6 (7)] [A35]', 'nonce', { nonce: null }, {}],
+    ['with nonce 0 [BC §2.6 (7)] [A35]', 'nonce', { nonce: 0 }, {}],
+    ['with neither sid nor sub [BC §2.6 (5)] [A36]', 'sub_or_sid', { sid: undefined, sub: undefined }, {}],
+    ['with both empty [BC §2.6 (5)] [A36]', 'sub', { sid: '', sub: '' }, {}],
+    ['with sid empty beside a good sub [A36]', 'sid', { sid: '' }, {}],
+    ['with sid an object [A37]', 'sid', { sid: { $ne: null } }, {}],
+    ['with sid a number [A37]', 'sid', { sid: 1 }, {}],
+    ['with sid an array [A37]', 'sid', { sid: ['laptop'] }, {}],
+    ['with sub an array [A37]', 'sub', { sub: ['ada'] }, {}],
+    ['with sub null [A37]', 'sub', { sub: null }, {}],
     ['with toe in the future', 'toe', { toe: START + 600 }, {}],
     ['with toe a string', 'toe', { toe: 'now' }, {}],
-    ['(40) as an ID Token', 'events', { events: undefined, nonce: 'n', auth_time: START }, { typ: 'JWT' }],
-    ['(40) as an access token', 'typ', { events: undefined, scope: 'openid' }, { typ: 'at+jwt' }],
-    ['(40) as a JARM response', 'events', { events: undefined, code: 'c', state: 's' }, { typ: undefined }],
-    ['(44) with the right sid of another sub [BC §2.6 (11)]', 'sub', { sub: 'grace' }, {}],
-    ['(17) with a kid the OP does not publish', 'key', {}, { kid: 'unknown' }],
-    ['(15) by another algorithm, with a key the OP really publishes [BC §2.6 (3)]', 'alg', {}, {}, 'ES256'],
+    ['as an ID Token [A40]', 'events', { events: undefined, nonce: 'n', auth_time: START }, { typ: 'JWT' }],
+    ['as an access token [A40]', 'typ', { events: undefined, scope: 'openid' }, { typ: 'at+jwt' }],
+    ['as a JARM response [A40]', 'events', { events: undefined, code: 'c', state: 's' }, { typ: undefined }],
+    ['with the right sid of another sub [BC §2.6 (11)] [A44]', 'sub', { sub: 'grace' }, {}],
+    ['with a kid the OP does not publish [A17]', 'key', {}, { kid: 'unknown' }],
+    ['by another algorithm, with a key the OP really publishes [BC §2.6 (3)] [A15]', 'alg', {}, {}, 'ES256'],
   ] as const)('%s', async (_name, check, parts, header, alg: 'RS256' | 'ES256' = 'RS256') => {
     expect(await outcomeOf(await op.mint(claims(parts), header, alg))).toEqual(refused(check))
   })
 
-  it('(24) with an iss that has one slash more [BC §2.6 (4)]', async () => {
+  it('with an iss that has one slash more [BC §2.6 (4)] [A24]', async () => {
     expect(await outcomeOf(await op.mint(claims({ iss: `${op.issuer}/` })))).toEqual(refused('iss'))
   })
 
@@ -241,11 +241,11 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     ['a header that is an array', 'format', `${Buffer.from('[]').toString('base64url')}.e30.x`],
     ['five parts: encryption was not negotiated [BC §2.6 (1)]', 'encryption', 'a.b.c.d.e'],
     ['more than 16 kB', 'size', `${'a'.repeat(20_000)}.b.c`],
-  ])('(12) that is %s', async (_name, check, token) => {
+  ])('that is %s [A12]', async (_name, check, token) => {
     expect(await outcomeOf(token)).toEqual(refused(check))
   })
 
-  it('(12) whose payload is not a JSON object', async () => {
+  it('whose payload is not a JSON object [A12]', async () => {
     const header = Buffer.from(JSON.stringify({ alg: 'RS256' })).toString('base64url')
     for (const payload of ['nope', '[]', '"text"', 'null']) {
       log.length = 0
@@ -254,7 +254,7 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     }
   })
 
-  it('(13) without a signature [BC §2.6 (3)]', async () => {
+  it('without a signature [BC §2.6 (3)] [A13]', async () => {
     const token = new UnsecuredJWT(claims()).encode()
     expect(await outcomeOf(token)).toEqual(refused('alg'))
     const [, , signature] = (await op.mint(claims())).split('.')
@@ -262,7 +262,7 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect(await outcomeOf(`${token}${signature}`)).toEqual(refused('alg'))
   })
 
-  it('(14) by HS256 with the OP’s public key as the secret', async () => {
+  it('by HS256 with the OP’s public key as the secret [A14]', async () => {
     const jwk = op.keys.published.find(({ alg }) => alg === 'RS256')
     const publicKey = await importJWK({ ...jwk, ext: true }, 'RS256')
     if (publicKey instanceof Uint8Array) throw new Error('not a public key')
@@ -271,13 +271,13 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect(await outcomeOf(token)).toEqual(refused('alg'))
   })
 
-  it('(16) whose payload was swapped under an old signature', async () => {
+  it('whose payload was swapped under an old signature [A16]', async () => {
     const [header, , signature] = (await op.mint(claims({ sid: 'other' }))).split('.')
     const payload = Buffer.from(JSON.stringify(claims())).toString('base64url')
     expect(await outcomeOf(`${header}.${payload}.${signature}`)).toEqual(refused('signature'))
   })
 
-  it('(19) signed by a key of the attacker’s that the header brings along', async () => {
+  it('signed by a key of the attacker’s that the header brings along [A19]', async () => {
     const stranger = await startFakeOp()
     const [jwk] = stranger.keys.published
     const token = await stranger.mint(claims(), { jwk, kid: op.keys.kid, jku: `${stranger.issuer}/jwks` })
@@ -286,14 +286,14 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     await stranger.close()
   })
 
-  it('(20) with a crit that nobody understands', async () => {
+  it('with a crit that nobody understands [A20]', async () => {
     const [, payload, signature] = (await op.mint(claims())).split('.')
     const header = { alg: 'RS256', kid: op.keys.kid, crit: ['x'], x: 1 }
     const token = `${Buffer.from(JSON.stringify(header)).toString('base64url')}.${payload}.${signature}`
     expect(await outcomeOf(token)).toEqual(refused('crit'))
   })
 
-  it('(34) with __proto__ as event', async () => {
+  it('with __proto__ as event [A34]', async () => {
     const [header, , signature] = (await op.mint(claims())).split('.')
     const json = JSON.stringify(claims({ events: 'E' })).replace('"E"', '{"__proto__":{}}')
     const token = `${header}.${Buffer.from(json).toString('base64url')}.${signature}`
@@ -301,7 +301,7 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect(({} as Record<string, unknown>)[BACKCHANNEL_LOGOUT_EVENT]).toBeUndefined()
   })
 
-  it('(2) when it is sent a second time [BC §2.6 (8)]', async () => {
+  it('when it is sent a second time [BC §2.6 (8)] [A2]', async () => {
     const token = await op.mint(claims())
     expect((await receive(token)).status).toBe(200)
     expect(await outcomeOf(token)).toEqual({ status: 400, check: 'replay', alive: 'phone graces' })
@@ -316,7 +316,7 @@ describe('a Logout Token is refused, and ends nobody,', () => {
 })
 
 describe('a request to the back-channel endpoint is refused', () => {
-  it.each(['GET', 'PUT', 'DELETE', 'HEAD'])('(6) as %s, with no-store and Allow [BC §2.5]', async (method) => {
+  it.each(['GET', 'PUT', 'DELETE', 'HEAD'])('as %s, with no-store and Allow [BC §2.5] [A6]', async (method) => {
     const answer = await ask(rp, method, '/auth/backchannel-logout')
     expect(answer).toMatchObject({ status: 405, headers: { allow: 'POST', 'cache-control': 'no-store' } })
   })
@@ -324,14 +324,14 @@ describe('a request to the back-channel endpoint is refused', () => {
   const form = { 'content-type': 'application/x-www-form-urlencoded' }
 
   it.each([
-    ['(7) without a body', 415, {}, ''],
-    ['(7) with an empty form', 400, form, ''],
-    ['(7) with JSON', 415, { 'content-type': 'application/json' }, '{"logout_token":"a.b.c"}'],
-    ['(7) with multipart', 415, { 'content-type': 'multipart/form-data; boundary=x' }, '--x--'],
-    ['(8) with logout_token twice [E17]', 400, form, 'logout_token=a.b.c&logout_token=a.b.c'],
+    ['without a body [A7]', 415, {}, ''],
+    ['with an empty form [A7]', 400, form, ''],
+    ['with JSON [A7]', 415, { 'content-type': 'application/json' }, '{"logout_token":"a.b.c"}'],
+    ['with multipart [A7]', 415, { 'content-type': 'multipart/form-data; boundary=x' }, '--x--'],
+    ['with logout_token twice [E17] [A8]', 400, form, 'logout_token=a.b.c&logout_token=a.b.c'],
     ['with an empty logout_token', 400, form, 'logout_token='],
-    ['(11) with a body over 64 kB', 413, form, `logout_token=${'a'.repeat(70_000)}`],
-    ['(30) with a jti of 100 kB', 413, form, `logout_token=${'a'.repeat(140_000)}`],
+    ['with a body over 64 kB [A11]', 413, form, `logout_token=${'a'.repeat(70_000)}`],
+    ['with a jti of 100 kB [A30]', 413, form, `logout_token=${'a'.repeat(140_000)}`],
   ])('%s', async (_name, status, headers, body) => {
     const answer = await ask(rp, 'POST', '/auth/backchannel-logout', headers, body)
     expect(answer.status).toBe(status)
@@ -341,42 +341,42 @@ describe('a request to the back-channel endpoint is refused', () => {
 })
 
 describe('a Logout Token ends', () => {
-  it('(42) only the RP session of its sid, though it names the sub too [BC §2.7]', async () => {
+  it('only the RP session of its sid, though it names the sub too [BC §2.7] [A42]', async () => {
     expect(await outcomeOf(await op.mint(claims()))).toEqual(accepted)
   })
 
-  it('(43) all RP sessions of the End-User when it has no sid [BCL-2.4-c] [E27]', async () => {
+  it('all RP sessions of the End-User when it has no sid [BCL-2.4-c] [E27] [A43]', async () => {
     const answer = await receive(await op.mint(claims({ sid: undefined })))
     expect(answer.headers['logout-sessions-ended']).toBe('2')
     expect(await alive()).toBe('graces')
   })
 
-  it('(44) nobody when its sid is unknown, whatever its sub', async () => {
+  it('nobody when its sid is unknown, whatever its sub [A44]', async () => {
     const answer = await receive(await op.mint(claims({ sid: 'unknown' })))
     expect(answer).toMatchObject({ status: 200, headers: { 'logout-sessions-ended': '0' } })
     expect(await alive()).toBe('laptop phone graces')
   })
 
-  it('(38) nobody when nobody is signed in any more, and that is a success [BC §2.7]', async () => {
+  it('nobody when nobody is signed in any more, and that is a success [BC §2.7] [A38]', async () => {
     await receive(await op.mint(claims()))
     const again = await receive(await op.mint(claims()))
     expect(again).toMatchObject({ status: 200, headers: { 'logout-sessions-ended': '0' } })
   })
 
-  it('(47) not the End-User whose sub equals its sid [T20]', async () => {
+  it('not the End-User whose sub equals its sid [T20] [A47]', async () => {
     await opened(sessions, someSession({ handle: 'x', sid: 'grace', sub: 'x' }))
     await receive(await op.mint(claims({ sid: 'grace', sub: undefined })))
     expect(await statesOf(sessions, 'x', 'graces')).toEqual(['ended', 'alive'])
   })
 
-  it('(34) RP sessions whose sid is __proto__, and nothing else', async () => {
+  it('RP sessions whose sid is __proto__, and nothing else [A34]', async () => {
     await opened(sessions, someSession({ handle: 'odd', sid: '__proto__', sub: 'constructor' }))
     const answer = await receive(await op.mint(claims({ sid: '__proto__', sub: 'constructor' })))
     expect(answer.headers['logout-sessions-ended']).toBe('1')
     expect(await alive()).toBe('laptop phone graces')
   })
 
-  it('(25) only what its own issuer opened, also when two OPs share keys and sids [T20]', async () => {
+  it('only what its own issuer opened, also when two OPs share keys and sids [T20] [A25]', async () => {
     const twin = await startFakeOp()
     twin.shareKeysOf(op)
     const store = memoryStore()
@@ -395,7 +395,7 @@ describe('a Logout Token ends', () => {
     await twin.close()
   })
 
-  it('(46) what has its sid now, and leaves a later login with the same sid alone', async () => {
+  it('what has its sid now, and leaves a later login with the same sid alone [A46]', async () => {
     await receive(await op.mint(claims()))
     now += 1000
     const again = someSession({ handle: 'again', sid: 'laptop', firstIat: START + 1 })
@@ -403,14 +403,14 @@ describe('a Logout Token ends', () => {
     expect(await statesOf(sessions, 'laptop', 'again')).toEqual(['ended', 'alive'])
   })
 
-  it('(48) also a login whose callback has not finished [T3]', async () => {
+  it('also a login whose callback has not finished [T3] [A48]', async () => {
     const requestedAt = await sessions.now()
     now += 5
     await receive(await op.mint(claims({ sid: 'arriving' })))
     expect((await sessions.create(someSession({ sid: 'arriving' }), { requestedAt })).outcome).toBe('outdated')
   })
 
-  it('(49) so that an in-flight request cannot bring it back', async () => {
+  it('so that an in-flight request cannot bring it back [A49]', async () => {
     const found = await sessions.get('laptop')
     await receive(await op.mint(claims()))
     expect(found?.state).toBe('alive')
@@ -418,7 +418,7 @@ describe('a Logout Token ends', () => {
     expect(await statesOf(sessions, 'laptop')).toEqual(['ended'])
   })
 
-  it('(5) once, when 50 copies of it arrive together', async () => {
+  it('once, when 50 copies of it arrive together [A5]', async () => {
     const token = await op.mint(claims())
     const answers = await Promise.all(Array.from({ length: 50 }, () => receive(token)))
     expect(
@@ -451,7 +451,7 @@ describe('a Logout Token ends', () => {
 })
 
 describe('when something of ours or the OP’s fails', () => {
-  it('(3, 4) a failing store claims nothing, the OP is asked to come again, and its retry works [T7]', async () => {
+  it('a failing store claims nothing, the OP is asked to come again, and its retry works [T7] [A3, A4]', async () => {
     const store = memoryStore()
     const inner = store.forClient({ issuer: op.issuer, clientId: 'notes' }, runtime)
     await opened(inner, laptop)
@@ -511,7 +511,7 @@ describe('when something of ours or the OP’s fails', () => {
 })
 
 describe('the OP’s keys', () => {
-  it('(17) are fetched once for a flood of unknown kids, and not at all for tokens that need no key', async () => {
+  it('are fetched once for a flood of unknown kids, and not at all for tokens that need no key [A17]', async () => {
     const fresh = await startFakeOp()
     const at = relyingParty(fresh.issuer)
     const bad = await fresh.mint({ ...claims(), iss: fresh.issuer, nonce: 'x' })
@@ -525,7 +525,7 @@ describe('the OP’s keys', () => {
     await fresh.close()
   })
 
-  it('(18) are fetched again for the first token after a rotation, once the cool-down is over', async () => {
+  it('are fetched again for the first token after a rotation, once the cool-down is over [A18]', async () => {
     const fresh = await startFakeOp()
     const at = relyingParty(fresh.issuer)
     const good = () => fresh.mint({ ...claims(), iss: fresh.issuer })
@@ -545,7 +545,7 @@ describe('the OP’s keys', () => {
   })
 })
 
-it('(45) what a logout by sub ended stays dead when the same End-User signs in again', async () => {
+it('what a logout by sub ended stays dead when the same End-User signs in again [A45]', async () => {
   now += 5000
   await receive(await op.mint(claims({ sid: undefined })))
   now += 5000

@@ -24,7 +24,7 @@ async function signOut(agent: UserAgent, app: TestApp, fields: Record<string, st
 }
 
 describe('signing out', () => {
-  it('ends the RP session here first, then goes to the OP by POST with hint, client and state [RPI-2-b/c/r] [T12]', async () => {
+  it('ends the RP session here first, then goes to the OP by POST with hint, client and state [RPI-2-b/c/r] [T12] [A59]', async () => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -73,7 +73,7 @@ describe('signing out', () => {
     'state=made-up',
     '',
     'state=',
-  ])('uses nothing stored for the way back when it is sent %j (58) [RFC 9700 §4.11] [E47]', async (query) => {
+  ])('uses nothing stored for the way back when it is sent %j [RFC 9700 §4.11] [E47] [A58]', async (query) => {
     const { app, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -170,7 +170,7 @@ describe('signing out', () => {
     expect(event).toMatchObject({ state: 'ended', ended: { cause: 'rp_initiated', at_ms: expect.any(Number) } })
   })
 
-  it('does not happen by a GET, an image or another site’s form (56) [RPI-6-a]', async () => {
+  it('does not happen by a GET, an image or another site’s form [RPI-6-a] [A56]', async () => {
     const { app, other, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -192,7 +192,7 @@ describe('signing out', () => {
     expect(await agent.submit(confirm)).toMatchObject({ status: 200 })
   })
 
-  it('everywhere goes to the OP without a hint when the RP session is dead already: the OP asks [RPI-2-d/r]', async () => {
+  it('everywhere goes to the OP without a hint when the RP session is dead already: the OP asks [RPI-2-d/r] [A59]', async () => {
     const { app, other, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)

@@ -1,4 +1,4 @@
-import { BodyTooLarge, type RelyingParty, type RpAnswer, type RpRequest } from '../../src/rp.ts'
+import { BodyTooLarge, type Mountable, type RpAnswer, type RpRequest } from '../../src/rp.ts'
 
 /** A request as an adapter would hand it over. */
 export function plainRequest(
@@ -21,8 +21,8 @@ export function plainRequest(
 }
 
 /** Asks a relying party without any server in between. */
-export async function ask<Data>(
-  rp: RelyingParty<Data>,
+export async function ask(
+  rp: Pick<Mountable, 'respond'>,
   method: string,
   url: string,
   headers?: Readonly<Record<string, string>>,
@@ -34,8 +34,8 @@ export async function ask<Data>(
   return answer
 }
 
-export function postForm<Data>(
-  rp: RelyingParty<Data>,
+export function postForm(
+  rp: Pick<Mountable, 'respond'>,
   url: string,
   fields: Readonly<Record<string, string>>,
   headers: Readonly<Record<string, string>> = {},

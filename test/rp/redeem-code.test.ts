@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
 import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
@@ -33,8 +34,8 @@ afterEach(async () => {
 })
 
 /** Asks as the browser would, keeping its cookies. */
-async function browse(url: string) {
-  const answer = await ask(rp, 'GET', url, { cookie })
+async function browse(url: string, headers: Readonly<Record<string, string>> = {}) {
+  const answer = await ask(rp, 'GET', url, { cookie, ...headers })
   for (const line of answer.cookies) {
     const [pair = ''] = line.split(';')
     const name = pair.split('=')[0]
@@ -50,8 +51,10 @@ async function respondWith(
   claims: Record<string, unknown>,
   more: Record<string, unknown> = {},
   alg?: 'ES256',
+  site = 'cross-site',
 ) {
-  const sent = new URL((await browse(path)).headers.location ?? '').searchParams
+  const { location = 'https://ended.example' } = (await browse(path)).headers
+  const sent = new URL(location).searchParams
   const now = Math.floor(Date.now() / 1000)
   const good = { iss: op.issuer, aud: 'notes', sub: 'ada', sid: 's', iat: now, exp: now + 60, nonce: sent.get('nonce') }
   const idToken = await op.mint({ ...good, ...claims }, { typ: 'JWT' }, alg)
@@ -65,7 +68,7 @@ async function respondWith(
     iss: op.issuer,
     session_state: 'hash.salt',
   })
-  return browse(`/auth/callback?${query}`)
+  return browse(`/auth/callback?${query}`, { 'sec-fetch-site': site })
 }
 
 describe('an ID Token', () => {
@@ -81,9 +84,10 @@ describe('an ID Token', () => {
     const answer = await respondWith('/auth/login?return_to=/x', {})
     expect(answer).toMatchObject({ status: 303, headers: { location: 'https://notes.example/x' } })
     const [session] = await sessions.listBySub('ada')
-    expect(session).toMatchObject({ sub: 'ada', sid: 's', sessionState: 'hash.salt', firstIat: expect.any(Number) })
+    expect(session).toMatchObject({ sub: 'ada', sid: 's', firstIat: expect.any(Number) })
     expect(JSON.parse(textOf(await browse('/auth/session')))).toMatchObject({
       session_state: 'hash.salt',
+      silent_check: 'unknown',
       check_session_iframe: `${op.issuer}/iframe`,
     })
   })
@@ -96,13 +100,31 @@ describe('an ID Token', () => {
     ['for another client', { aud: 'mail' }],
     ['that expired', { iat: now - 9000, exp: now - 8000 }],
     ['without sub', { sub: undefined }],
-    ['that is a Logout Token (41)', { nonce: undefined, jti: 'j', events: { [BACKCHANNEL_LOGOUT_EVENT]: {} } }],
+    ['that is a Logout Token [A41]', { nonce: undefined, jti: 'j', events: { [BACKCHANNEL_LOGOUT_EVENT]: {} } }],
   ])('%s signs nobody in [Core §3.1.3.7]', async (_name, claims) => {
     const answer = await respondWith('/auth/login', claims)
     expect(answer.status).toBe(502)
     expect(await sessions.listBySub('ada')).toEqual([])
     expect(log).toContainEqual(expect.objectContaining({ event: 'login_failed', code: 'op_answer_invalid' }))
     expect(JSON.stringify(log) + textOf(answer)).not.toMatch(/eyJ|the client secret/)
+  })
+
+  it.each([
+    now + 5,
+    now - 5,
+    0,
+    -1,
+    1.5,
+    (now + 5) * 1000,
+    String(now + 5),
+    null,
+    [now],
+    {},
+  ])('with session_expiry %j gives an RP session the lifetime of every other: the claim is not read [A64]', async (session_expiry) => {
+    expect((await respondWith('/auth/login', { session_expiry })).status).toBe(303)
+    const [session] = await sessions.listBySub('ada')
+    expect((session?.expiresAt ?? 0) - (session?.createdAt ?? 0)).toBe(604_800)
+    expect((await browse('/auth/session')).status).toBe(200)
   })
 
   it('by an algorithm the client is not registered with signs nobody in [Core §3.1.3.7 (7)]', async () => {
@@ -189,7 +211,7 @@ it('a code that the OP refuses is asked for once more, and then no more [T3]', a
 })
 
 describe('a silent check', () => {
-  it('that finds another End-User ends the RP session and opens none [SM §3.1] (62)', async () => {
+  it('that finds another End-User ends the RP session and opens none [SM §3.1] [A62]', async () => {
     await respondWith('/auth/login', {})
     const before = cookie
     const answer = await respondWith('/auth/silent-check', { sub: 'grace' })
@@ -205,11 +227,69 @@ describe('a silent check', () => {
   it('that finds the same End-User takes over the new session_state and nothing else [SM §3.1]', async () => {
     await respondWith('/auth/login', {})
     const [before] = await sessions.listBySub('ada')
-    await sessions.updateIfExists(before?.handle ?? '', { sessionState: 'older.salt' })
+    await sessions.updateIfExists(before?.handle ?? '', { sessionState: 'older.salt unknown' })
     const answer = await respondWith('/auth/silent-check', { sid: 'another', auth_time: 1 })
     expect(textOf(answer)).toContain('{"lockstep":"silent-check","result":"same","session_state":"hash.salt"}')
-    expect(await sessions.listBySub('ada')).toEqual([before])
+    expect(await sessions.listBySub('ada')).toEqual([{ ...before, sessionState: 'hash.salt works' }])
   })
+
+  it('is known to work once it has worked, and to be refused when its first answer is login_required [SM-5.1-a]', async () => {
+    const trust = async () => JSON.parse(textOf(await browse('/auth/session'))).silent_check
+    await respondWith('/auth/login', {})
+    expect(await trust()).toBe('unknown')
+    await refuseSilently()
+    expect(await trust()).toBe('refused')
+    await respondWith('/auth/silent-check', {})
+    expect(await trust()).toBe('works')
+    await refuseSilently()
+    expect(JSON.parse(textOf(await browse('/auth/session')))).toMatchObject({ ended: { cause: 'silent_check' } })
+  })
+
+  it('ends a login only after it has worked in it, in whatever order the OP answers [SM-5.1-a]', async () => {
+    const answers = {
+      same: () => respondWith('/auth/silent-check', {}),
+      login_required: () => refuseSilently(),
+      consent_required: () => refuseSilently('consent_required'),
+      'another issuer': () => respondWith('/auth/silent-check', { iss: 'https://evil.example' }),
+      'a new login': () => respondWith('/auth/login', {}),
+    }
+    const names = Object.keys(answers) as (keyof typeof answers)[]
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.constantFrom(...names), { maxLength: 8 }), async (story) => {
+        cookie = ''
+        await respondWith('/auth/login', {})
+        let [hasWorked, isAlive] = [false, true]
+        for (const step of story) {
+          if (step === 'a new login') [hasWorked, isAlive] = [false, true]
+          if (step === 'same' && isAlive) hasWorked = true
+          if (step === 'login_required' && hasWorked) isAlive = false
+          await answers[step]()
+          const { state } = JSON.parse(textOf(await browse('/auth/session')))
+          expect(state, story.join(', ')).toBe(isAlive ? 'alive' : 'ended')
+        }
+      }),
+      { numRuns: 40 },
+    )
+  }, 60_000)
+
+  it('is known to work after a login that never left the site of the app: no browser keeps its cookies back', async () => {
+    for (const [site, trust] of [
+      ['same-site', 'works'],
+      ['same-origin', 'works'],
+      ['cross-site', 'unknown'],
+      ['none', 'unknown'],
+    ] as const) {
+      cookie = ''
+      await respondWith('/auth/login', {}, {}, undefined, site)
+      expect(JSON.parse(textOf(await browse('/auth/session')))).toMatchObject({ silent_check: trust })
+    }
+  })
+
+  async function refuseSilently(error = 'login_required') {
+    const { location = 'https://ended.example' } = (await browse('/auth/silent-check')).headers
+    const state = new URL(location).searchParams.get('state')
+    await browse(`/auth/callback?error=${error}&state=${state}&iss=${op.issuer}`)
+  }
 
   it('that ends after the RP session did says ended, and brings nothing back', async () => {
     await respondWith('/auth/login', {})

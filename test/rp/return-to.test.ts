@@ -55,11 +55,11 @@ describe('return_to', () => {
     '/auth/logout?from=everywhere',
     '/x/../auth/login',
     `/${'x'.repeat(3000)}`,
-  ])('that is %j leads to the start page [RFC 9700 §4.11] (57)', (value) => {
+  ])('that is %j leads to the start page [RFC 9700 §4.11] [A57]', (value) => {
     expect(safeReturnTo(value, app)).toBe('https://notes.example/')
   })
 
-  it('never leads off the app, nor to a route of ours, whatever it is [RFC 9700 §4.11] (57)', () => {
+  it('never leads off the app, nor to a route of ours, whatever it is [RFC 9700 §4.11] [A57]', () => {
     const piece = fc.constantFrom(
       '/',
       '\\',

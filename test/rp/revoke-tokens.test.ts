@@ -54,7 +54,7 @@ async function openWithRefreshToken(): Promise<void> {
 const revoked = () => op.posted.filter(({ path }) => path === '/revoke').map(({ form }) => form.get('token'))
 
 describe('a refresh token that an ended RP session leaves', () => {
-  it('is revoked at the OP [BC §2.7] (52)', async () => {
+  it('is revoked at the OP [BC §2.7] [A52]', async () => {
     await openWithRefreshToken()
     const headers = { cookie: `__Host-lockstep-notes=${id}`, 'sec-fetch-site': 'same-origin' }
     await postForm(startRp(), '/auth/logout', { from: 'this-app' }, headers)
@@ -74,7 +74,7 @@ describe('a refresh token that an ended RP session leaves', () => {
     ['hangs up', 'hang up' as const],
     ['is broken', { status: 500, body: {} }],
     ['is overloaded', { status: 503, body: { error: 'temporarily_unavailable' } }],
-  ])('is tried again while the OP %s, and that is logged once [T7] (52)', async (_name, answer) => {
+  ])('is tried again while the OP %s, and that is logged once [T7] [A52]', async (_name, answer) => {
     op.answers.set('/revoke', answer)
     await openWithRefreshToken()
     await sessions.endBy({ sid: 's' }, someNotice())

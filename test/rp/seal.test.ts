@@ -14,7 +14,7 @@ describe('sealed texts', () => {
     expect(text).not.toContain('secret')
   })
 
-  it('still open after a new secret was put first [T6]', async () => {
+  it('still open after a new secret was put first [T6] [A63]', async () => {
     const text = await createSealer([old]).seal('tokens', 1)
     const rotated = createSealer([fresh, old])
     expect(await rotated.open('tokens', text)).toBe(1)

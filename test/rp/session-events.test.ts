@@ -35,7 +35,7 @@ async function start(change: (store: RpSessionStore) => Partial<RpSessionStore> 
     runtime: time,
     log: (event) => log.push(event),
   })
-  await opened(sessions, someSession({ ...names, sessionState: 'hash.salt' }))
+  await opened(sessions, someSession({ ...names, sessionState: 'hash.salt unknown' }))
   setting = { rp, sessions, time, log }
   return setting
 }
@@ -71,6 +71,7 @@ const alive = {
   client_id: 'notes',
   expires_at: START + 3600,
   session_state: 'hash.salt',
+  silent_check: 'unknown',
 }
 const ended = { state: 'ended', session: names.publicId, ended: ending }
 
@@ -97,7 +98,7 @@ describe('GET /auth/session', () => {
     }
   })
 
-  it('does not believe a cookie that comes twice [T21]', async () => {
+  it('does not believe a cookie that comes twice [T21] [A63]', async () => {
     const { rp } = await start()
     const cookie = `${headers.cookie}; __Host-lockstep-notes=${'y'.repeat(43)}`
     expect((await ask(rp, 'GET', '/auth/session', { cookie })).status).toBe(401)
@@ -180,7 +181,7 @@ describe('the stream of a tab', () => {
     expect(await next()).toEqual(alive)
   })
 
-  it('says how the RP session ended as soon as it has, and ends (65)', async () => {
+  it('says how the RP session ended as soon as it has, and ends [A65]', async () => {
     const { rp, sessions } = await start()
     const { next } = await listen(rp)
     await next()
@@ -190,7 +191,7 @@ describe('the stream of a tab', () => {
     expect(await next()).toBeUndefined()
   })
 
-  it('says so at once to a tab that comes back after the logout (65)', async () => {
+  it('says so at once to a tab that comes back after the logout [A65]', async () => {
     const { rp, sessions } = await start()
     await sessions.delete(names.handle, ending)
     const { next } = await listen(rp)
@@ -198,7 +199,7 @@ describe('the stream of a tab', () => {
     expect(await next()).toBeUndefined()
   })
 
-  it('says nothing to a tab of another RP session of the same End-User (65)', async () => {
+  it('says nothing to a tab of another RP session of the same End-User [A65]', async () => {
     const { rp, sessions, time } = await start()
     const { next } = await listen(rp)
     await next()
@@ -218,9 +219,9 @@ describe('the stream of a tab', () => {
 
   it('misses nothing that happens between its subscription and its first read [T17]', async () => {
     const { rp } = await start((inner) => ({
-      subscribe: async (handle, onHint) => {
-        const stop = await inner.subscribe(handle, onHint)
-        await inner.delete(handle, ending)
+      subscribe: async (to, onHint) => {
+        const stop = await inner.subscribe(to, onHint)
+        await inner.delete(names.handle, ending)
         return stop
       },
     }))
@@ -258,13 +259,18 @@ describe('the stream of a tab', () => {
     expect(await heard).toBe('beat')
   })
 
-  it('says a new session_state and a later expiry', async () => {
+  it('says a new session_state, what is known of prompt=none and a later expiry', async () => {
     const { rp, sessions } = await start()
     const { next } = await listen(rp)
     await next()
     const heard = next()
-    await sessions.updateIfExists(names.handle, { sessionState: 'new.salt', idleExpiresAt: START + 5000 })
-    expect(await heard).toEqual({ ...alive, session_state: 'new.salt', expires_at: START + 5000 })
+    await sessions.updateIfExists(names.handle, { sessionState: 'new.salt works', idleExpiresAt: START + 5000 })
+    expect(await heard).toEqual({
+      ...alive,
+      session_state: 'new.salt',
+      silent_check: 'works',
+      expires_at: START + 5000,
+    })
   })
 
   it('ends with the RP session’s own expiry [T17]', async () => {

@@ -40,7 +40,7 @@ describe('a silent check', () => {
     expect(agent.cookies(app.url)).toEqual(before)
   })
 
-  it('runs one script, named by its hash, and may be framed by this app only', async () => {
+  it('runs one script, named by its hash, and may be framed by this app only [A60]', async () => {
     const { app, newAgent, signIn } = await start()
     const agent = newAgent()
     const frame = await agent.frame(await signIn(agent, app), silent)
@@ -50,10 +50,11 @@ describe('a silent check', () => {
     expect(frame.header('cache-control')).toBe('no-store')
   })
 
-  it('ends the RP session when nobody is signed in at the OP any more (61) [SM-3.1-i] [E39]', async () => {
+  it('ends the RP session when nobody is signed in at the OP any more [SM-3.1-i] [E39] [A61]', async () => {
     const { app, issuer, newAgent, signIn } = await start(withoutBackchannel)
     const agent = newAgent()
     const tab = await signIn(agent, app)
+    expect(messageOf(await agent.frame(tab, silent)).message).toMatchObject({ result: 'same' })
     const question = await agent.open(`${issuer}/session/end`)
     await agent.submit(question, { logout: 'yes' })
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
@@ -62,10 +63,11 @@ describe('a silent check', () => {
     expect(messageOf(await agent.frame(tab, silent)).message).toMatchObject({ result: 'ended' })
   })
 
-  it('ends the RP session, and opens none, when another End-User is signed in at the OP (62) [SM-3.1-i] [E39]', async () => {
+  it('ends the RP session, and opens none, when another End-User is signed in at the OP [SM-3.1-i] [E39] [A62]', async () => {
     const { app, issuer, other, newAgent, signIn } = await start(withoutBackchannel)
     const agent = newAgent()
     const tab = await signIn(agent, app)
+    expect(messageOf(await agent.frame(tab, silent)).message).toMatchObject({ result: 'same' })
     const question = await agent.open(`${issuer}/session/end`)
     await agent.submit(question, { logout: 'yes' })
     await signIn(agent, other, 'grace')
@@ -75,7 +77,19 @@ describe('a silent check', () => {
     expect(await app.sessions.listBySub('grace')).toEqual([])
   })
 
-  it('does not know when the OP cannot be reached, and ends nothing (61) [E41]', async () => {
+  it('takes login_required for nothing when prompt=none has never worked in this login, as with Lax cookies [SM-5.1-a]', async () => {
+    const { app, issuer, newAgent, signIn } = await start(withoutBackchannel)
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    await agent.submit(await agent.open(`${issuer}/session/end`), { logout: 'yes' })
+    for (let time = 0; time < 2; time++) {
+      expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'unknown' })
+    }
+    expect(app.ended).toEqual([])
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
+  it('does not know when the OP cannot be reached, and ends nothing [E41] [A61]', async () => {
     const { app, newAgent, signIn, stopOp } = await start()
     const agent = newAgent()
     const tab = await signIn(agent, app)
@@ -93,7 +107,7 @@ describe('a silent check', () => {
     'account_selection_required',
     'server_error',
     'temporarily_unavailable',
-  ])('does not know when the OP answers %s, and ends nothing (61)', async (error) => {
+  ])('does not know when the OP answers %s, and ends nothing [E40] [A61]', async (error) => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     const tab = await signIn(agent, app)
@@ -104,7 +118,7 @@ describe('a silent check', () => {
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
   })
 
-  it('believes no answer it did not ask for [RFC 9700 §4.7] (61)', async () => {
+  it('believes no answer it did not ask for [RFC 9700 §4.7] [A61]', async () => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     const tab = await signIn(agent, app)

@@ -341,3 +341,51 @@ describe('the fetch that oidc-provider is given', () => {
     expect(await response.text()).toBe('')
   })
 })
+
+describe('the way of a POST', () => {
+  it('says when it had a connection, new or kept open, and when the head of the answer came', async () => {
+    const { port } = await listen((request, response) => {
+      request.resume()
+      response.writeHead(200).flushHeaders()
+      seen.push('answer')
+      response.end()
+    })
+    const seen: string[] = []
+    const { post } = open({ allow: ['127.0.0.1'] })
+    const watched = {
+      ...form,
+      url: `http://127.0.0.1:${port}/`,
+      onConnected: () => seen.push('connected'),
+      onAnswered: () => seen.push('answered'),
+    }
+    for (let i = 0; i < 2; i++) {
+      await post(watched)
+      expect(seen.splice(0)).toEqual(['connected', 'answer', 'answered'])
+      await aTurn()
+    }
+  })
+
+  it('says of an RP that takes the connection and stays silent that it was connected', async () => {
+    const { port } = await listen(() => {})
+    const seen: string[] = []
+    const { post } = open({ allow: ['127.0.0.1'] })
+    const failed = post({
+      ...form,
+      timeout: 300,
+      url: `http://127.0.0.1:${port}/`,
+      onConnected: () => seen.push('connected'),
+      onAnswered: () => seen.push('answered'),
+    })
+    await expect(failed).rejects.toThrow()
+    expect(seen).toEqual(['connected'])
+  })
+
+  it('says nothing of what got no connection', async () => {
+    const { connect } = noPackets()
+    const { post } = open({ allow: [], connect })
+    const seen: string[] = []
+    const failed = post({ ...form, url: 'https://192.0.2.1/', onConnected: () => seen.push('connected') })
+    await expect(failed).rejects.toThrow()
+    expect(seen).toEqual([])
+  })
+})

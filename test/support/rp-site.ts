@@ -7,6 +7,7 @@ export interface ReceivedLogout {
   readonly app: string
   readonly token: string
   readonly contentType: string | undefined
+  readonly traceparent: string | undefined
 }
 
 /** Many small apps on one port, each with a host name of its own: `notes.localhost`, `mail.localhost`. */
@@ -48,7 +49,8 @@ export async function startRpSite(): Promise<RpSite> {
     }
     const token = body.get('logout_token') ?? ''
     log.push(`logout ${backchannel}`)
-    logouts.push({ app: backchannel, token, contentType: headers['content-type'] })
+    const traceparent = headers.traceparent?.toString()
+    logouts.push({ app: backchannel, token, contentType: headers['content-type'], traceparent })
     for (const check of waiting) check()
     const respond = answers.get(backchannel)
     if (respond) respond(response)

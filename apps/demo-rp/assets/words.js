@@ -24,7 +24,9 @@ export function endWords({ ended, heardBy, heardAt }) {
   const before = ended.by ? `You signed out of ${ended.by} at ` : (CAUSES[ended.cause] ?? 'Your sign-in ended at ')
   const time = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false })
   const delay = ended.at_ms === undefined ? -1 : heardAt - ended.at_ms
-  const after = delay < 0 ? '.' : `; this tab knew ${sinceWords(delay)} later, ${SOURCES[heardBy] ?? 'by itself'}.`
+  // A number stays on the line of its unit.
+  const span = sinceWords(delay).replace(' ', '\u00a0')
+  const after = delay < 0 ? '.' : `; this tab knew ${span} later, ${SOURCES[heardBy] ?? 'by itself'}.`
   return { at, before, time, after }
 }
 

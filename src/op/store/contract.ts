@@ -72,10 +72,12 @@ export interface Logout {
   readonly reason?: string
   /** Epoch milliseconds: of one that expired its expiry, of one that fell to an {@link EndJob} the job's `notBefore`. */
   readonly endedAt: number
+  /** The span in which it ended, as a `traceparent` (W3C Trace Context §3.2); attempts are linked to it, inside the OP only (T13). */
+  readonly trace?: string
 }
 
 /** Why OP sessions end, and what else falls with them. */
-export interface StoreEnding extends Pick<Logout, 'cause' | 'initiator' | 'actor' | 'reason'> {
+export interface StoreEnding extends Pick<Logout, 'cause' | 'initiator' | 'actor' | 'reason' | 'trace'> {
   /** True revokes the grants with `persistsLogout` too (T1). Default false. */
   readonly revokeOffline?: boolean
 }
@@ -145,16 +147,30 @@ export interface Delivery {
   readonly createdAt: number
   /** When the next attempt is due; of a row in flight, when its lease runs out; of a final row, when it became final. */
   readonly dueAt: number
+  /** Of the last attempt; of a dropped row, that it was dropped. A row that is owed although this is final has one try more. */
   readonly lastOutcome?: AttemptOutcome
+  /** When an operator gave it a new horizon; else the horizon counts from `createdAt`. */
+  readonly scheduledAt?: number
+  /** Who dropped it; only of a dead row. */
+  readonly droppedBy?: string
 }
 
 /** A delivery in a worker's hands. Only outcomes that carry the same `fence` are written. */
 export interface ClaimedDelivery extends Delivery {
   readonly fence: number
+  /** When it was due before it was leased; later than now for one that was leased early. */
+  readonly wasDueAt: number
   /** Attempts answered with a refusal (400 invalid_request, 410, 501) since the last that was not. */
   readonly refusals: number
   /** Epoch milliseconds of the first such refusal. */
   readonly refusedSince?: number
+}
+
+/** How an attempt failed, where the delivery is given up with it. */
+export interface AttemptFailure {
+  readonly why: 'refusal' | 'status' | 'timeout' | 'network' | 'egress' | 'internal'
+  readonly status?: number
+  readonly error?: string
 }
 
 /** How one attempt ended. `retryAt` is epoch milliseconds. */
@@ -167,22 +183,62 @@ export type AttemptOutcome =
       /** A 200 that ended nothing, to the first attempt that was ever made: no earlier one can have ended it (T28). */
       readonly endedNothing?: true
     }
-  | { readonly state: 'refused'; readonly status: number; readonly error?: string }
+  | {
+      readonly state: 'refused'
+      readonly status: number
+      readonly error?: string
+      /** How an operator's one more try failed, after which it is refused as before. */
+      readonly failure?: AttemptFailure
+    }
   | {
       readonly state: 'due'
       readonly retryAt: number
-      readonly why: 'refusal' | 'status' | 'timeout' | 'network' | 'egress' | 'internal' | 'released'
+      readonly why: AttemptFailure['why'] | 'released'
       readonly status?: number
       readonly error?: string
     }
-  | { readonly state: 'dead'; readonly why: 'horizon' | 'client_gone' }
+  | {
+      readonly state: 'dead'
+      readonly why: 'horizon' | 'client_gone' | 'dropped'
+      /** How the last attempt failed, where there was one. */
+      readonly failure?: AttemptFailure
+    }
 
 /** One attempt as it is kept. Times are epoch milliseconds. */
 export interface AttemptRecord {
+  /** When it was to be made; later than `startedAt` for one that was made early, to find out whether the RP is back. */
+  readonly dueAt: number
   readonly startedAt: number
+  /** When it had a connection: a new one, or one kept open, and then right after it started. Absent when it got none. */
+  readonly connectedAt?: number
+  /** When the head of the answer had come. Absent when none came. */
+  readonly answeredAt?: number
   readonly finishedAt: number
   readonly outcome: AttemptOutcome
 }
+
+/** Which deliveries: those to which all that is given applies. */
+export interface DeliveryFilter {
+  readonly deliveryId?: string
+  readonly logoutId?: string
+  readonly clientId?: string
+  readonly accountId?: string
+  /** `dropped` are the dead ones that an operator dropped; `dead` are the others. */
+  readonly state?: DeliveryState | 'dropped'
+  /** Planned at this time or later, epoch milliseconds. */
+  readonly since?: number
+  /** Planned before this time, epoch milliseconds. */
+  readonly until?: number
+}
+
+/** A part of a list of deliveries, the newest first, and where the next part begins: absent when this is the last. */
+export interface DeliveryPage {
+  readonly deliveries: readonly Delivery[]
+  readonly cursor?: string
+}
+
+/** How many deliveries are in a state; those that were delivered are not counted. */
+export type OutboxCounts = Readonly<Record<Exclude<DeliveryState, 'delivered'>, number>>
 
 /** An oidc-provider model as the store keeps it: found by a hash, never by the bearer value itself (T6). */
 export interface StoredModel {
@@ -370,6 +426,44 @@ export interface OpIssuerStore {
   ): Promise<{ logout: Logout; deliveries: readonly Delivery[]; frames: readonly FrameNotice[] } | undefined>
   /** The page with the frames of this logout is on its way to the browser; the first time counts. */
   noteFramed(logoutId: string): Promise<void>
+
+  /**
+   * Lists deliveries, the newest first. A part looks through a bounded number of rows, so it may hold fewer than `limit`,
+   * even none, and still have a cursor.
+   */
+  listDeliveries(filter: DeliveryFilter, page: { cursor?: string; limit: number }): Promise<DeliveryPage>
+  /** A delivery with its attempts, the newest first, at most `limit` of them. */
+  getDelivery(
+    id: string,
+    limit: number,
+  ): Promise<{ delivery: Delivery; attempts: readonly AttemptRecord[] } | undefined>
+  /**
+   * Makes up to `limit` deliveries due now, the oldest first: those that wait, and those that are refused or dead for one try
+   * more. What is in flight is left alone; what was dropped is touched only where the filter says `dropped` or names the row.
+   * Returns how many.
+   */
+  retryDeliveries(filter: DeliveryFilter, limit: number): Promise<number>
+  /** The same, with a new horizon and no refusal counted: a dropped one is not dropped any more. */
+  rescheduleDeliveries(filter: DeliveryFilter, limit: number): Promise<number>
+  /** Makes up to `limit` deliveries that wait, are refused or are dead dead by the hand of `actor`. Returns how many. */
+  dropDeliveries(filter: DeliveryFilter, actor: string, limit: number): Promise<number>
+  /** Counts deliveries by state, each up to `most`: what is more is answered as `most`. */
+  countDeliveries(most: number): Promise<OutboxCounts>
+  /**
+   * Which delivery of a logout was delivered last, and when (epoch milliseconds); `undefined` while one of them is not
+   * delivered.
+   */
+  lastConfirmation(
+    logoutId: string,
+  ): Promise<{ readonly deliveryId: string; readonly plannedAt: number; readonly confirmedAt: number } | undefined>
+
+  /**
+   * Remembers that nothing but failures comes from an RP, from the first call on until {@link OpIssuerStore.endTrouble}.
+   * Answers since when (epoch milliseconds), once, to the first call that comes `tellAfter` milliseconds after that.
+   */
+  noteTrouble(clientId: string, tellAfter: number): Promise<number | undefined>
+  /** The RP has answered. */
+  endTrouble(clientId: string): Promise<void>
 }
 
 /** Where an OP keeps what must not be lost: `lockstep/op/sqlite` for one process, `lockstep/op/postgres` for many. */

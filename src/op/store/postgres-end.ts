@@ -34,8 +34,8 @@ const removeSessions = statement(
 )
 const insertLogouts = statement(
   'end_logouts',
-  `INSERT INTO logout (issuer, id, uid, account_id, cause, initiator, actor, reason, ended_at)
-   SELECT $1::int, id, uid, account_id, $6, $7, $8, $9, ended_at
+  `INSERT INTO logout (issuer, id, uid, account_id, cause, initiator, actor, reason, ended_at, trace)
+   SELECT $1::int, id, uid, account_id, $6, $7, $8, $9, ended_at, $10
    FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) WITH ORDINALITY
      AS ended (id, uid, account_id, ended_at, turn) ORDER BY turn`,
 )
@@ -148,7 +148,7 @@ export function postgresEnd(
 
   async function record(
     queries: Queries,
-    { cause, initiator, actor, reason }: StoreEnding,
+    { cause, initiator, actor, reason, trace }: StoreEnding,
     ended: readonly EndedOpSession[],
     { createdAt, dueAt }: { createdAt: number; dueAt: number },
   ): Promise<void> {
@@ -164,6 +164,7 @@ export function postgresEnd(
       initiator ?? null,
       actor ?? null,
       reason ?? null,
+      trace ?? null,
     )
     const deliveries = ended.flatMap((each) => each.deliveries)
     await queries.change(
@@ -205,11 +206,13 @@ function factOf({
   initiator,
   actor,
   reason,
-}: StoreEnding): Pick<Logout, 'cause' | 'initiator' | 'actor' | 'reason'> {
+  trace,
+}: StoreEnding): Pick<Logout, 'cause' | 'initiator' | 'actor' | 'reason' | 'trace'> {
   return {
     cause,
     ...(initiator !== undefined && { initiator }),
     ...(actor !== undefined && { actor }),
     ...(reason !== undefined && { reason }),
+    ...(trace !== undefined && { trace }),
   }
 }

@@ -30,6 +30,8 @@ const jobs = statement(
      (SELECT seq FROM end_job WHERE issuer = $1 AND finished_at < $2 AND needed_until < $3
       LIMIT $4 FOR UPDATE SKIP LOCKED)`,
 )
+// of RPs that are owed nothing any more, or that are gone
+const trouble = statement('forget_trouble', 'DELETE FROM client_trouble WHERE issuer = $1 AND since < $2')
 
 /** What is kept for a time only, in PostgreSQL (T30). */
 export function postgresForget(context: PostgresContext): Pick<OpIssuerStore, 'forget'> {
@@ -45,6 +47,7 @@ export function postgresForget(context: PostgresContext): Pick<OpIssuerStore, 'f
           await queries.change(logouts, cursors)
         }
         const done = await queries.change(jobs, fromNode(before.logouts), context.seconds(), limit)
+        await queries.change(trouble, fromNode(before.logouts))
         return [gone, cursors.length, done].some((count) => count === limit)
       })
     },

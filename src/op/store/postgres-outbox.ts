@@ -11,9 +11,10 @@ interface LogoutRow {
   actor: string | null
   reason: string | null
   ended_at: number
+  trace: string | null
 }
 
-interface DeliveryRow extends LogoutRow {
+export interface DeliveryRow extends LogoutRow {
   id: string
   client_id: string
   sid: string
@@ -26,6 +27,12 @@ interface DeliveryRow extends LogoutRow {
   refusals: number
   refused_since: number | null
   last_outcome: string | null
+  scheduled_at: number | null
+  dropped_by: string | null
+}
+
+interface LeasedRow extends DeliveryRow {
+  was_due: number
 }
 
 /** The delivery of an RP that comes due first. */
@@ -39,10 +46,12 @@ type Outbox = Pick<
   'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
-const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at'
+const logoutColumns =
+  'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at, l.trace'
 // Each column by its name: a node of the next version may add some while this one runs.
-const columns = `d.id, d.client_id, d.sid, d.state, d.attempts, d.created_at, d.due_at, d.final_at, d.fence, d.refusals,
-  d.refused_since, d.last_outcome, ${logoutColumns}`
+/** SQL: a {@link DeliveryRow} of `delivery d` and `logout l`. */
+export const deliveryColumns: string = `d.id, d.client_id, d.sid, d.state, d.attempts, d.created_at, d.due_at, d.final_at, d.fence, d.refusals,
+  d.refused_since, d.last_outcome, d.scheduled_at, d.dropped_by, ${logoutColumns}`
 
 // Steps through the index from RP to RP: costs what the RPs are many, not what the rows are many.
 const heads = statement<Head>(
@@ -64,10 +73,10 @@ const lease = (picked: string): string =>
      leased AS (
        UPDATE delivery d SET state = 'in-flight', fence = fence + 1, due_at = $2
        FROM picked, logout l WHERE d.seq = picked.seq AND l.cursor = d.logout
-       RETURNING picked.turn, picked.was_due, d.seq, ${columns})
+       RETURNING picked.turn, picked.was_due, d.seq, ${deliveryColumns})
    SELECT * FROM leased ORDER BY turn, was_due, seq`
 // What another node holds in its hands at this moment is skipped, not waited for.
-const claimDue = statement<DeliveryRow>(
+const claimDue = statement<LeasedRow>(
   'delivery_claim_due',
   lease(`SELECT due.seq, due.due_at AS was_due, wanted.turn
     FROM unnest($4::text[], $5::int[]) WITH ORDINALITY AS wanted (client_id, take, turn)
@@ -77,7 +86,7 @@ const claimDue = statement<DeliveryRow>(
       ORDER BY d.due_at, d.seq LIMIT wanted.take FOR UPDATE SKIP LOCKED) AS due
     LIMIT $6`),
 )
-const claimEarly = statement<DeliveryRow>(
+const claimEarly = statement<LeasedRow>(
   'delivery_claim_early',
   lease(`SELECT d.seq, d.due_at AS was_due, 1 AS turn FROM delivery d
     WHERE d.issuer = $1 AND d.client_id = $4 AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= $3)
@@ -86,7 +95,7 @@ const claimEarly = statement<DeliveryRow>(
 const settle = statement<{ seq: number; attempts: number }>(
   'delivery_settle',
   `UPDATE delivery SET
-     state = $4, due_at = $5, final_at = $6, last_outcome = $7,
+     state = $4, due_at = $5, final_at = $6, last_outcome = CASE WHEN $8 THEN $7 ELSE last_outcome END,
      attempts = attempts + CASE WHEN $8 THEN 1 ELSE 0 END,
      refusals = CASE WHEN $9 THEN refusals + 1 WHEN $8 THEN 0 ELSE refusals END,
      refused_since = CASE WHEN $9 THEN coalesce(refused_since, $10::bigint) WHEN $8 THEN NULL ELSE refused_since END
@@ -95,8 +104,8 @@ const settle = statement<{ seq: number; attempts: number }>(
 )
 const keepAttempt = statement(
   'attempt_keep',
-  `INSERT INTO attempt (issuer, delivery, number, started_at, finished_at, outcome)
-   SELECT issuer, seq, $3, $4, $5, $6 FROM delivery WHERE issuer = $1 AND seq = $2`,
+  `INSERT INTO attempt (issuer, delivery, number, due_at, started_at, connected_at, answered_at, finished_at, outcome)
+   SELECT issuer, seq, $3, $4, $5, $6, $7, $8, $9 FROM delivery WHERE issuer = $1 AND seq = $2`,
 )
 const hasten = statement(
   'delivery_hasten',
@@ -116,7 +125,7 @@ const logoutById = statement<LogoutRow>(
 )
 const byLogout = statement<DeliveryRow>(
   'delivery_by_logout',
-  `SELECT ${columns} FROM logout l JOIN delivery d ON d.logout = l.cursor
+  `SELECT ${deliveryColumns} FROM logout l JOIN delivery d ON d.logout = l.cursor
    WHERE l.issuer = $1 AND l.id = $2 ORDER BY d.seq`,
 )
 const framesOf = statement<{ client_id: string; sid: string; framed_at: number | null }>(
@@ -170,7 +179,10 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
       })
     },
 
-    async settle({ id, fence }, { startedAt, finishedAt, outcome }) {
+    async settle(
+      { id, fence },
+      { dueAt: wasDueAt, startedAt, connectedAt = null, answeredAt = null, finishedAt, outcome },
+    ) {
       const isDue = outcome.state === 'due'
       const isCounted = !isDue || outcome.why !== 'released'
       const dueAt = isDue ? (await context.clock()).fromNode(Math.ceil(outcome.retryAt)) : null
@@ -189,7 +201,8 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
           finishedAt,
         )
         if (settled && isCounted) {
-          await queries.change(keepAttempt, settled.seq, settled.attempts, startedAt, finishedAt, text)
+          const times = [wasDueAt, startedAt, connectedAt, answeredAt, finishedAt]
+          await queries.change(keepAttempt, settled.seq, settled.attempts, ...times, text)
         }
         return settled !== undefined
       })
@@ -251,10 +264,11 @@ function toLogout(row: LogoutRow): Logout {
     ...(row.actor !== null && { actor: row.actor }),
     ...(row.reason !== null && { reason: row.reason }),
     endedAt: row.ended_at,
+    ...(row.trace !== null && { trace: row.trace }),
   }
 }
 
-function toDelivery(row: DeliveryRow, { toNode }: SharedClock): Delivery {
+export function toDelivery(row: DeliveryRow, { toNode }: SharedClock): Delivery {
   return {
     id: row.id,
     logout: toLogout(row),
@@ -265,13 +279,16 @@ function toDelivery(row: DeliveryRow, { toNode }: SharedClock): Delivery {
     createdAt: row.created_at,
     dueAt: row.due_at === null ? (row.final_at ?? row.created_at) : toNode(row.due_at),
     ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
+    ...(row.scheduled_at !== null && { scheduledAt: row.scheduled_at }),
+    ...(row.state === 'dead' && row.dropped_by !== null && { droppedBy: row.dropped_by }),
   }
 }
 
-function toClaimed(row: DeliveryRow, clock: SharedClock): ClaimedDelivery {
+function toClaimed(row: LeasedRow, clock: SharedClock): ClaimedDelivery {
   return {
     ...toDelivery(row, clock),
     fence: row.fence,
+    wasDueAt: clock.toNode(row.was_due),
     refusals: row.refusals,
     ...(row.refused_since !== null && { refusedSince: row.refused_since }),
   }

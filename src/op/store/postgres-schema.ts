@@ -210,6 +210,27 @@ const steps: readonly string[] = [
   UPDATE attempt SET issuer = d.issuer FROM delivery d WHERE d.seq = attempt.delivery;
   CREATE INDEX attempt_by_time ON attempt (issuer, finished_at);
   `,
+  `
+  -- What an operator asks about deliveries and does with them. scheduled_at is when the horizon was begun anew.
+  ALTER TABLE attempt ADD COLUMN due_at BIGINT;
+  ALTER TABLE attempt ADD COLUMN connected_at BIGINT;
+  ALTER TABLE attempt ADD COLUMN answered_at BIGINT;
+  ALTER TABLE delivery ADD COLUMN scheduled_at BIGINT;
+  ALTER TABLE delivery ADD COLUMN dropped_by TEXT;
+  ALTER TABLE logout ADD COLUMN trace TEXT;
+  CREATE INDEX delivery_by_state ON delivery (issuer, state, seq) WHERE state <> 'delivered';
+  CREATE INDEX delivery_failed   ON delivery (issuer, client_id, state, seq) WHERE state IN ('refused', 'dead');
+  CREATE INDEX logout_by_account ON logout (issuer, account_id, cursor);
+
+  -- RPs from which nothing but failures comes, since when (by the database's clock), and when that was told.
+  CREATE TABLE client_trouble (
+    issuer    INTEGER NOT NULL,
+    client_id TEXT COLLATE "C" NOT NULL,
+    since     BIGINT NOT NULL,
+    told_at   BIGINT,
+    PRIMARY KEY (issuer, client_id)
+  );
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -3,6 +3,7 @@ import { type PostgresOptions, resolvePostgresOptions } from '../../runtime/post
 import type { OpStore } from './contract.ts'
 import { postgresCleaning } from './postgres-cleaning.ts'
 import { openContext } from './postgres-context.ts'
+import { postgresDeliveries } from './postgres-deliveries.ts'
 import { postgresEnd } from './postgres-end.ts'
 import { postgresEndAll } from './postgres-end-all.ts'
 import { postgresForget } from './postgres-forget.ts'
@@ -11,6 +12,7 @@ import { postgresModels } from './postgres-models.ts'
 import { postgresOutbox } from './postgres-outbox.ts'
 import { migrate } from './postgres-schema.ts'
 import { postgresSessions } from './postgres-sessions.ts'
+import { postgresTrouble } from './postgres-trouble.ts'
 import { postgresWake } from './postgres-wake.ts'
 
 /** Which PostgreSQL, as `pg` takes it (`connectionString`, `max`, ...), and what is the store's own. */
@@ -61,6 +63,8 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): OpSt
         ...postgresEndAll(context),
         ...postgresForget(context),
         ...postgresOutbox(context, () => wake.attend()),
+        ...postgresDeliveries(context),
+        ...postgresTrouble(context),
         onWake: (listener) => wake.onRing(issuer, listener),
       }
     },

@@ -31,10 +31,10 @@ export function sqliteEnd(
     `SELECT ${refusedAt} AS at FROM op_session s WHERE s.issuer = ? AND s.uid = ?`,
   )
   const insertLogout = db.prepare<
-    [number, string, string, string, string, string | null, string | null, string | null, number]
+    [number, string, string, string, string, string | null, string | null, string | null, number, string | null]
   >(
-    `INSERT INTO logout (issuer, id, uid, account_id, cause, initiator, actor, reason, ended_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    `INSERT INTO logout (issuer, id, uid, account_id, cause, initiator, actor, reason, ended_at, trace)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
   const insertDelivery = db.prepare<[number, string, number | bigint, string, string, number, number]>(
     `INSERT INTO delivery (issuer, id, logout, client_id, sid, state, created_at, due_at)
@@ -49,7 +49,7 @@ export function sqliteEnd(
 
   function end(
     uid: string,
-    { cause, initiator, actor, reason, revokeOffline = false }: StoreEnding,
+    { cause, initiator, actor, reason, trace, revokeOffline = false }: StoreEnding,
     plan: (rps: readonly LoggedInRp[]) => readonly PlannedDelivery[],
   ): EndedOpSession | undefined {
     const opSession = opSessions.row(uid)
@@ -81,6 +81,7 @@ export function sqliteEnd(
       ...(actor !== undefined && { actor }),
       ...(reason !== undefined && { reason }),
       endedAt: Math.min(now, opSession.expires_at * 1000, refusedFrom),
+      ...(trace !== undefined && { trace }),
     }
     const fact = insertLogout.run(
       issuer,
@@ -92,6 +93,7 @@ export function sqliteEnd(
       actor ?? null,
       reason ?? null,
       logout.endedAt,
+      trace ?? null,
     )
     const frames = planned.filter(({ mechanism }) => mechanism === 'frontchannel').map(toFrame)
     for (const [position, { clientId, sid }] of frames.entries()) {

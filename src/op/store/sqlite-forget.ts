@@ -23,6 +23,8 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
   )
   const sparedBy = db.prepare<[number]>('DELETE FROM spared WHERE job = ?')
   const job = db.prepare<[number]>('DELETE FROM end_job WHERE seq = ?')
+  // of RPs that are owed nothing any more, or that are gone
+  const oldTrouble = db.prepare<[number, number]>('DELETE FROM client_trouble WHERE issuer = ? AND since < ?')
 
   return {
     async forget(before, limit) {
@@ -39,6 +41,7 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
           sparedBy.run(seq)
           job.run(seq)
         }
+        oldTrouble.run(issuer, before.logouts)
         return [gone, logouts.length, jobs.length].some((count) => count === limit)
       })
     },

@@ -10,9 +10,10 @@ interface LogoutRow {
   actor: string | null
   reason: string | null
   ended_at: number
+  trace: string | null
 }
 
-interface DeliveryRow extends LogoutRow {
+export interface DeliveryRow extends LogoutRow {
   seq: number
   id: string
   client_id: string
@@ -26,6 +27,8 @@ interface DeliveryRow extends LogoutRow {
   refusals: number
   refused_since: number | null
   last_outcome: string | null
+  scheduled_at: number | null
+  dropped_by: string | null
 }
 
 /** The delivery of an RP that comes due first. */
@@ -58,11 +61,15 @@ type Outbox = Pick<
   'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
+const logoutColumns =
+  'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at, l.trace'
+/** SQL: a {@link DeliveryRow} of `delivery d` and `logout l`. */
+export const deliveryColumns: string = `d.*, ${logoutColumns}`
+
 /** The outbox in SQLite. */
 export function sqliteOutbox(context: SqliteContext): Outbox {
   const { db, issuer } = context
-  const logoutColumns = 'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at'
-  const deliveries = `SELECT d.*, ${logoutColumns} FROM delivery d JOIN logout l ON l.cursor = d.logout`
+  const deliveries = `SELECT ${deliveryColumns} FROM delivery d JOIN logout l ON l.cursor = d.logout`
 
   // Steps through the index from RP to RP, as far as it is read: costs what the RPs are many, not what the rows are many,
   // so that an RP which is owed a hundred thousand notices and takes none of them does not slow the claims for the others.
@@ -92,15 +99,19 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
   )
   const settle = db.prepare<[SettledRow], { seq: number; attempts: number }>(
     `UPDATE delivery SET
-       state = @state, due_at = @dueAt, final_at = @finalAt, last_outcome = @outcome,
+       state = @state, due_at = @dueAt, final_at = @finalAt,
+       last_outcome = CASE WHEN @counted THEN @outcome ELSE last_outcome END,
        attempts = attempts + @counted,
        refusals = CASE WHEN @refused THEN refusals + 1 WHEN @counted THEN 0 ELSE refusals END,
        refused_since = CASE WHEN @refused THEN coalesce(refused_since, @now) WHEN @counted THEN NULL ELSE refused_since END
      WHERE issuer = @issuer AND id = @id AND fence = @fence AND state = 'in-flight'
      RETURNING seq, attempts`,
   )
-  const keepAttempt = db.prepare<[number, number, number, number, number, string]>(
-    'INSERT INTO attempt (issuer, delivery, number, started_at, finished_at, outcome) VALUES (?, ?, ?, ?, ?, ?)',
+  const keepAttempt = db.prepare<
+    [number, number, number, number, number, number | null, number | null, number, string]
+  >(
+    `INSERT INTO attempt (issuer, delivery, number, due_at, started_at, connected_at, answered_at, finished_at, outcome)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
   const hasten = db.prepare<[{ issuer: number; client: string | null; now: number; step: number }]>(
     `UPDATE delivery SET due_at = sooner.due_at
@@ -130,7 +141,10 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
 
   const leaseUntil = (until: number, row: DeliveryRow): ClaimedDelivery => {
     lease.run(until, row.seq)
-    return toClaimed({ ...row, state: 'in-flight', fence: row.fence + 1, due_at: until })
+    return {
+      ...toClaimed({ ...row, state: 'in-flight', fence: row.fence + 1, due_at: until }),
+      wasDueAt: row.due_at ?? 0,
+    }
   }
 
   /** RPs that are owed something now, in turn: each claim goes on behind the RP that the last one ended with. */
@@ -170,7 +184,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
       })
     },
 
-    async settle({ id, fence }, { startedAt, finishedAt, outcome }) {
+    async settle({ id, fence }, { dueAt, startedAt, connectedAt = null, answeredAt = null, finishedAt, outcome }) {
       return context.writeSoon(() => {
         const due = outcome.state === 'due'
         const counted = due && outcome.why === 'released' ? 0 : 1
@@ -187,7 +201,8 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
           outcome: JSON.stringify(outcome),
         })
         if (settled && counted) {
-          keepAttempt.run(issuer, settled.seq, settled.attempts, startedAt, finishedAt, JSON.stringify(outcome))
+          const times = [dueAt, startedAt, connectedAt, answeredAt, finishedAt] as const
+          keepAttempt.run(issuer, settled.seq, settled.attempts, ...times, JSON.stringify(outcome))
         }
         return settled !== undefined
       })
@@ -239,10 +254,11 @@ function toLogout(row: LogoutRow): Logout {
     ...(row.actor !== null && { actor: row.actor }),
     ...(row.reason !== null && { reason: row.reason }),
     endedAt: row.ended_at,
+    ...(row.trace !== null && { trace: row.trace }),
   }
 }
 
-function toDelivery(row: DeliveryRow): Delivery {
+export function toDelivery(row: DeliveryRow): Delivery {
   return {
     id: row.id,
     logout: toLogout(row),
@@ -253,6 +269,8 @@ function toDelivery(row: DeliveryRow): Delivery {
     createdAt: row.created_at,
     dueAt: row.due_at ?? row.final_at ?? row.created_at,
     ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
+    ...(row.scheduled_at !== null && { scheduledAt: row.scheduled_at }),
+    ...(row.state === 'dead' && row.dropped_by !== null && { droppedBy: row.dropped_by }),
   }
 }
 
@@ -264,7 +282,7 @@ function toFrame(row: FrameRow): FrameNotice {
   }
 }
 
-function toClaimed(row: DeliveryRow): ClaimedDelivery {
+function toClaimed(row: DeliveryRow): Omit<ClaimedDelivery, 'wasDueAt'> {
   return {
     ...toDelivery(row),
     fence: row.fence,

@@ -216,6 +216,27 @@ const steps: readonly string[] = [
   DROP TABLE attempt_before;
   CREATE INDEX attempt_by_time ON attempt (issuer, finished_at);
   `,
+  `
+  -- What an operator asks about deliveries and does with them. scheduled_at is when the horizon was begun anew.
+  ALTER TABLE attempt ADD COLUMN due_at INTEGER;
+  ALTER TABLE attempt ADD COLUMN connected_at INTEGER;
+  ALTER TABLE attempt ADD COLUMN answered_at INTEGER;
+  ALTER TABLE delivery ADD COLUMN scheduled_at INTEGER;
+  ALTER TABLE delivery ADD COLUMN dropped_by TEXT;
+  ALTER TABLE logout ADD COLUMN trace TEXT;
+  CREATE INDEX delivery_by_state ON delivery (issuer, state, seq) WHERE state <> 'delivered';
+  CREATE INDEX delivery_failed   ON delivery (issuer, client_id, state, seq) WHERE state IN ('refused', 'dead');
+  CREATE INDEX logout_by_account ON logout (issuer, account_id, cursor);
+
+  -- RPs from which nothing but failures comes, since when, and when that was told.
+  CREATE TABLE client_trouble (
+    issuer    INTEGER NOT NULL REFERENCES issuer,
+    client_id TEXT NOT NULL,
+    since     INTEGER NOT NULL,
+    told_at   INTEGER,
+    PRIMARY KEY (issuer, client_id)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]
 
 /**

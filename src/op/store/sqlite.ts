@@ -2,6 +2,7 @@ import { openSqlite } from '../../runtime/sqlite.ts'
 import type { OpStore } from './contract.ts'
 import { sqliteCleaning } from './sqlite-cleaning.ts'
 import { openContext } from './sqlite-context.ts'
+import { sqliteDeliveries } from './sqlite-deliveries.ts'
 import { sqliteEnd } from './sqlite-end.ts'
 import { sqliteEndAll } from './sqlite-end-all.ts'
 import { sqliteForget } from './sqlite-forget.ts'
@@ -12,6 +13,7 @@ import { sqliteRefusals } from './sqlite-refusals.ts'
 import { migrate } from './sqlite-schema.ts'
 import { sqliteSessions } from './sqlite-sessions.ts'
 import { sqliteTombstones } from './sqlite-tombstones.ts'
+import { sqliteTrouble } from './sqlite-trouble.ts'
 
 /**
  * Opens the embedded OP store: one SQLite file for one OP process.
@@ -48,6 +50,8 @@ export function sqliteStore(file: string): OpStore {
         ...sqliteEnd(context, tombstones, reader),
         ...sqliteEndAll(context, reader),
         ...sqliteOutbox(context),
+        ...sqliteDeliveries(context),
+        ...sqliteTrouble(context),
         ...sqliteForget(context),
       }
     },

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { NextFunction, RequestHandler } from 'express'
 import type { SessionEnd } from '../../protocol/session-document.ts'
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { RpSession } from '../rp-session.ts'
 import { askToLogIn, currentOf } from './guard.ts'
 import { fromNode, writeNode } from './node-http.ts'
@@ -23,7 +23,7 @@ declare module 'express-serve-static-core' {
 }
 
 /** Answers our routes and puts `req.rpSession` on every other request. Mount it before body parsers. */
-export function auth<Data>(rp: RelyingParty<Data>): RequestHandler {
+export function auth<Data>(rp: Mountable<Data>): RequestHandler {
   return async (req, res, next) => {
     const request = fromNode(req, res, { url: req.originalUrl, parsed: req.body })
     const answer = await rp.respond(request)

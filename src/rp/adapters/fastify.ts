@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest 
 import fastifyPlugin from 'fastify-plugin'
 import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { RpAnswer, RpRequest } from '../http.ts'
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { RpSession } from '../rp-session.ts'
 import { askToLogIn, currentOf } from './guard.ts'
 import { fromNode } from './node-http.ts'
@@ -22,7 +22,7 @@ declare module 'fastify' {
  *
  * When the server closes it closes the relying party too, since open streams would keep the server from closing.
  */
-export function auth<Data>(rp: RelyingParty<Data>): FastifyPluginAsync {
+export function auth<Data>(rp: Mountable<Data>): FastifyPluginAsync {
   const plugin: FastifyPluginAsync = async (app) => {
     for (const name of ['rpSession', 'rpSessionEnd']) {
       if (!app.hasRequestDecorator(name)) app.decorateRequest(name, null)
@@ -47,7 +47,7 @@ export function auth<Data>(rp: RelyingParty<Data>): FastifyPluginAsync {
   return fastifyPlugin(both, { name: `lockstep ${rp.base}`, fastify: '5.x' })
 }
 
-function serveRoutes<Data>(app: FastifyInstance, rp: RelyingParty<Data>): void {
+function serveRoutes(app: FastifyInstance, rp: Mountable): void {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => {
     done(null, payload)

@@ -1,9 +1,9 @@
 import { BodyReadBefore, BodyTooLarge, type RpAnswer, type RpRequest } from '../http.ts'
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable } from '../relying-party.ts'
 
 /** Answers our routes; `undefined` for every other path. `readBefore` gives a body that a framework has read already. */
-export async function respondTo<Data>(
-  rp: RelyingParty<Data>,
+export async function respondTo(
+  rp: Pick<Mountable, 'respond'>,
   request: Request,
   readBefore: () => Promise<string | undefined> = async () => undefined,
 ): Promise<Response | undefined> {

@@ -1,5 +1,5 @@
 import type { CurrentRequest } from '../current-session.ts'
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { RpSession } from '../rp-session.ts'
 import { fromFetch, respondTo, toResponse } from './fetch-http.ts'
 import { askToLogIn, currentOf } from './guard.ts'
@@ -26,7 +26,7 @@ import { askToLogIn, currentOf } from './guard.ts'
  * }
  * ```
  */
-export function auth<Data>(rp: RelyingParty<Data>): (request: Request) => Promise<Response | undefined> {
+export function auth<Data>(rp: Mountable<Data>): (request: Request) => Promise<Response | undefined> {
   return (request) => respondTo(rp, request)
 }
 

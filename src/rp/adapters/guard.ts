@@ -1,9 +1,12 @@
 import type { CurrentRequest } from '../current-session.ts'
 import { answer, json, type RpAnswer, type RpRequest } from '../http.ts'
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable, RelyingParty } from '../relying-party.ts'
 
 /** Who a guard judges. */
 export type GuardedRequest = Pick<RpRequest, 'method' | 'url' | 'header'>
+
+/** Who keeps no RP sessions finds none. */
+const nobody: Promise<CurrentRequest<never>> = Promise.resolve({ current: { state: 'none' }, cookies: [] })
 
 /** A framework's own request objects, each with what was found for it, by relying party. */
 const found = new WeakMap<object, Map<object, Promise<CurrentRequest<unknown>>>>()
@@ -14,14 +17,14 @@ const found = new WeakMap<object, Map<object, Promise<CurrentRequest<unknown>>>>
  * An app may have several relying parties: the RP session of one never opens what another guards.
  */
 export function currentOf<Data>(
-  rp: RelyingParty<Data>,
+  rp: Mountable<Data>,
   key: object,
   request: Pick<RpRequest, 'header'>,
 ): Promise<CurrentRequest<Data>> {
   const known = found.get(key) ?? new Map<object, Promise<CurrentRequest<unknown>>>()
   found.set(key, known)
   // What was kept under a relying party was made by it, so it has its data.
-  const current = (known.get(rp) as Promise<CurrentRequest<Data>> | undefined) ?? rp.current(request)
+  const current = (known.get(rp) as Promise<CurrentRequest<Data>> | undefined) ?? rp.current?.(request) ?? nobody
   known.set(rp, current)
   return current
 }

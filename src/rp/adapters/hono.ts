@@ -1,7 +1,7 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import type { SessionEnd } from '../../protocol/session-document.ts'
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { RpSession } from '../rp-session.ts'
 import { fromFetch, respondTo, toResponse } from './fetch-http.ts'
 import { askToLogIn, currentOf } from './guard.ts'
@@ -17,7 +17,7 @@ export interface SignedIn<Data> {
 }
 
 /** Answers our routes and sets `c.var.rpSession` for every other request. */
-export function auth<Data>(rp: RelyingParty<Data>): MiddlewareHandler<MaybeSignedIn<Data>> {
+export function auth<Data>(rp: Mountable<Data>): MiddlewareHandler<MaybeSignedIn<Data>> {
   return createMiddleware<MaybeSignedIn<Data>>(async (c, next) => {
     const answer = await respondTo(rp, c.req.raw, () => bodyReadBy(c))
     if (answer) return answer

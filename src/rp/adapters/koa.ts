@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import type { Context, Middleware } from 'koa'
 import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { RpAnswer, RpRequest } from '../http.ts'
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { RpSession } from '../rp-session.ts'
 import { askToLogIn, currentOf } from './guard.ts'
 import { fromNode } from './node-http.ts'
@@ -19,7 +19,7 @@ export interface SignedIn<Data> {
 }
 
 /** Answers our routes and sets `ctx.state.rpSession` for every other request. Use it before body parsers. */
-export function auth<Data>(rp: RelyingParty<Data>): Middleware<MaybeSignedIn<Data>> {
+export function auth<Data>(rp: Mountable<Data>): Middleware<MaybeSignedIn<Data>> {
   return async (ctx, next) => {
     const request = fromKoa(ctx)
     const answer = await rp.respond(request)

@@ -1,4 +1,4 @@
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { CurrentRpSession } from '../rp-session.ts'
 import { fromFetch, headerIn, respondTo } from './fetch-http.ts'
 
@@ -16,7 +16,7 @@ type RouteHandler = (request: Request) => Promise<Response>
  * export const { GET, POST } = handlers(rp)
  * ```
  */
-export function handlers<Data>(rp: RelyingParty<Data>): { readonly GET: RouteHandler; readonly POST: RouteHandler } {
+export function handlers<Data>(rp: Mountable<Data>): { readonly GET: RouteHandler; readonly POST: RouteHandler } {
   const respond: RouteHandler = async (request) =>
     (await respondTo(rp, request)) ??
     // The folder is not where `prefix` says: a mistake of whoever put it there, and easy to see by this answer.

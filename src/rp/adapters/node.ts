@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { RpRequest } from '../http.ts'
-import type { RelyingParty } from '../relying-party.ts'
+import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { CurrentRpSession, RpSession } from '../rp-session.ts'
 import { askToLogIn, currentOf } from './guard.ts'
 import { fromNode, writeNode } from './node-http.ts'
@@ -22,7 +22,7 @@ import { fromNode, writeNode } from './node-http.ts'
  * })
  * ```
  */
-export function auth<Data>(rp: RelyingParty<Data>): (req: IncomingMessage, res: ServerResponse) => Promise<boolean> {
+export function auth<Data>(rp: Mountable<Data>): (req: IncomingMessage, res: ServerResponse) => Promise<boolean> {
   return async (req, res) => {
     const answer = await rp.respond(requestOf(req, res))
     if (answer) await writeNode(answer, res)

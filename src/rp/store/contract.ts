@@ -21,6 +21,7 @@ export interface StoredRpSession {
   readonly expiresAt: number
   /** What `mapSession` made, as JSON. */
   readonly data: string
+  /** The OP's `session_state` and what is known of prompt=none (op-watch.ts); opaque to stores. */
   readonly sessionState?: string
   /** ID Token and access token. */
   readonly tokens: Sealed
@@ -63,7 +64,12 @@ export interface LogoutNotice {
   readonly revokeOffline: boolean
   /** True when this OP gives later logins the same `sid`: then by `sid` too the watermark is compared. */
   readonly sidReused: boolean
+  /** What is owed to this app's own OP because of this logout, whether an RP session was left or not (T7). */
+  readonly downstream?: string
 }
+
+/** A login whose session is not in the store: the app keeps it in a cookie, as its first ID Token named it. */
+export type OutsideLogin = Pick<StoredRpSession, 'sid' | 'sub' | 'firstIat'>
 
 /** `replaced` is the live RP session of this browser that the new one took the place of. */
 export type CreateResult =
@@ -79,10 +85,14 @@ export type EndByResult =
   | { readonly outcome: 'replay' }
   | { readonly outcome: 'sub_mismatch' }
 
-/** A refresh token whose revocation is owed to the OP. */
-export interface OwedRevocation {
+/** What a logout leaves to be done: to revoke a refresh token at the OP, or to end what stems from it downstream. */
+export type OwedKind = 'revocation' | 'downstream'
+
+/** Something owed, until it is paid. */
+export interface Owed {
   readonly id: string
-  readonly token: Sealed
+  /** The sealed refresh token, or the text that came with the logout. */
+  readonly debt: string
   /** How many attempts were begun, this one included. */
   readonly attempts: number
   /** Epoch milliseconds. */
@@ -131,8 +141,8 @@ export interface RpSessionStore {
    */
   saveTokens(handle: string, tokens: Pick<StoredRpSession, 'tokens' | 'refreshToken'>): Promise<boolean>
 
-  /** Ends one RP session and records what is owed; `undefined` when it was not alive. */
-  delete(handle: string, end: SessionEnd): Promise<StoredRpSession | undefined>
+  /** Ends one RP session and records what is owed, `downstream` included; `undefined` when it was not alive. */
+  delete(handle: string, end: SessionEnd, downstream?: string): Promise<StoredRpSession | undefined>
 
   /**
    * Ends every RP session a Logout Token names, in one atomic step: claims the `jti`, writes the watermark, ends the
@@ -153,17 +163,33 @@ export interface RpSessionStore {
   listBySub(sub: string): Promise<readonly StoredRpSession[]>
 
   /**
-   * Calls `onHint` when this RP session may have changed. A hint carries nothing: whoever gets one reads the store
-   * again (T18), and reads it now and then without one. Returns how to stop.
+   * Says when a logout named a login whose session is not in this store, in epoch seconds; `undefined` when none did. By
+   * `sid` any logout counts, or with `sidReused` one that is not older than the login; by `sub` one that is not older.
+   *
+   * Where a store is over the network, it is not asked as long as this node hears of every logout: within moments of
+   * the 200 to the OP, and within a minute should a message get lost. In doubt the store is read.
+   *
+   * @throws LockstepError `store_failed` when it is in doubt and the store cannot be read
    */
-  subscribe(handle: string, onHint: () => void): Promise<() => void>
+  loggedOutAt(login: OutsideLogin, options: { readonly sidReused: boolean }): Promise<number | undefined>
 
-  /** Takes up to `limit` owed revocations that are due, for `lease` milliseconds. */
-  claimOwed(options: { readonly limit: number; readonly lease: number }): Promise<readonly OwedRevocation[]>
-  /** Forgets an owed revocation, or puts it off until `retryAt` (epoch milliseconds). */
-  settleOwed(id: string, outcome: 'done' | { readonly retryAt: number }): Promise<void>
-  /** Epoch milliseconds at which the next owed revocation is due. */
-  nextOwedAt(): Promise<number | undefined>
+  /**
+   * Calls `onHint` when this RP session may have changed, or when a logout may have named this `sid` or `sub`. A hint
+   * carries nothing: whoever gets one reads the store again (T18), and reads it now and then without one. Returns how
+   * to stop.
+   */
+  subscribe(to: string | LogoutTarget, onHint: () => void): Promise<() => void>
+
+  /** Takes up to `limit` debts that are due, for `lease` milliseconds. `kind` is by default `revocation`. */
+  claimOwed(options: {
+    readonly limit: number
+    readonly lease: number
+    readonly kind?: OwedKind
+  }): Promise<readonly Owed[]>
+  /** Forgets a debt, or puts it off until `retryAt` (epoch milliseconds). `kind` is by default `revocation`. */
+  settleOwed(id: string, outcome: 'done' | { readonly retryAt: number }, kind?: OwedKind): Promise<void>
+  /** Epoch milliseconds at which the next debt is due. `kind` is by default `revocation`. */
+  nextOwedAt(kind?: OwedKind): Promise<number | undefined>
 }
 
 /** Whose RP sessions; everything a store keeps starts with it, so that clients and issuers never meet (T20). */

@@ -5,15 +5,15 @@ import type {
   FoundRpSession,
   LogoutNotice,
   LogoutTarget,
-  OwedRevocation,
+  Owed,
+  OwedKind,
   RpIdentity,
   RpSessionStore,
   RpStore,
-  Sealed,
   StoredRpSession,
 } from './contract.ts'
-import { createHints } from './hints.ts'
-import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, membersOf } from './rules.ts'
+import { createHints, topicOf } from './hints.ts'
+import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, logoutOf, membersOf } from './rules.ts'
 
 /** RP sessions in this process's memory: for development and tests. A restart signs everybody out. */
 export function memoryStore(): RpStore {
@@ -38,11 +38,12 @@ function keyOf({ issuer, clientId }: RpIdentity): string {
 
 interface Watermark {
   readonly arrivedAt: number
+  readonly watermark: number
   readonly expiresAt: number
 }
 
-interface Owed {
-  readonly token: Sealed
+interface OwedRow {
+  readonly debt: string
   readonly owedSince: number
   readonly attempts: number
   readonly dueAt: number
@@ -61,15 +62,21 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   const loggedOutSids = new Map<string, Watermark>()
   const loggedOutSubs = new Map<string, Watermark>()
   const jtis = new Map<string, { expiresAt: number }>()
-  const owed = new Map<string, Owed>()
+  const owed: Readonly<Record<OwedKind, Map<string, OwedRow>>> = { revocation: new Map(), downstream: new Map() }
   const hints = createHints()
   const refreshing = new Map<string, { expiresAt: number }>()
   let lastOwed = 0
   const now = () => runtime.now() / 1000
 
-  function owe(token: Sealed): void {
+  function owe(debt: string, kind: OwedKind = 'revocation'): void {
     const at = runtime.now()
-    owed.set(String(++lastOwed), { token, owedSince: at, attempts: 0, dueAt: at })
+    owed[kind].set(String(++lastOwed), { debt, owedSince: at, attempts: 0, dueAt: at })
+  }
+
+  /** When a logout named it, while that is remembered. */
+  function markOf(marks: ReadonlyMap<string, Watermark>, name: string | undefined): Watermark | undefined {
+    const mark = name === undefined ? undefined : marks.get(name)
+    return mark && mark.expiresAt > now() ? mark : undefined
   }
 
   function remove(session: StoredRpSession): void {
@@ -108,13 +115,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     now: async () => runtime.now(),
 
     async create(session, { requestedAt, replaces }) {
-      const marks = [
-        session.sid === undefined ? undefined : loggedOutSids.get(session.sid),
-        loggedOutSubs.get(session.sub),
-      ]
-      if (marks.some((mark) => mark !== undefined && mark.expiresAt > now() && mark.arrivedAt > requestedAt)) {
-        return { outcome: 'outdated' }
-      }
+      const marks = [markOf(loggedOutSids, session.sid), markOf(loggedOutSubs, session.sub)]
+      if (marks.some((mark) => mark !== undefined && mark.arrivedAt > requestedAt)) return { outcome: 'outdated' }
       sweep()
       const [before] = replaces === undefined ? [] : live([replaces])
       if (before) {
@@ -173,10 +175,11 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       return false
     },
 
-    async delete(handle, how) {
+    async delete(handle, how, downstream) {
       const [session] = live([handle])
       if (session) {
         end(session, how, false)
+        if (downstream !== undefined) owe(downstream, 'downstream')
         hints.publish(handle)
       }
       return session
@@ -192,11 +195,17 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
       sweep()
       jtis.set(notice.jti, { expiresAt: notice.jtiExpiresAt })
-      const mark = { arrivedAt: runtime.now(), expiresAt: notice.watermarkExpiresAt }
-      if (isBySid) putLast(loggedOutSids, target.sid, mark)
-      else putLast(loggedOutSubs, target.sub, mark)
+      const [marks, name] = isBySid ? [loggedOutSids, target.sid] : [loggedOutSubs, target.sub]
+      const before = markOf(marks, name)
+      putLast(marks, name, {
+        arrivedAt: runtime.now(),
+        watermark: Math.max(watermark, before?.watermark ?? 0),
+        expiresAt: Math.max(notice.watermarkExpiresAt, before?.expiresAt ?? 0),
+      })
+      if (notice.downstream !== undefined) owe(notice.downstream, 'downstream')
       for (const session of members) end(session, notice.end, notice.revokeOffline)
       for (const session of members) hints.publish(session.handle)
+      hints.publish(topicOf(target))
       return { outcome: 'ended', sessions: members }
     },
 
@@ -209,29 +218,34 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
 
     listBySub: async (sub) => live(bySub.get(sub)).sort((a, b) => b.createdAt - a.createdAt),
 
-    subscribe: async (handle, onHint) => hints.subscribe(handle, onHint),
+    async loggedOutAt(login, options) {
+      const sid = markOf(loggedOutSids, login.sid)?.watermark
+      return logoutOf(login, { sid, sub: markOf(loggedOutSubs, login.sub)?.watermark }, options)
+    },
 
-    async claimOwed({ limit, lease }) {
-      const claimed: OwedRevocation[] = []
-      for (const [id, row] of owed) {
+    subscribe: async (to, onHint) => hints.subscribe(topicOf(to), onHint),
+
+    async claimOwed({ limit, lease, kind = 'revocation' }) {
+      const claimed: Owed[] = []
+      for (const [id, row] of owed[kind]) {
         if (claimed.length === limit) break
         if (row.dueAt > runtime.now()) continue
         const taken = { ...row, attempts: row.attempts + 1, dueAt: runtime.now() + lease }
-        owed.set(id, taken)
-        claimed.push({ id, token: taken.token, attempts: taken.attempts, owedSince: taken.owedSince })
+        owed[kind].set(id, taken)
+        claimed.push({ id, debt: taken.debt, attempts: taken.attempts, owedSince: taken.owedSince })
       }
       return claimed
     },
 
-    async settleOwed(id, outcome) {
-      const row = owed.get(id)
-      if (row === undefined || outcome === 'done') owed.delete(id)
-      else owed.set(id, { ...row, dueAt: outcome.retryAt })
+    async settleOwed(id, outcome, kind = 'revocation') {
+      const row = owed[kind].get(id)
+      if (row === undefined || outcome === 'done') owed[kind].delete(id)
+      else owed[kind].set(id, { ...row, dueAt: outcome.retryAt })
     },
 
-    async nextOwedAt() {
+    async nextOwedAt(kind = 'revocation') {
       let next: number | undefined
-      for (const { dueAt } of owed.values()) next = Math.min(next ?? dueAt, dueAt)
+      for (const { dueAt } of owed[kind].values()) next = Math.min(next ?? dueAt, dueAt)
       return next
     },
   }

@@ -96,18 +96,4 @@ BEGIN
   RETURN QUERY SELECT 'created', v_before;
 END
 $$;
-
-CREATE FUNCTION rp_delete(p_client INTEGER, p_handle TEXT, p_end TEXT, p_now BIGINT) RETURNS SETOF rp_session
-LANGUAGE plpgsql AS $$
-DECLARE
-  v_now BIGINT := rp_now(p_now);
-  v_session rp_session;
-BEGIN
-  SELECT * INTO v_session FROM rp_live(p_client, p_handle, v_now);
-  IF v_session.handle IS NOT NULL THEN
-    PERFORM rp_end(v_session, p_end, false, v_now);
-    RETURN NEXT v_session;
-  END IF;
-END
-$$;
 `

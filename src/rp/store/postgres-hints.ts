@@ -1,5 +1,5 @@
 import type { Listening, Postgres } from '../../runtime/postgres.ts'
-import { createHints } from './hints.ts'
+import { createHints, type HintWatcher } from './hints.ts'
 import { notify } from './postgres-statements.ts'
 
 /** Hints that reach the subscribers on all nodes. */
@@ -8,6 +8,10 @@ export interface PostgresHints {
   publish(keys: readonly string[]): void
   /** Resolves when hints from other nodes would be heard. */
   subscribe(key: string, onHint: () => void): Promise<() => void>
+  /** Hears every key of these on this node; on others, while {@link listening} resolves. */
+  watch(prefix: string, watcher: HintWatcher): void
+  /** Resolves when hints from other nodes would be heard. */
+  listening(): Promise<unknown>
   /** Listens again after the connection broke, where somebody subscribed; whoever reads the store calls it. */
   attend(): void
   close(): Promise<void>
@@ -86,6 +90,9 @@ export function postgresHints(db: Postgres, channel: string, node: string): Post
         unsubscribe()
       }
     },
+
+    watch: hints.watch,
+    listening: listen,
 
     attend() {
       // Who called has an error of his own if the database is away; if only listening fails, the next reader tries again.

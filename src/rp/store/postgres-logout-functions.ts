@@ -1,16 +1,54 @@
 /*
- * Logouts that name a sid or a sub. The rules on locks are those of the functions they use.
+ * Logouts that name a sid, a sub or one RP session. The rules on locks are those of the functions they use.
  *
- * A node of the version before calls `rp_end_by` without its last parameter and gets what it knew.
+ * A node of a version before calls them without the last parameters and gets what it knew. What is owed downstream is in a
+ * table of its own, since such a node takes whatever it finds in the other for a refresh token.
  */
 export const logoutFunctions: string = `
 DROP FUNCTION IF EXISTS rp_end_by;
+DROP FUNCTION IF EXISTS rp_delete;
+DROP FUNCTION IF EXISTS rp_delete_by_sid;
+
+ALTER TABLE rp_logged_out ADD COLUMN watermark DOUBLE PRECISION NOT NULL DEFAULT 0;
+UPDATE rp_logged_out SET watermark = arrived_at / 1000.0;
+CREATE INDEX rp_logged_out_arrival ON rp_logged_out (client, arrived_at);
+
+CREATE TABLE rp_owed_downstream (
+  id         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  client     INTEGER NOT NULL,
+  debt       TEXT NOT NULL,
+  owed_since BIGINT NOT NULL,
+  attempts   INTEGER NOT NULL,
+  due_at     BIGINT NOT NULL
+);
+CREATE INDEX rp_owed_downstream_due ON rp_owed_downstream (client, due_at);
+
+CREATE FUNCTION rp_owe_downstream(p_client INTEGER, p_debt TEXT, p_now BIGINT) RETURNS VOID LANGUAGE sql AS $$
+  INSERT INTO rp_owed_downstream (client, debt, owed_since, attempts, due_at)
+  SELECT p_client, p_debt, p_now, 0, p_now WHERE p_debt IS NOT NULL
+$$;
+
+CREATE FUNCTION rp_delete(
+  p_client INTEGER, p_handle TEXT, p_end TEXT, p_now BIGINT, p_downstream TEXT DEFAULT NULL
+) RETURNS SETOF rp_session LANGUAGE plpgsql AS $$
+DECLARE
+  v_now BIGINT := rp_now(p_now);
+  v_session rp_session;
+BEGIN
+  SELECT * INTO v_session FROM rp_live(p_client, p_handle, v_now);
+  IF v_session.handle IS NOT NULL THEN
+    PERFORM rp_end(v_session, p_end, false, v_now);
+    PERFORM rp_owe_downstream(p_client, p_downstream, v_now);
+    RETURN NEXT v_session;
+  END IF;
+END
+$$;
 
 -- The first row says what happened, the others are the RP sessions that ended.
 CREATE FUNCTION rp_end_by(
   p_client INTEGER, p_kind TEXT, p_name_key TEXT, p_sub_key TEXT, p_jti_key TEXT, p_jti_expires_at DOUBLE PRECISION,
   p_watermark DOUBLE PRECISION, p_watermark_expires_at DOUBLE PRECISION, p_end TEXT, p_revoke_offline BOOLEAN,
-  p_now BIGINT, p_sid_reused BOOLEAN DEFAULT false
+  p_now BIGINT, p_sid_reused BOOLEAN DEFAULT false, p_downstream TEXT DEFAULT NULL
 ) RETURNS TABLE (outcome TEXT, found rp_session) LANGUAGE plpgsql AS $$
 DECLARE
   v_now BIGINT;
@@ -56,10 +94,13 @@ BEGIN
     RETURN QUERY SELECT 'replay', NULL::rp_session;
     RETURN;
   END IF;
-  INSERT INTO rp_logged_out AS known VALUES (p_client, p_kind, p_name_key, v_now, p_watermark_expires_at)
+  INSERT INTO rp_logged_out AS known
+    VALUES (p_client, p_kind, p_name_key, v_now, p_watermark_expires_at, least(p_watermark, v_seconds))
     ON CONFLICT (client, kind, name_key) DO UPDATE
     SET arrived_at = greatest(known.arrived_at, excluded.arrived_at),
-      expires_at = greatest(known.expires_at, excluded.expires_at);
+      expires_at = greatest(known.expires_at, excluded.expires_at),
+      watermark = greatest(known.watermark, excluded.watermark);
+  PERFORM rp_owe_downstream(p_client, p_downstream, v_now);
   PERFORM rp_sweep(v_now);
   RETURN QUERY SELECT 'ended', NULL::rp_session;
   FOREACH v_session IN ARRAY v_members LOOP

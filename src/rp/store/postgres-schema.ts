@@ -82,7 +82,8 @@ CREATE TABLE rp_owed (
 );
 CREATE INDEX rp_owed_due ON rp_owed (client, due_at);
 ${functions}`,
-  `${logoutFunctions}${refreshFunctions}`,
+  refreshFunctions,
+  logoutFunctions,
 ]
 
 const oneAtATime = statement('rp_migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

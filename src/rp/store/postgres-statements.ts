@@ -1,4 +1,5 @@
 import { type Statement, statement } from '../../runtime/postgres.ts'
+import type { OwedKind } from './contract.ts'
 import type { SessionRow } from './session-row.ts'
 
 /** A row of a function that says what happened; `handle` is null where there is no RP session in it. */
@@ -14,7 +15,7 @@ interface FoundRow {
 
 interface OwedRow {
   readonly id: number
-  readonly token: string
+  readonly debt: string
   readonly attempts: number
   /** For how many milliseconds it has been owed. */
   readonly age: number
@@ -67,11 +68,15 @@ export const saveTokens: Statement<{ saved: boolean }> = statement(
   'SELECT rp_save_tokens($1, $2, $3, $4, $5, $6) AS saved',
 )
 
-export const remove: Statement<SessionRow> = statement('rp_delete', 'SELECT * FROM rp_delete($1, $2, $3, $4)')
+export const remove: Statement<SessionRow> = statement(
+  'rp_delete',
+  'SELECT * FROM rp_delete($1, $2, $3, p_downstream => $4, p_now => $5)',
+)
 
 export const endBy: Statement<OutcomeRow> = statement(
   'rp_end_by',
-  'SELECT outcome, (found).* FROM rp_end_by($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, p_sid_reused => $11, p_now => $12)',
+  `SELECT outcome, (found).* FROM rp_end_by($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, p_sid_reused => $11,
+     p_downstream => $12, p_now => $13)`,
 )
 
 export const removeBySid: Statement<SessionRow> = statement(
@@ -85,27 +90,54 @@ export const listBySub: Statement<SessionRow> = statement(
    AND idle_expires_at > rp_now($3) / 1000.0 AND expires_at > rp_now($3) / 1000.0 ORDER BY created_at DESC`,
 )
 
-/** limit, lease */
-export const claimOwed: Statement<OwedRow> = statement(
-  'rp_claim_owed',
-  `UPDATE rp_owed SET due_at = rp_now($4) + $3, attempts = attempts + 1
-   WHERE id IN (SELECT id FROM rp_owed WHERE client = $1 AND due_at <= (SELECT rp_now($4)) ORDER BY due_at LIMIT $2
-                FOR UPDATE SKIP LOCKED)
-   RETURNING id, token, attempts, rp_now($4) - owed_since AS age`,
+interface MarkRow {
+  readonly kind: 'sid' | 'sub'
+  readonly name_key: string
+}
+
+/** The logouts that named a sid or a sub. */
+export const marks: Statement<MarkRow & { watermark: number }> = statement(
+  'rp_marks',
+  `SELECT kind, name_key, watermark FROM rp_logged_out
+   WHERE client = $1 AND ((kind = 'sid' AND name_key = $2) OR (kind = 'sub' AND name_key = $3))
+     AND expires_at > rp_now($4) / 1000.0`,
 )
-export const forgetOwed: Statement<never> = statement(
-  'rp_forget_owed',
-  'DELETE FROM rp_owed WHERE client = $1 AND id = $2',
+/** The latest logouts since a time, up to a limit. */
+export const arrivals: Statement<MarkRow & { arrived_at: number }> = statement(
+  'rp_arrivals',
+  `SELECT kind, name_key, arrived_at FROM rp_logged_out WHERE client = $1 AND arrived_at >= $2
+   ORDER BY arrived_at DESC LIMIT $3`,
 )
-/** id, milliseconds from now */
-export const putOffOwed: Statement<never> = statement(
-  'rp_put_off_owed',
-  'UPDATE rp_owed SET due_at = rp_now($4) + $3 WHERE client = $1 AND id = $2',
-)
-export const nextOwed: Statement<{ wait: number | null }> = statement(
-  'rp_next_owed',
-  'SELECT min(due_at) - rp_now($2) AS wait FROM rp_owed WHERE client = $1',
-)
+
+/** Statements on what is owed. */
+export interface OwedStatements {
+  /** limit, lease */
+  readonly claim: Statement<OwedRow>
+  readonly forget: Statement<never>
+  /** id, milliseconds from now */
+  readonly putOff: Statement<never>
+  readonly next: Statement<{ wait: number | null }>
+}
+
+function owedStatements(table: string, debt: string): OwedStatements {
+  return {
+    claim: statement(
+      `${table}_claim`,
+      `UPDATE ${table} SET due_at = rp_now($4) + $3, attempts = attempts + 1
+       WHERE id IN (SELECT id FROM ${table} WHERE client = $1 AND due_at <= (SELECT rp_now($4)) ORDER BY due_at LIMIT $2
+                    FOR UPDATE SKIP LOCKED)
+       RETURNING id, ${debt} AS debt, attempts, rp_now($4) - owed_since AS age`,
+    ),
+    forget: statement(`${table}_forget`, `DELETE FROM ${table} WHERE client = $1 AND id = $2`),
+    putOff: statement(`${table}_put_off`, `UPDATE ${table} SET due_at = rp_now($4) + $3 WHERE client = $1 AND id = $2`),
+    next: statement(`${table}_next`, `SELECT min(due_at) - rp_now($2) AS wait FROM ${table} WHERE client = $1`),
+  }
+}
+
+export const owed: Readonly<Record<OwedKind, OwedStatements>> = {
+  revocation: owedStatements('rp_owed', 'token'),
+  downstream: owedStatements('rp_owed_downstream', 'debt'),
+}
 
 export const notify: Statement<never> = statement(
   'rp_notify',

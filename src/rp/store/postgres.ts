@@ -4,6 +4,8 @@ import { openPostgres, type Postgres } from '../../runtime/postgres.ts'
 import { type PostgresOptions, resolvePostgresOptions } from '../../runtime/postgres-connection.ts'
 import { type Runtime, world } from '../../runtime/runtime.ts'
 import type { CreateResult, EndByResult, FoundRpSession, RpIdentity, RpSessionStore, RpStore } from './contract.ts'
+import { namedBy } from './hints.ts'
+import { createKnownLogouts } from './known-logouts.ts'
 import { type PostgresHints, postgresHints } from './postgres-hints.ts'
 import { migrate } from './postgres-schema.ts'
 import * as sql from './postgres-statements.ts'
@@ -74,8 +76,31 @@ function createPostgresStore(
   }
   const now = (): number | null => (clock ? Math.floor(clock()) : null)
   const hintKey = (number: number, handle: string): string => sha256(`${number} ${handle}`)
+  // Told apart from the other keys, so that a node can listen to all logouts of a client.
+  const logoutKey = (number: number, kind: 'sid' | 'sub', nameKey: string): string =>
+    `!${number}.${sha256(`${kind} ${nameKey}`)}`
+  const knownLogouts = createKnownLogouts(runtime, async () => {
+    const id = await client()
+    return {
+      prefix: `!${id}.`,
+      hints,
+      keyOf: (kind, name) => logoutKey(id, kind, sha256(name)),
+      async arrivedSince(since, limit) {
+        const at = await store.now()
+        const rows = await db.all(sql.arrivals, id, Math.floor(since), limit)
+        const arrivals = rows.map(
+          ({ kind, name_key, arrived_at }) => [logoutKey(id, kind, name_key), arrived_at] as const,
+        )
+        return { now: at, arrivals }
+      },
+      async read({ sid, sub }) {
+        const rows = await db.all(sql.marks, id, sid === undefined ? null : sha256(sid), sha256(sub), now())
+        return Object.fromEntries(rows.map(({ kind, watermark }) => [kind, watermark]))
+      },
+    }
+  })
 
-  return {
+  const store: RpSessionStore = {
     async now() {
       await ready()
       return (await db.first(sql.now, now()))?.now as number
@@ -146,16 +171,16 @@ function createPostgresStore(
       return row?.saved === true
     },
 
-    async delete(handle, end) {
+    async delete(handle, end, downstream) {
       const id = await client()
-      const row = await db.first(sql.remove, id, handle, JSON.stringify(end), now())
+      const row = await db.first(sql.remove, id, handle, JSON.stringify(end), downstream ?? null, now())
       if (row) hints.publish([hintKey(id, handle)])
       return row && toSession(row)
     },
 
     async endBy(target, notice): Promise<EndByResult> {
       const id = await client()
-      const [kind, name] = 'sid' in target ? ['sid', target.sid] : ['sub', target.sub]
+      const [kind, name] = namedBy(target)
       const rows = await db.all(
         sql.endBy,
         id,
@@ -169,12 +194,13 @@ function createPostgresStore(
         JSON.stringify(notice.end),
         notice.revokeOffline,
         notice.sidReused,
+        notice.downstream ?? null,
         now(),
       )
       const outcome = rows[0]?.outcome
       if (outcome === 'replay' || outcome === 'sub_mismatch') return { outcome }
       const sessions = rows.filter((row): row is { outcome: string } & SessionRow => row.handle !== null).map(toSession)
-      hints.publish(sessions.map(({ handle }) => hintKey(id, handle)))
+      hints.publish([logoutKey(id, kind, sha256(name)), ...sessions.map(({ handle }) => hintKey(id, handle))])
       return { outcome: 'ended', sessions }
     },
 
@@ -189,28 +215,34 @@ function createPostgresStore(
       return (await db.all(sql.listBySub, await client(), sha256(sub), now())).map(toSession)
     },
 
-    async subscribe(handle, onHint) {
-      return hints.subscribe(hintKey(await client(), handle), onHint)
+    loggedOutAt: knownLogouts.loggedOutAt,
+
+    async subscribe(to, onHint) {
+      const id = await client()
+      if (typeof to === 'string') return hints.subscribe(hintKey(id, to), onHint)
+      const [kind, name] = namedBy(to)
+      return hints.subscribe(logoutKey(id, kind, sha256(name)), onHint)
     },
 
     // What is owed is kept by the database's clock and spoken of by this node's, however far apart they are.
-    async claimOwed({ limit, lease }) {
-      const rows = await db.all(sql.claimOwed, await client(), limit, lease, now())
+    async claimOwed({ limit, lease, kind = 'revocation' }) {
+      const rows = await db.all(sql.owed[kind].claim, await client(), limit, lease, now())
       const here = runtime.now()
-      return rows.map(({ id, token, attempts, age }) => ({ id: String(id), token, attempts, owedSince: here - age }))
+      return rows.map(({ id, debt, attempts, age }) => ({ id: String(id), debt, attempts, owedSince: here - age }))
     },
 
-    async settleOwed(id, outcome) {
-      if (outcome === 'done') await db.change(sql.forgetOwed, await client(), Number(id))
-      else
-        await db.change(sql.putOffOwed, await client(), Number(id), Math.ceil(outcome.retryAt - runtime.now()), now())
+    async settleOwed(id, outcome, kind = 'revocation') {
+      const { forget, putOff } = sql.owed[kind]
+      if (outcome === 'done') await db.change(forget, await client(), Number(id))
+      else await db.change(putOff, await client(), Number(id), Math.ceil(outcome.retryAt - runtime.now()), now())
     },
 
-    async nextOwedAt() {
-      const wait = (await db.first(sql.nextOwed, await client(), now()))?.wait
+    async nextOwedAt(kind = 'revocation') {
+      const wait = (await db.first(sql.owed[kind].next, await client(), now()))?.wait
       return wait === null || wait === undefined ? undefined : runtime.now() + wait
     },
   }
+  return store
 }
 
 async function clientNumber(db: Postgres, { issuer, clientId }: RpIdentity): Promise<number> {

@@ -15,6 +15,8 @@ export interface RedisConnection {
   runAndWait(script: Script, base: string, args: readonly string[], wait: ReplicaWait): Promise<Confirmed>
   subscribe(channel: string): Promise<void>
   onMessage(listener: (message: string) => void): void
+  /** Called when the connection breaks. */
+  onLost(listener: () => void): void
   /** Called whenever it is connected again, and when a server joins or leaves the cluster. */
   onReady(listener: () => void): void
   close(): Promise<void>
@@ -94,6 +96,7 @@ export function openRedis(place: RedisPlace, { allowInsecure, patience = 0 }: Co
     })
     return running
   }
+  let isListening = false
   const asFailure = (error: unknown): LockstepError => failed(error, name)
 
   return {
@@ -115,7 +118,9 @@ export function openRedis(place: RedisPlace, { allowInsecure, patience = 0 }: Co
     },
     async subscribe(channel) {
       try {
-        await checked()
+        // A connection that listens takes no other commands; all it ever hears is hints.
+        if (!isListening) await checked()
+        isListening = true
         await client.subscribe(channel)
       } catch (error) {
         throw asFailure(error)
@@ -123,6 +128,9 @@ export function openRedis(place: RedisPlace, { allowInsecure, patience = 0 }: Co
     },
     onMessage(listener) {
       client.on('message', (_channel: string, message: string) => listener(message))
+    },
+    onLost(listener) {
+      client.on('close', listener)
     },
     onReady(listener) {
       for (const event of ['ready', '+node', '-node']) client.on(event, listener)

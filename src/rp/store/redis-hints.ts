@@ -1,4 +1,5 @@
-import { createHints } from './hints.ts'
+import { LockstepError } from '../../protocol/errors.ts'
+import { createHints, type HintWatcher } from './hints.ts'
 import type { RedisConnection } from './redis-connection.ts'
 
 /** Hints that reach the subscribers on all nodes. */
@@ -7,6 +8,10 @@ export interface RedisHints {
   publish(key: string): void
   /** Resolves when hints from other nodes would be heard. */
   subscribe(key: string, onHint: () => void): Promise<() => void>
+  /** Hears every key of these on this node; on others, while {@link listening} resolves. */
+  watch(prefix: string, watcher: HintWatcher): void
+  /** Resolves when hints from other nodes would be heard. */
+  listening(): Promise<unknown>
   close(): Promise<void>
 }
 
@@ -19,6 +24,7 @@ export interface RedisHints {
 export function redisHints(connect: () => RedisConnection, channel: string, node: string): RedisHints {
   const hints = createHints()
   let listening: Promise<RedisConnection> | undefined
+  let isHearing = false
   let isClosed = false
 
   async function listen(): Promise<RedisConnection> {
@@ -33,21 +39,42 @@ export function redisHints(connect: () => RedisConnection, channel: string, node
       await connection.close()
       throw error
     }
+    isHearing = true
+    hints.publishAll() // for what was told while nobody listened here
+    connection.onLost(() => {
+      isHearing = false
+      hints.interrupt()
+    })
+    // What was told before the subscription was renewed is lost, so it is waited for; if it fails, the connection does too.
     connection.onReady(() => {
-      if (!isClosed) hints.publishAll()
+      connection.subscribe(channel).then(hearAgain, () => undefined)
     })
     return connection
+  }
+
+  function hearAgain(): void {
+    isHearing = true
+    if (!isClosed) hints.publishAll()
+  }
+
+  function opened(): Promise<RedisConnection> {
+    listening ??= listen().catch((error: unknown) => {
+      listening = undefined
+      throw error
+    })
+    return listening
   }
 
   return {
     publish: (key) => hints.publish(key),
     async subscribe(key, onHint) {
-      listening ??= listen().catch((error: unknown) => {
-        listening = undefined
-        throw error
-      })
-      await listening
+      await opened()
       return hints.subscribe(key, onHint)
+    },
+    watch: hints.watch,
+    async listening() {
+      await opened()
+      if (!isHearing) throw new LockstepError('store_failed', 'Redis tells this node of no logouts at present')
     },
     async close() {
       isClosed = true

@@ -12,9 +12,11 @@ export interface Script {
  *
  *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh; or how it `ended`
  *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
- *   :out:sid:<sid> :out:sub:<sub>   "arrived expires", a logout's watermark
+ *   :out:sid:<sid> :out:sub:<sub>   "arrived expires watermark", a logout
+ *   :outs                zset   the logouts by arrival, each as the hash that tells of it
  *   :jti:<jti>           "expires attempt"
- *   :owed :owed:<id> :owing   what is owed: ids by due time, one hash each, the last id
+ *   :owed :owed:<id> :owing   refresh tokens to revoke: ids by due time, one hash each, the last id
+ *   :down :down:<id> :owing   what is owed downstream, alike
  *   :unsaid:<kind>:<name>   list   RP sessions that ended in an attempt that was answered as failed
  *
  * A script reads everything before it writes anything, and claims the jti last: should it break off, the next attempt does
@@ -58,10 +60,24 @@ local function is_live(session)
     and tonumber(session.idle) * 1000 > now and tonumber(session.exp) * 1000 > now
 end
 
-local function owe(token)
+local function owe(debt, queue)
+  local owed = base .. (queue or ':owed')
   local id = whole(redis.call('INCR', base .. ':owing'))
-  redis.call('HSET', base .. ':owed:' .. id, 'token', token, 'since', whole(now))
-  redis.call('ZADD', base .. ':owed', whole(now), id)
+  redis.call('HSET', owed .. ':' .. id, 'token', debt, 'since', whole(now))
+  redis.call('ZADD', owed, whole(now), id)
+end
+
+-- A logout's mark: when it came, until when it counts, when it was. The last is missing in those of older versions.
+local function mark_of(kind, name)
+  local mark = redis.call('GET', base .. ':out:' .. kind .. ':' .. name)
+  if not mark then return nil end
+  local arrived, expires, watermark = string.match(mark, '^(%S+) (%S+) ?(%S*)$')
+  if tonumber(expires) * 1000 <= now then return nil end
+  return { arrived = tonumber(arrived), expires = tonumber(expires), watermark = tonumber(watermark) or arrived / 1000 }
+end
+
+local function mark_key(scope, kind, name)
+  return '!' .. scope .. '.' .. redis.sha1hex(kind .. ' ' .. name)
 end
 
 local function remove(session)

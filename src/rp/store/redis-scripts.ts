@@ -8,14 +8,12 @@ local channel, node, scope, requested, switched = ARGV[2], ARGV[3], ARGV[4], ton
 local replaces, old, handle = ARGV[7] == '1', ARGV[8], ARGV[9]
 local session = table_of(ARGV, 10)
 
-local function overtaken(key)
-  local mark = redis.call('GET', key)
-  if not mark then return false end
-  local arrived, expires = string.match(mark, '^(%S+) (%S+)$')
-  return tonumber(arrived) > requested and tonumber(expires) * 1000 > now
+local function overtaken(kind, name)
+  local mark = mark_of(kind, name)
+  return mark ~= nil and mark.arrived > requested
 end
-if overtaken(base .. ':out:sub:' .. session.sub) then return { 'outdated' } end
-if session.sid and overtaken(base .. ':out:sid:' .. session.sid) then return { 'outdated' } end
+if overtaken('sub', session.sub) then return { 'outdated' } end
+if session.sid and overtaken('sid', session.sid) then return { 'outdated' } end
 
 local before, flat
 if replaces then before, flat = read(old) end
@@ -86,18 +84,19 @@ if session and session.ended and tonumber(session.exp) * 1000 > now and has_refr
 return 0
 `)
 
-/** channel, node, scope, handle, end */
+/** channel, node, scope, handle, end, whether something is owed downstream, it */
 export const remove: Script = script(`
 local session, flat = read(ARGV[5])
 if not is_live(session) then return {} end
 finish(session, ARGV[6], false)
+if ARGV[7] == '1' then owe(ARGV[8], ':down') end
 tell(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 return flat
 `)
 
 /**
  * channel, node, scope, kind, name, whether a sub is compared, sub, jti, its expiry, attempt, watermark, its expiry, end,
- * whether offline tokens go too, whether the watermark is compared
+ * whether offline tokens go too, whether the watermark is compared, whether something is owed downstream, it
  */
 export const endBy: Script = script(`
 local channel, node, scope, kind, name = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -126,26 +125,31 @@ for _, each in ipairs(named) do
 end
 if #named > 0 and of_sub == 0 then return { 'sub_mismatch' } end
 
-local out = base .. ':out:' .. kind .. ':' .. name
-local arrived = now
-local known = redis.call('GET', out)
+local arrived, marked = now, mark
+local known = mark_of(kind, name)
 if known then
-  local at, expires = string.match(known, '^(%S+) (%S+)$')
-  arrived = math.max(arrived, tonumber(at))
-  mark_expires = math.max(mark_expires, tonumber(expires))
+  arrived = math.max(arrived, known.arrived)
+  mark_expires = math.max(mark_expires, known.expires)
+  marked = math.max(marked, known.watermark)
 end
 local unsaid_key = base .. ':unsaid:' .. kind .. ':' .. name
 local unsaid = redis.call('LRANGE', unsaid_key, 0, -1)
 
 local mark_left = mark_expires * 1000 - now
 if mark_left > 0 then
-  redis.call('SET', out, whole(arrived) .. ' ' .. tostring(mark_expires), 'PX', whole(math.ceil(mark_left)))
+  local text = whole(arrived) .. ' ' .. tostring(mark_expires) .. ' ' .. string.format('%.17g', marked)
+  redis.call('SET', base .. ':out:' .. kind .. ':' .. name, text, 'PX', whole(math.ceil(mark_left)))
+  redis.call('ZREMRANGEBYSCORE', base .. ':outs', '-inf', whole(now - math.ceil(mark_left)))
+  redis.call('ZADD', base .. ':outs', whole(arrived), mark_key(scope, kind, name))
+  keep(base .. ':outs', mark_left)
 end
+if ARGV[17] == '1' then owe(ARGV[18], ':down') end
 drop(kind, name, dangling)
 for _, session in ipairs(members) do
   finish(session, ended, revoke_offline)
   tell(channel, node, scope, session.handle)
 end
+redis.call('PUBLISH', channel, node .. ' ' .. mark_key(scope, kind, name))
 if #unsaid > 0 then redis.call('DEL', unsaid_key) end
 local jti_left = tonumber(jti_expires) * 1000 - now
 if jti_left > 0 then
@@ -190,38 +194,53 @@ end
 return found
 `)
 
-/** limit, lease */
+/** sid, whether there is one, sub: the logouts that named them, each as text or empty */
+export const marks: Script = script(`
+local by_sid = ARGV[3] == '1' and mark_of('sid', ARGV[2]) or nil
+local by_sub = mark_of('sub', ARGV[4])
+local function text(mark) return mark and string.format('%.17g', mark.watermark) or '' end
+return { text(by_sid), text(by_sub) }
+`)
+
+/** since, limit: the latest logouts, each with its arrival */
+export const arrivals: Script = script(`
+return { whole(now), redis.call('ZREVRANGEBYSCORE', base .. ':outs', '+inf', ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3]) }
+`)
+
+/** queue, limit, lease */
 export const claimOwed: Script = script(`
 local taken = {}
-local ids = redis.call('ZRANGEBYSCORE', base .. ':owed', '-inf', whole(now), 'LIMIT', 0, ARGV[2])
+local queue = base .. ARGV[2]
+local ids = redis.call('ZRANGEBYSCORE', queue, '-inf', whole(now), 'LIMIT', 0, ARGV[3])
 for _, id in ipairs(ids) do
-  local key = base .. ':owed:' .. id
+  local key = queue .. ':' .. id
   local owed = redis.call('HMGET', key, 'token', 'since')
   if owed[1] then
     local attempts = redis.call('HINCRBY', key, 'attempts', 1)
-    redis.call('ZADD', base .. ':owed', whole(now + tonumber(ARGV[3])), id)
+    redis.call('ZADD', queue, whole(now + tonumber(ARGV[4])), id)
     taken[#taken + 1] = { id, owed[1], attempts, whole(now - tonumber(owed[2])) }
   else
-    redis.call('ZREM', base .. ':owed', id)
+    redis.call('ZREM', queue, id)
   end
 end
 return taken
 `)
 
-/** id, milliseconds until the next attempt, or empty when it is done */
+/** queue, id, milliseconds until the next attempt, or empty when it is done */
 export const settleOwed: Script = script(`
-local id, wait = ARGV[2], ARGV[3]
+local queue, id, wait = base .. ARGV[2], ARGV[3], ARGV[4]
 if wait == '' then
-  redis.call('ZREM', base .. ':owed', id)
-  redis.call('DEL', base .. ':owed:' .. id)
+  redis.call('ZREM', queue, id)
+  redis.call('DEL', queue .. ':' .. id)
 else
-  redis.call('ZADD', base .. ':owed', 'XX', whole(now + tonumber(wait)), id)
+  redis.call('ZADD', queue, 'XX', whole(now + tonumber(wait)), id)
 end
 return 1
 `)
 
+/** queue */
 export const nextOwed: Script = script(`
-local first = redis.call('ZRANGE', base .. ':owed', 0, 0, 'WITHSCORES')
+local first = redis.call('ZRANGE', base .. ARGV[2], 0, 0, 'WITHSCORES')
 if #first == 0 then return '' end
 return whole(tonumber(first[2]) - now)
 `)

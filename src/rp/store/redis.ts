@@ -6,11 +6,14 @@ import type {
   EndByResult,
   LogoutNotice,
   LogoutTarget,
+  OwedKind,
   RpIdentity,
   RpSessionStore,
   RpStore,
   StoredRpSession,
 } from './contract.ts'
+import { namedBy } from './hints.ts'
+import { createKnownLogouts } from './known-logouts.ts'
 import { type Confirmed, openRedis, type RedisConnection, type RedisPlace } from './redis-connection.ts'
 import { type RedisHints, redisHints } from './redis-hints.ts'
 import type { Script } from './redis-script.ts'
@@ -88,10 +91,25 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
   const run = (script: Script, ...args: readonly string[]) => connection.run(script, base, now(), ...args)
   const teller = [channel, node, scope]
   const hint = (handle: string): void => hints.publish(hintKey(scope, handle))
+  const knownLogouts = createKnownLogouts(runtime, async () => ({
+    prefix: `!${scope}.`,
+    hints,
+    keyOf: (kind, name) => logoutKey(scope, kind, name),
+    async arrivedSince(since, limit) {
+      const [at, flat] = listOf(await run(scripts.arrivals, String(Math.floor(since)), String(limit)))
+      const texts = listOf(flat).map(String)
+      const arrivals = texts.flatMap((key, i) => (i % 2 === 0 ? [[key, Number(texts[i + 1])] as const] : []))
+      return { now: Number(at), arrivals }
+    },
+    async read({ sid, sub }) {
+      const [bySid, bySub] = listOf(await run(scripts.marks, sid ?? '', flag(sid !== undefined), sub))
+      return { sid: bySid === '' ? undefined : Number(bySid), sub: bySub === '' ? undefined : Number(bySub) }
+    },
+  }))
 
   /** Runs `endBy`; when it cannot be known or is not safe yet, takes the claim back, so that the OP's next attempt works. */
   async function endSafely(target: LogoutTarget, notice: LogoutNotice): Promise<unknown> {
-    const [kind, name] = 'sid' in target ? ['sid', target.sid] : ['sub', target.sub]
+    const [kind, name] = namedBy(target)
     const compared = 'sid' in target ? target.sub : undefined
     const attempt = Buffer.from(world.random(9)).toString('base64url')
     const takeBack = (ended: readonly StoredRpSession[]): Promise<unknown> => {
@@ -113,6 +131,8 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       JSON.stringify(notice.end),
       flag(notice.revokeOffline),
       flag(notice.sidReused || !('sid' in target)),
+      flag(notice.downstream !== undefined),
+      notice.downstream ?? '',
     ]
     let confirmed: Confirmed
     try {
@@ -181,8 +201,9 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       return saved
     },
 
-    async delete(handle, end) {
-      const flat = listOf(await run(scripts.remove, ...teller, handle, JSON.stringify(end)))
+    async delete(handle, end, downstream) {
+      const owed = [flag(downstream !== undefined), downstream ?? '']
+      const flat = listOf(await run(scripts.remove, ...teller, handle, JSON.stringify(end), ...owed))
       if (flat.length === 0) return undefined
       hint(handle)
       return toSession(flat)
@@ -194,6 +215,7 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       if (outcome === 'replay' || outcome === 'sub_mismatch') return { outcome }
       const sessions = sessionsOf(result)
       for (const { handle } of sessions) hint(handle)
+      hints.publish(logoutKey(scope, ...namedBy(target)))
       return { outcome: 'ended', sessions }
     },
 
@@ -208,25 +230,28 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       return found.sort((a, b) => b.createdAt - a.createdAt)
     },
 
-    subscribe: (handle, onHint) => hints.subscribe(hintKey(scope, handle), onHint),
+    loggedOutAt: knownLogouts.loggedOutAt,
+
+    subscribe: (to, onHint) =>
+      hints.subscribe(typeof to === 'string' ? hintKey(scope, to) : logoutKey(scope, ...namedBy(to)), onHint),
 
     // What is owed is kept by the server's clock and spoken of by this node's, however far apart they are.
-    async claimOwed({ limit, lease }) {
-      const rows = listOf(await run(scripts.claimOwed, String(limit), String(lease)))
+    async claimOwed({ limit, lease, kind = 'revocation' }) {
+      const rows = listOf(await run(scripts.claimOwed, queues[kind], String(limit), String(lease)))
       const here = runtime.now()
       return rows.map((row) => {
-        const [id, token, attempts, age] = listOf(row)
-        return { id: String(id), token: String(token), attempts: Number(attempts), owedSince: here - Number(age) }
+        const [id, debt, attempts, age] = listOf(row)
+        return { id: String(id), debt: String(debt), attempts: Number(attempts), owedSince: here - Number(age) }
       })
     },
 
-    async settleOwed(id, outcome) {
+    async settleOwed(id, outcome, kind = 'revocation') {
       const wait = outcome === 'done' ? '' : String(Math.ceil(outcome.retryAt - runtime.now()))
-      await run(scripts.settleOwed, id, wait)
+      await run(scripts.settleOwed, queues[kind], id, wait)
     },
 
-    async nextOwedAt() {
-      const wait = await run(scripts.nextOwed)
+    async nextOwedAt(kind = 'revocation') {
+      const wait = await run(scripts.nextOwed, queues[kind])
       return wait === '' ? undefined : runtime.now() + Number(wait)
     },
   }
@@ -235,6 +260,14 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
 /** Names a client in keys: length-prefixed, so that no two identities share it (T20). */
 function scopeOf({ issuer, clientId }: RpIdentity): string {
   return createHash('sha256').update(`${issuer.length}:${issuer}${clientId}`).digest('base64url').slice(0, 22)
+}
+
+/** Where each kind of debt waits. */
+const queues: Readonly<Record<OwedKind, string>> = { revocation: ':owed', downstream: ':down' }
+
+/** As the scripts make it; told apart from the others, so that a node can listen to all logouts of a client. */
+function logoutKey(scope: string, kind: 'sid' | 'sub', name: string): string {
+  return `!${scope}.${createHash('sha1').update(`${kind} ${name}`).digest('hex')}`
 }
 
 /** As the scripts make it. */

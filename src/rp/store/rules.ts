@@ -1,5 +1,12 @@
 import type { SessionEnd } from '../../protocol/session-document.ts'
-import type { FoundRpSession, LogoutNotice, LogoutTarget, StoredRefreshToken, StoredRpSession } from './contract.ts'
+import type {
+  FoundRpSession,
+  LogoutNotice,
+  LogoutTarget,
+  OutsideLogin,
+  StoredRefreshToken,
+  StoredRpSession,
+} from './contract.ts'
 
 /** What every store decides alike. Times are epoch seconds. */
 
@@ -16,6 +23,23 @@ export function afterExpiry(session: StoredRpSession, now: number): FoundRpSessi
 /** By `sub` a logout ends what it knew of: a login whose first ID Token is younger than the logout goes on (T3). */
 export function endsBySub(session: Pick<StoredRpSession, 'firstIat'>, watermark: number): boolean {
   return session.firstIat <= watermark
+}
+
+/** The logouts that named the `sid` or the `sub` of a login, in epoch seconds. */
+export interface Watermarks {
+  readonly sid?: number | undefined
+  readonly sub?: number | undefined
+}
+
+/** Of the logouts that named a login that is not in the store, the latest that ends it (T3). */
+export function logoutOf(
+  { firstIat }: Pick<OutsideLogin, 'firstIat'>,
+  { sid, sub }: Watermarks,
+  { sidReused }: { readonly sidReused: boolean },
+): number | undefined {
+  const bySid = sid !== undefined && (!sidReused || endsBySub({ firstIat }, sid)) ? sid : undefined
+  const bySub = sub !== undefined && endsBySub({ firstIat }, sub) ? sub : undefined
+  return bySid === undefined || bySub === undefined ? (bySid ?? bySub) : Math.max(bySid, bySub)
 }
 
 /** Says whether tokens that were refreshed while a logout ended their RP session leave one to revoke (T4, T7). */

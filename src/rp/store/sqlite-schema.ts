@@ -37,6 +37,14 @@ const migrations: readonly string[] = [
 
   // Epoch milliseconds until which one process may use the refresh token.
   'ALTER TABLE rp_session ADD COLUMN refreshing_until INTEGER NOT NULL DEFAULT 0',
+
+  // When a logout was, beside when it came; and debts of two kinds, each with a queue of its own.
+  `ALTER TABLE rp_logged_out ADD COLUMN watermark REAL NOT NULL DEFAULT 0;
+  UPDATE rp_logged_out SET watermark = arrived_at / 1000.0;
+  ALTER TABLE rp_owed RENAME COLUMN token TO debt;
+  ALTER TABLE rp_owed ADD COLUMN kind TEXT NOT NULL DEFAULT 'revocation';
+  DROP INDEX rp_owed_due;
+  CREATE INDEX rp_owed_due ON rp_owed (client, kind, due_at);`,
 ]
 
 /** Brings a file to the newest schema; several processes may try at once. */

@@ -1,10 +1,11 @@
 import type { Statement } from 'better-sqlite3'
 import type { Sqlite } from '../../runtime/sqlite.ts'
+import type { OwedKind } from './contract.ts'
 import type { SessionRow } from './session-row.ts'
 
 interface OwedRow {
   readonly id: number
-  readonly token: string
+  readonly debt: string
   readonly attempts: number
   readonly owed_since: number
 }
@@ -26,15 +27,19 @@ export interface Statements {
   readonly bySub: Statement<[number, string], SessionRow>
   readonly seenJti: Statement<[number, string, number]>
   readonly claimJti: Statement<[number, string, number]>
-  readonly mark: Statement<[number, string, string, number, number]>
+  /** client, kind, name, arrival in milliseconds, expiry, watermark */
+  readonly mark: Statement<[number, string, string, number, number, number]>
+  /** client, sid, sub, now */
+  readonly marks: Statement<[number, string | null, string, number], { kind: 'sid' | 'sub'; watermark: number }>
   readonly wasLoggedOut: Statement<[number, string | null, string, number, number]>
-  readonly owe: Statement<[number, string, number, number]>
-  /** lease end, client, now, limit */
-  readonly claimOwed: Statement<[number, number, number, number], OwedRow>
+  /** client, kind, debt, now, now */
+  readonly owe: Statement<[number, OwedKind, string, number, number]>
+  /** lease end, client, kind, now, limit */
+  readonly claimOwed: Statement<[number, number, OwedKind, number, number], OwedRow>
   readonly forgetOwed: Statement<[number, number]>
   /** due, client, id */
   readonly putOffOwed: Statement<[number, number, number]>
-  readonly nextOwed: Statement<[number], { due_at: number | null }>
+  readonly nextOwed: Statement<[number, OwedKind], { due_at: number | null }>
   /** now */
   readonly sweep: readonly Statement<[number]>[]
 }
@@ -67,22 +72,27 @@ export function prepareStatements(db: Sqlite): Statements {
     seenJti: db.prepare('SELECT 1 FROM rp_jti WHERE client = ? AND jti = ? AND expires_at > ?'),
     claimJti: db.prepare('INSERT OR REPLACE INTO rp_jti VALUES (?, ?, ?)'),
     mark: db.prepare(
-      `INSERT INTO rp_logged_out VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-       arrived_at = max(arrived_at, excluded.arrived_at), expires_at = max(expires_at, excluded.expires_at)`,
+      `INSERT INTO rp_logged_out VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+       arrived_at = max(arrived_at, excluded.arrived_at), expires_at = max(expires_at, excluded.expires_at),
+       watermark = max(watermark, excluded.watermark)`,
+    ),
+    marks: db.prepare(
+      `SELECT kind, watermark FROM rp_logged_out
+       WHERE client = ? AND ((kind = 'sid' AND value = ?) OR (kind = 'sub' AND value = ?)) AND expires_at > ?`,
     ),
     wasLoggedOut: db.prepare(
       `SELECT 1 FROM rp_logged_out WHERE client = ? AND ((kind = 'sid' AND value = ?) OR (kind = 'sub' AND value = ?))
        AND arrived_at > ? AND expires_at > ?`,
     ),
-    owe: db.prepare('INSERT INTO rp_owed (client, token, owed_since, attempts, due_at) VALUES (?, ?, ?, 0, ?)'),
+    owe: db.prepare('INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at) VALUES (?, ?, ?, ?, 0, ?)'),
     claimOwed: db.prepare(
       `UPDATE rp_owed SET due_at = ?, attempts = attempts + 1
-       WHERE id IN (SELECT id FROM rp_owed WHERE client = ? AND due_at <= ? ORDER BY due_at LIMIT ?)
-       RETURNING id, token, attempts, owed_since`,
+       WHERE id IN (SELECT id FROM rp_owed WHERE client = ? AND kind = ? AND due_at <= ? ORDER BY due_at LIMIT ?)
+       RETURNING id, debt, attempts, owed_since`,
     ),
     forgetOwed: db.prepare('DELETE FROM rp_owed WHERE client = ? AND id = ?'),
     putOffOwed: db.prepare('UPDATE rp_owed SET due_at = ? WHERE client = ? AND id = ?'),
-    nextOwed: db.prepare('SELECT min(due_at) AS due_at FROM rp_owed WHERE client = ?'),
+    nextOwed: db.prepare('SELECT min(due_at) AS due_at FROM rp_owed WHERE client = ? AND kind = ?'),
     sweep: [
       sweep('rp_session', 'client, handle'),
       sweep('rp_ended', 'client, handle'),

@@ -9,13 +9,14 @@ import type {
   FoundRpSession,
   LogoutNotice,
   LogoutTarget,
+  OwedKind,
   RpIdentity,
   RpSessionStore,
   RpStore,
   StoredRpSession,
 } from './contract.ts'
-import { createHints, type Hints } from './hints.ts'
-import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, membersOf } from './rules.ts'
+import { createHints, type Hints, namedBy, topicOf } from './hints.ts'
+import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, logoutOf, membersOf } from './rules.ts'
 import { toSession } from './session-row.ts'
 import { migrate } from './sqlite-schema.ts'
 import { prepareStatements, type Statements } from './sqlite-statements.ts'
@@ -88,14 +89,18 @@ function createSqliteStore(
   const client = clientNumber(db, identity)
   const sql = prepareStatements(db)
   const now = () => runtime.now() / 1000
-  const hintKey = (handle: string) => `${client}:${handle}`
+  const hintKey = (topic: string) => `${client}:${topic}`
 
   /** Runs the work as one transaction and tells subscribers after it was committed. */
-  function atomically<T>(work: (changed: (handle: string) => void) => T): T {
-    const handles: string[] = []
-    const result = db.transaction(() => work((handle) => handles.push(handle))).immediate()
-    for (const handle of handles) hints.publish(hintKey(handle))
+  function atomically<T>(work: (changed: (topic: string) => void) => T): T {
+    const topics: string[] = []
+    const result = db.transaction(() => work((topic) => topics.push(topic))).immediate()
+    for (const topic of topics) hints.publish(hintKey(topic))
     return result
+  }
+
+  function owe(debt: string, kind: OwedKind = 'revocation'): void {
+    sql.owe.run(client, kind, debt, runtime.now(), runtime.now())
   }
 
   function bury(session: StoredRpSession, how: SessionEnd): void {
@@ -105,7 +110,7 @@ function createSqliteStore(
 
   function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
     bury(session, how)
-    if (isOwed(session, revokeOffline)) sql.owe.run(client, session.refreshToken.sealed, runtime.now(), runtime.now())
+    if (isOwed(session, revokeOffline)) owe(session.refreshToken.sealed)
   }
 
   function live(handle: string): StoredRpSession | undefined {
@@ -120,9 +125,7 @@ function createSqliteStore(
       return
     }
     sql.remove.run(client, before.handle)
-    if (isOwedAfterReplacement(before, after)) {
-      sql.owe.run(client, before.refreshToken.sealed, runtime.now(), runtime.now())
-    }
+    if (isOwedAfterReplacement(before, after)) owe(before.refreshToken.sealed)
   }
 
   return {
@@ -181,16 +184,17 @@ function createSqliteStore(
         }
         const past = sql.getEnd.get(client, handle, now())
         if (past && refreshToken && isOwedAfterEnd(JSON.parse(past.ended) as SessionEnd, refreshToken)) {
-          sql.owe.run(client, refreshToken.sealed, runtime.now(), runtime.now())
+          owe(refreshToken.sealed)
         }
         return false
       }),
 
-    delete: async (handle, how) =>
+    delete: async (handle, how, downstream) =>
       atomically((changed) => {
         const session = live(handle)
         if (session) {
           end(session, how, false)
+          if (downstream !== undefined) owe(downstream, 'downstream')
           changed(handle)
         }
         return session
@@ -199,20 +203,21 @@ function createSqliteStore(
     endBy: async (target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult> =>
       atomically((changed) => {
         if (sql.seenJti.get(client, notice.jti, now()) !== undefined) return { outcome: 'replay' }
-        const isBySid = 'sid' in target
-        const rows = isBySid ? sql.bySid.all(client, target.sid) : sql.bySub.all(client, target.sub)
+        const [kind, name] = namedBy(target)
+        const rows = (kind === 'sid' ? sql.bySid : sql.bySub).all(client, name)
         const named = rows.map(toSession).filter((session) => isLive(session, now()))
         const watermark = Math.min(notice.watermark, now())
         const members = membersOf(named, target, { ...notice, watermark })
         if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
         sweep(sql, now())
         sql.claimJti.run(client, notice.jti, notice.jtiExpiresAt)
-        const [kind, value] = isBySid ? (['sid', target.sid] as const) : (['sub', target.sub] as const)
-        sql.mark.run(client, kind, value, runtime.now(), notice.watermarkExpiresAt)
+        sql.mark.run(client, kind, name, runtime.now(), notice.watermarkExpiresAt, watermark)
+        if (notice.downstream !== undefined) owe(notice.downstream, 'downstream')
         for (const session of members) {
           end(session, notice.end, notice.revokeOffline)
           changed(session.handle)
         }
+        changed(topicOf(target))
         return { outcome: 'ended', sessions: members }
       }),
 
@@ -235,19 +240,24 @@ function createSqliteStore(
         .map(toSession)
         .filter((session) => isLive(session, now())),
 
-    subscribe: async (handle, onHint) => hints.subscribe(hintKey(handle), onHint),
+    async loggedOutAt(login, options) {
+      const rows = sql.marks.all(client, login.sid ?? null, login.sub, now())
+      return logoutOf(login, Object.fromEntries(rows.map(({ kind, watermark }) => [kind, watermark])), options)
+    },
 
-    claimOwed: async ({ limit, lease }) =>
+    subscribe: async (to, onHint) => hints.subscribe(hintKey(topicOf(to)), onHint),
+
+    claimOwed: async ({ limit, lease, kind = 'revocation' }) =>
       sql.claimOwed
-        .all(runtime.now() + lease, client, runtime.now(), limit)
-        .map((row) => ({ id: String(row.id), token: row.token, attempts: row.attempts, owedSince: row.owed_since })),
+        .all(runtime.now() + lease, client, kind, runtime.now(), limit)
+        .map((row) => ({ id: String(row.id), debt: row.debt, attempts: row.attempts, owedSince: row.owed_since })),
 
     async settleOwed(id, outcome) {
       if (outcome === 'done') sql.forgetOwed.run(client, Number(id))
       else sql.putOffOwed.run(outcome.retryAt, client, Number(id))
     },
 
-    nextOwedAt: async () => sql.nextOwed.get(client)?.due_at ?? undefined,
+    nextOwedAt: async (kind = 'revocation') => sql.nextOwed.get(client, kind)?.due_at ?? undefined,
   }
 }
 

@@ -181,9 +181,10 @@ describe('the horizon', () => {
 
   it('gives up at the horizon, whatever went wrong', () => {
     const late = context({ now: now + 72 * hour })
-    expect(judgeAnswer(answer(503), late)).toEqual({ state: 'dead', why: 'horizon' })
-    expect(judgeAnswer(answer(410), late)).toEqual({ state: 'dead', why: 'horizon' })
-    expect(judgeFailure('egress', late)).toEqual({ state: 'dead', why: 'horizon' })
+    const dead = { state: 'dead', why: 'horizon' }
+    expect(judgeAnswer(answer(503), late)).toEqual({ ...dead, failure: { why: 'status', status: 503 } })
+    expect(judgeAnswer(answer(410), late)).toEqual({ ...dead, failure: { why: 'refusal', status: 410 } })
+    expect(judgeFailure('egress', late)).toEqual({ ...dead, failure: { why: 'egress' } })
   })
 
   it('still takes a success after the horizon', () => {
@@ -196,5 +197,29 @@ describe('text from RPs', () => {
     const hostile = `evil\u001b[2J\r\n\u0000\u202e\u2028\u200b${'x'.repeat(500)}`
     const outcome = judgeAnswer(answer(403, {}, says(hostile)), context())
     expect(outcome).toMatchObject({ error: `evil[2J${'x'.repeat(193)}` })
+  })
+})
+
+describe('one try more of what was given up', () => {
+  const refused = { state: 'refused', status: 400, error: 'invalid_request' } as const
+  const dead = { state: 'dead', why: 'horizon', failure: { why: 'network' } } as const
+
+  it('goes back to its last word when it fails, before the horizon and after it', () => {
+    for (const at of [now, now + 100 * hour]) {
+      const failure = { why: 'status', status: 503 }
+      expect(judgeAnswer(answer(503), context({ now: at, lastWord: refused }))).toEqual({ ...refused, failure })
+      expect(judgeAnswer(answer(503), context({ now: at, lastWord: dead }))).toEqual({ ...dead, failure })
+      expect(judgeFailure('timeout', context({ now: at, lastWord: dead }))).toEqual({
+        ...dead,
+        failure: { why: 'timeout' },
+      })
+    }
+  })
+
+  it('is delivered like any other when the RP takes it', () => {
+    expect(judgeAnswer(answer(200), context({ now: now + 100 * hour, lastWord: dead }))).toEqual({
+      state: 'delivered',
+      status: 200,
+    })
   })
 })

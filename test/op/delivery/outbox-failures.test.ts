@@ -22,7 +22,12 @@ describe('crashes and failures of our own', () => {
     expect(world.posts[0]?.at).toBe(0)
     expect(
       left &&
-        (await world.store.settle(left, { startedAt: 0, finishedAt: 0, outcome: { state: 'dead', why: 'horizon' } })),
+        (await world.store.settle(left, {
+          dueAt: 0,
+          startedAt: 0,
+          finishedAt: 0,
+          outcome: { state: 'dead', why: 'horizon' },
+        })),
     ).toBe(false)
   })
 
@@ -32,6 +37,7 @@ describe('crashes and failures of our own', () => {
     const retryAt = world.runtime.now() + 60 * minute
     if (left)
       await world.store.settle(left, {
+        dueAt: 0,
         startedAt: 0,
         finishedAt: 0,
         outcome: { state: 'due', retryAt, why: 'network' },

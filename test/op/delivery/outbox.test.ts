@@ -31,8 +31,8 @@ describe('telling RPs', () => {
 
   it('posts a form, asks for JSON, and follows the options', async () => {
     let seen: unknown
-    world.rps.set('notes', (request) => {
-      seen = { ...request, signal: undefined }
+    world.rps.set('notes', ({ url, headers, body, timeout }) => {
+      seen = { url, headers, body, timeout }
       return says(200)
     })
     world.start({ timeout: 3 })
@@ -211,19 +211,23 @@ describe('the log', () => {
   it('says what the network said', async () => {
     world.start()
     await world.logout('u', 'down')
-    expect(world.log).toMatchObject([{ event: 'delivery_failing', why: 'network', code: 'ECONNREFUSED' }])
+    await world.pass(10 * minute)
+    expect(world.log.filter(({ event }) => event === 'delivery_failing')).toMatchObject([
+      { attempts: 4, failed: 'network', code: 'ECONNREFUSED' },
+    ])
   })
 
-  it('has one line for the first failure and one for the end, and never a token, sub or sid', async () => {
-    world.rps.set('notes', () => (world.posts.length < 3 ? says(500) : says(202)))
+  it('has one line for the fourth failure and one for the end, and never a token, sub or sid', async () => {
+    world.rps.set('notes', () => (world.posts.length < 6 ? says(500, {}, '{"error":"server_error"}') : says(202)))
     world.start()
     const ended = await world.logout('u', 'notes')
-    await world.pass(minute)
+    await world.pass(30 * minute)
     const { id: deliveryId } = (await world.deliveries(ended))[0] ?? {}
     const about = { deliveryId, logoutId: ended.logout.id, clientId: 'notes' }
+    const why = { failed: 'status', status: 500, error: 'server_error' }
     expect(world.log).toEqual([
-      { event: 'delivery_failing', ...about, attempts: 1, retryAt: expect.any(Number), why: 'status', status: 500 },
-      { event: 'delivery_delivered', ...about, attempts: 3, status: 202, suspicious: true },
+      { event: 'delivery_failing', ...about, attempts: 4, retryAt: expect.any(Number), ...why },
+      { event: 'delivery_delivered', ...about, attempts: 6, status: 202, suspicious: true },
     ])
     const text = JSON.stringify(world.log)
     expect(text).not.toContain('alice')

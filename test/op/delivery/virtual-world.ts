@@ -22,6 +22,8 @@ export interface VirtualWorld {
   readonly store: OpIssuerStore
   readonly posts: SentPost[]
   readonly log: OpLogEvent[]
+  /** What listeners were told, by name. */
+  readonly told: [string, unknown][]
   /** What each RP does; one that is not here listens nowhere. */
   readonly rps: Map<string, RpBehaviour>
   /** Starts a worker; stopped with the world. */
@@ -105,6 +107,7 @@ export function virtualWorld(): VirtualWorld {
     },
   })
   const log: OpLogEvent[] = []
+  const told: [string, unknown][] = []
   const outboxes: Outbox[] = []
   let tokens = 0
 
@@ -117,6 +120,7 @@ export function virtualWorld(): VirtualWorld {
     store,
     posts,
     log,
+    told,
     rps,
     start(options, parts) {
       const outbox = startOutbox({
@@ -124,6 +128,7 @@ export function virtualWorld(): VirtualWorld {
         runtime,
         options: resolveBackchannelOptions(options),
         log: (event) => log.push(event),
+        tell: (name, event) => told.push([name, event]),
         findReceiver: async (clientId) => ({ url: `https://${clientId}.example/logout` }),
         mint: async () => `token-${++tokens}`,
         ...parts,

@@ -116,7 +116,16 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
   })
 
   it('changes no other table when it ends an OP session: the list above is complete', async () => {
-    const tables = ['attempt', 'end_job', 'issuer', 'migration', 'op_session_pending', 'secret', 'spared']
+    const tables = [
+      'attempt',
+      'client_trouble',
+      'end_job',
+      'issuer',
+      'migration',
+      'op_session_pending',
+      'secret',
+      'spared',
+    ]
     for (const table of tables) {
       await admin.query(`CREATE TRIGGER sabotage BEFORE INSERT OR UPDATE OR DELETE ON ${table}
         FOR EACH STATEMENT EXECUTE FUNCTION sabotage('a full disk')`)
@@ -190,7 +199,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     const [claimed] = await op.claimDue({ limit: 1, lease: 1000 })
     const before = await dump()
     await sabotage('a full disk', 'INSERT', 'attempt')
-    const attempt = { startedAt: 1, finishedAt: 2, outcome: { state: 'delivered', status: 200 } } as const
+    const attempt = { dueAt: 1, startedAt: 1, finishedAt: 2, outcome: { state: 'delivered', status: 200 } } as const
     await expect(op.settle(claimed ?? expect.unreachable(), attempt)).rejects.toMatchObject({ code: 'store_failed' })
     expect(await dump()).toBe(before)
     await admin.query('DROP TRIGGER sabotage ON attempt')

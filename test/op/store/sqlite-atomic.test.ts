@@ -202,7 +202,7 @@ describe('other methods when the store fails in the middle', () => {
     const [claimed] = await op.claimDue({ limit: 1, lease: 1000 })
     const before = dump()
     sabotage('INSERT', 'attempt', 1)
-    const attempt = { startedAt: 1, finishedAt: 2, outcome: { state: 'delivered', status: 200 } } as const
+    const attempt = { dueAt: 1, startedAt: 1, finishedAt: 2, outcome: { state: 'delivered', status: 200 } } as const
     await expect(op.settle(claimed ?? expect.unreachable(), attempt)).rejects.toMatchObject({ code: 'store_failed' })
     expect(dump()).toBe(before)
     file.exec('DROP TRIGGER sabotage')
@@ -235,7 +235,7 @@ describe('the file', () => {
       { state: 'delivered', status: 200 },
     ] as const) {
       const [claimed] = await op.claimDue({ limit: 1, lease: 1000 })
-      await op.settle(claimed ?? expect.unreachable(), { startedAt: 10, finishedAt: 20, outcome })
+      await op.settle(claimed ?? expect.unreachable(), { dueAt: 10, startedAt: 10, finishedAt: 20, outcome })
     }
     expect(file.prepare('SELECT number, started_at, finished_at, outcome FROM attempt ORDER BY number').all()).toEqual([
       { number: 1, started_at: 10, finished_at: 20, outcome: expect.stringContaining('503') },

@@ -46,6 +46,10 @@ describe('a file of the first schema', () => {
     })
     expect((await op.listOpSessions('everyone')).sessions).toMatchObject([{ uid: 'uid-1' }])
     expect(await op.getLogout('logout-1')).toMatchObject({ deliveries: [{ clientId: 'notes', attempts: 1 }] })
+    expect((await op.getDelivery('delivery-1', 9))?.attempts).toEqual([
+      { dueAt: 10, startedAt: 10, finishedAt: 20, outcome: { state: 'due' } },
+    ])
+    expect((await op.listDeliveries({ accountId: 'alice' }, { limit: 9 })).deliveries).toHaveLength(1)
     const models = ['Grant g', 'RefreshToken r', 'Interaction i', 'Client c'].map((name) => name.split(' '))
     const left = async (): Promise<string[]> => {
       const found = await Promise.all(models.map(([kind = '', handle = '']) => op.getModel(kind, { handle })))

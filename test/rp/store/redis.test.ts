@@ -165,7 +165,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await store.close()
   })
 
-  it('clears away index entries whose RP session is gone [BC §2.7]', async () => {
+  it('clears away index entries whose RP session is gone [BC §2.7] [A39]', async () => {
     const { store, rp, options } = openBench()
     const [gone = '', there = ''] = await opened(rp, someSession({ sid: 's' }), someSession({ sid: 's' }))
     const [key = ''] = (await redis.command('KEYS', `${options.prefix}:{*}:rp:${gone}`)) as readonly string[]

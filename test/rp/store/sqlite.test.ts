@@ -84,7 +84,7 @@ describe('sqliteStore when a write fails', () => {
     await dispose()
   })
 
-  it('lets two processes share a file: a logout in one is found by the other', async () => {
+  it('lets two processes share a file: a logout in one is found by the other [A51]', async () => {
     const { file, store, dispose } = await openFile()
     const other = sqliteStore(file)
     const clock = frozenClock()

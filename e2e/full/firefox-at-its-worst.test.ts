@@ -1,0 +1,4 @@
+import { describe } from 'vitest'
+import { describeWorst } from '../support/worst.ts'
+
+describe('firefox', () => describeWorst('firefox'))

@@ -1,0 +1,69 @@
+import type { DeliveryFilter } from './contract.ts'
+
+/** SQL over `delivery d` and `logout l`; `?` stands for the value. */
+export interface Condition {
+  readonly sql: string
+  readonly value?: string | number
+}
+
+/**
+ * Where a list finds its rows: those of one thing by that thing's index, those of a state by theirs; else it walks through
+ * all rows from the newest on.
+ */
+export type Road = 'thing' | 'state' | 'walk'
+
+/** Rows that one part of a list looks through at most where it has to walk: some tens of milliseconds. */
+export const mostWalked = 20_000
+/** Rows come in the order of time, except that the clocks of nodes differ: milliseconds to go on behind `since`. */
+export const clocksDiffer = 3_600_000
+
+const states: Readonly<Record<NonNullable<DeliveryFilter['state']>, string>> = {
+  due: `d.state <> 'delivered' AND d.state = 'due'`,
+  'in-flight': `d.state <> 'delivered' AND d.state = 'in-flight'`,
+  refused: `d.state <> 'delivered' AND d.state IN ('refused', 'dead') AND d.state = 'refused'`,
+  dead: `d.state <> 'delivered' AND d.state IN ('refused', 'dead') AND d.state = 'dead' AND d.dropped_by IS NULL`,
+  dropped: `d.state <> 'delivered' AND d.state IN ('refused', 'dead') AND d.state = 'dead' AND d.dropped_by IS NOT NULL`,
+  delivered: `d.state = 'delivered'`,
+}
+
+/** What a filter asks of a row. Each state is spelled with the words of the partial indexes that hold it. */
+export function conditionsOf(filter: DeliveryFilter): readonly Condition[] {
+  const { deliveryId, logoutId, clientId, accountId, state, since, until } = filter
+  return [
+    ...(deliveryId === undefined ? [] : [{ sql: 'd.id = ?', value: deliveryId }]),
+    ...(logoutId === undefined ? [] : [{ sql: 'l.issuer = d.issuer AND l.id = ?', value: logoutId }]),
+    ...(accountId === undefined ? [] : [{ sql: 'l.issuer = d.issuer AND l.account_id = ?', value: accountId }]),
+    ...(clientId === undefined ? [] : [{ sql: 'd.client_id = ?', value: clientId }]),
+    ...(state === undefined ? [] : [{ sql: states[state] }]),
+    ...(since === undefined ? [] : [{ sql: 'd.created_at >= ?', value: since }]),
+    ...(until === undefined ? [] : [{ sql: 'd.created_at < ?', value: until }]),
+  ]
+}
+
+/** Which road leads to the rows of a filter. */
+export function roadOf({ deliveryId, logoutId, accountId, state }: DeliveryFilter): Road {
+  if (deliveryId !== undefined || logoutId !== undefined || accountId !== undefined) return 'thing'
+  return state === undefined || state === 'delivered' ? 'walk' : 'state'
+}
+
+/** The filters, one per state, of the rows that an operator's action touches; dropped ones only where they are meant. */
+export function touched(
+  filter: DeliveryFilter,
+  those: readonly NonNullable<DeliveryFilter['state']>[],
+): readonly DeliveryFilter[] {
+  const { state, deliveryId } = filter
+  const meant = state === undefined ? those.filter((one) => one !== 'dropped' || deliveryId !== undefined) : [state]
+  return meant.filter((one) => those.includes(one)).map((one) => ({ ...filter, state: one }))
+}
+
+/** What a caller gives back for the next part: the row to go on behind. */
+export function writeCursor(seq: number): string {
+  return Buffer.from(`d ${seq}`).toString('base64url')
+}
+
+/** @throws TypeError when no list of deliveries gave this cursor. */
+export function readCursor(cursor: string): number {
+  const [, seq] = /^d (\d{1,15})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? []
+  if (seq === undefined) throw new TypeError('cursor is not one that a list of deliveries gave')
+  return Number(seq)
+}

@@ -1,0 +1,217 @@
+import { type Queries, type Statement, statement, type Value } from '../../runtime/postgres.ts'
+import type { AttemptOutcome, AttemptRecord, DeliveryFilter, OpIssuerStore } from './contract.ts'
+import { clocksDiffer, conditionsOf, mostWalked, readCursor, roadOf, touched, writeCursor } from './delivery-filter.ts'
+import type { PostgresContext } from './postgres-context.ts'
+import { type DeliveryRow, deliveryColumns, toDelivery } from './postgres-outbox.ts'
+
+interface AttemptRow {
+  due_at: number | null
+  started_at: number
+  connected_at: number | null
+  answered_at: number | null
+  finished_at: number
+  outcome: string
+}
+
+type Deliveries = Pick<
+  OpIssuerStore,
+  | 'listDeliveries'
+  | 'getDelivery'
+  | 'retryDeliveries'
+  | 'rescheduleDeliveries'
+  | 'dropDeliveries'
+  | 'countDeliveries'
+  | 'lastConfirmation'
+>
+
+const rows = 'FROM delivery d JOIN logout l ON l.cursor = d.logout'
+const lastSeq = statement<{ seq: number | null }>(
+  'deliveries_last',
+  'SELECT max(seq) AS seq FROM delivery WHERE $1::int IS NOT NULL',
+)
+const plannedAt = statement<{ at: number }>(
+  'deliveries_planned_at',
+  'SELECT created_at AS at FROM delivery WHERE $1::int IS NOT NULL AND seq >= $2 ORDER BY seq LIMIT 1',
+)
+const attemptsOf = statement<AttemptRow>(
+  'deliveries_attempts',
+  `SELECT a.due_at, a.started_at, a.connected_at, a.answered_at, a.finished_at, a.outcome
+   FROM delivery d JOIN attempt a ON a.delivery = d.seq
+   WHERE d.issuer = $1 AND d.id = $2 ORDER BY a.number DESC LIMIT $3`,
+)
+const byId = statement<DeliveryRow>(
+  'deliveries_by_id',
+  `SELECT ${deliveryColumns} ${rows} WHERE d.issuer = $1 AND d.id = $2`,
+)
+const counted = (state: string): string =>
+  `(SELECT count(*) FROM (SELECT 1 FROM delivery d WHERE d.issuer = $1 AND d.state <> 'delivered'
+     AND d.state = '${state}' AND d.dropped_by IS NULL LIMIT $2) AS found)::int`
+const count = statement<{ due: number; in_flight: number; refused: number; dead: number }>(
+  'deliveries_count',
+  `SELECT ${counted('due')} AS due, ${counted('in-flight')} AS in_flight, ${counted('refused')} AS refused,
+     ${counted('dead')} AS dead`,
+)
+
+const lastConfirmed = statement<{ id: string; created_at: number; final_at: number }>(
+  'deliveries_last_confirmed',
+  `SELECT d.id, d.created_at, d.final_at FROM logout l JOIN delivery d ON d.logout = l.cursor
+   WHERE l.issuer = $1 AND l.id = $2
+     AND NOT EXISTS (SELECT 1 FROM delivery other WHERE other.logout = l.cursor AND other.state <> 'delivered')
+   ORDER BY d.final_at DESC, d.seq DESC LIMIT 1`,
+)
+
+/** What operators ask about deliveries, and do with them, in PostgreSQL. */
+export function postgresDeliveries(context: PostgresContext): Deliveries {
+  const { each } = context
+
+  return {
+    async listDeliveries(filter, { cursor, limit }) {
+      const road = roadOf(filter)
+      const { text, values } = numbered(filter, 5)
+      const before = cursor === undefined ? ((await each.first(lastSeq))?.seq ?? 0) + 1 : readCursor(cursor)
+      const floor = road === 'walk' ? Math.max(before - mostWalked, 0) : 0
+      // a sum keeps PostgreSQL from walking through all rows in their order to find the few of one thing
+      const seq = road === 'thing' ? 'd.seq + 0' : 'd.seq'
+      const found = await each.all(
+        shaped<DeliveryRow & { seq: number }>(
+          'list',
+          `SELECT d.seq, ${deliveryColumns} ${rows}
+           WHERE d.issuer = $1 AND ${seq} < $2 AND ${seq} >= $3 ${text} ORDER BY ${seq} DESC LIMIT $4`,
+        ),
+        before,
+        floor,
+        limit + 1,
+        ...values,
+      )
+      const part = found.slice(0, limit)
+      const isOver = floor === 0 || (filter.since ?? 0) - clocksDiffer > ((await each.first(plannedAt, floor))?.at ?? 0)
+      const next = found.length > limit ? part.at(-1)?.seq : isOver ? undefined : floor
+      const clock = await context.clock()
+      return {
+        deliveries: part.map((row) => toDelivery(row, clock)),
+        ...(next !== undefined && { cursor: writeCursor(next) }),
+      }
+    },
+
+    async getDelivery(id, limit) {
+      const row = await each.first(byId, id)
+      if (!row) return undefined
+      const clock = await context.clock()
+      return {
+        delivery: toDelivery(row, clock),
+        attempts: (await each.all(attemptsOf, id, limit)).map(toAttempt),
+      }
+    },
+
+    async retryDeliveries(filter, limit) {
+      const { now } = await context.clock()
+      return context.write((queries) =>
+        change(queries, touched(filter, ['due', 'refused', 'dead', 'dropped']), limit, {
+          name: 'retry',
+          set: `state = 'due', due_at = $3, final_at = NULL`,
+          values: [now],
+          where: '(d.due_at IS NULL OR d.due_at > $3)',
+        }),
+      )
+    },
+
+    async rescheduleDeliveries(filter, limit) {
+      const { now } = await context.clock()
+      return context.write((queries) =>
+        change(queries, touched(filter, ['refused', 'dead', 'dropped']), limit, {
+          name: 'reschedule',
+          set: `state = 'due', due_at = $3, final_at = NULL, scheduled_at = $4, refusals = 0, refused_since = NULL,
+                last_outcome = NULL, dropped_by = NULL`,
+          values: [now, context.now()],
+          where: 'd.due_at IS NULL',
+        }),
+      )
+    },
+
+    async dropDeliveries(filter, actor, limit) {
+      const outcome: AttemptOutcome = { state: 'dead', why: 'dropped' }
+      return context.write((queries) =>
+        change(queries, touched(filter, ['due', 'refused', 'dead']), limit, {
+          name: 'drop',
+          set: `state = 'dead', due_at = NULL, final_at = $3, dropped_by = $4, last_outcome = $5`,
+          values: [context.now(), actor, JSON.stringify(outcome)],
+          where: 'd.dropped_by IS NULL',
+        }),
+      )
+    },
+
+    async countDeliveries(most) {
+      const found = await each.first(count, most)
+      const { due = 0, in_flight: inFlight = 0, refused = 0, dead = 0 } = found ?? {}
+      return { due, 'in-flight': inFlight, refused, dead }
+    },
+
+    async lastConfirmation(logoutId) {
+      const last = await each.first(lastConfirmed, logoutId)
+      return last && { deliveryId: last.id, plannedAt: last.created_at, confirmedAt: last.final_at }
+    },
+  }
+}
+
+interface Change {
+  readonly name: string
+  /** SQL; its values begin at `$3`. */
+  readonly set: string
+  readonly values: readonly (string | number)[]
+  readonly where: string
+}
+
+/** Changes up to `limit` rows of each of the filters in turn, the oldest first; what others hold at this moment is skipped. */
+async function change(
+  queries: Queries,
+  filters: readonly DeliveryFilter[],
+  limit: number,
+  { name, set, values, where }: Change,
+): Promise<number> {
+  let changed = 0
+  for (const filter of filters) {
+    const rest = numbered(filter, 3 + values.length)
+    changed += await queries.change(
+      shaped(
+        name,
+        `WITH picked AS MATERIALIZED (
+           SELECT d.seq ${rows} WHERE d.issuer = $1 ${rest.text} AND ${where} ORDER BY d.seq LIMIT $2
+           FOR UPDATE OF d SKIP LOCKED)
+         UPDATE delivery SET ${set} FROM picked WHERE delivery.seq = picked.seq`,
+      ),
+      limit - changed,
+      ...values,
+      ...rest.values,
+    )
+  }
+  return changed
+}
+
+/** Statements have names, and filters have some dozens of shapes. */
+const shapes = new Map<string, string>()
+function shaped<Row = never>(name: string, text: string): Statement<Row> {
+  const known = shapes.get(text) ?? `deliveries_${name}_${shapes.size}`
+  shapes.set(text, known)
+  return statement<Row>(known, text)
+}
+
+/** The conditions with the numbers of their values, from `first` on. */
+function numbered(filter: DeliveryFilter, first: number): { text: string; values: Value[] } {
+  const values: Value[] = []
+  const text = conditionsOf(filter).map(({ sql, value }) => {
+    if (value !== undefined) values.push(value)
+    return `AND ${sql.replace('?', () => `$${first + values.length - 1}`)}`
+  })
+  return { text: text.join(' '), values }
+}
+
+function toAttempt(row: AttemptRow): AttemptRecord {
+  return {
+    dueAt: row.due_at ?? row.started_at, // what was kept before these times were, has none
+    startedAt: row.started_at,
+    ...(row.connected_at !== null && { connectedAt: row.connected_at }),
+    ...(row.answered_at !== null && { answeredAt: row.answered_at }),
+    finishedAt: row.finished_at,
+    outcome: JSON.parse(row.outcome) as AttemptOutcome,
+  }
+}

@@ -1,0 +1,178 @@
+import type { AttemptOutcome, AttemptRecord, DeliveryFilter, OpIssuerStore } from './contract.ts'
+import { clocksDiffer, conditionsOf, mostWalked, readCursor, roadOf, touched, writeCursor } from './delivery-filter.ts'
+import type { SqliteContext } from './sqlite-context.ts'
+import { type DeliveryRow, deliveryColumns, toDelivery } from './sqlite-outbox.ts'
+
+interface AttemptRow {
+  due_at: number | null
+  started_at: number
+  connected_at: number | null
+  answered_at: number | null
+  finished_at: number
+  outcome: string
+}
+
+type Deliveries = Pick<
+  OpIssuerStore,
+  | 'listDeliveries'
+  | 'getDelivery'
+  | 'retryDeliveries'
+  | 'rescheduleDeliveries'
+  | 'dropDeliveries'
+  | 'countDeliveries'
+  | 'lastConfirmation'
+>
+
+/** What operators ask about deliveries, and do with them, in SQLite. */
+export function sqliteDeliveries(context: SqliteContext): Deliveries {
+  const { db, issuer } = context
+  const rows = 'FROM delivery d JOIN logout l ON l.cursor = d.logout'
+  const lastSeq = db.prepare<[], { seq: number | null }>('SELECT max(seq) AS seq FROM delivery')
+  const plannedAt = db.prepare<[number], { at: number }>(
+    'SELECT created_at AS at FROM delivery WHERE seq >= ? ORDER BY seq LIMIT 1',
+  )
+  const attemptsOf = db.prepare<[number, number], AttemptRow>(
+    `SELECT due_at, started_at, connected_at, answered_at, finished_at, outcome FROM attempt
+     WHERE delivery = ? ORDER BY number DESC LIMIT ?`,
+  )
+  const byId = db.prepare<[number, string], DeliveryRow>(
+    `SELECT ${deliveryColumns} ${rows} WHERE d.issuer = ? AND d.id = ?`,
+  )
+  const count = db.prepare<[number, string, number], { n: number }>(
+    `SELECT count(*) AS n FROM (SELECT 1 FROM delivery d
+       WHERE d.issuer = ? AND d.state <> 'delivered' AND d.state = ? AND d.dropped_by IS NULL LIMIT ?)`,
+  )
+
+  const lastConfirmed = db.prepare<[number, string], { deliveryId: string; plannedAt: number; confirmedAt: number }>(
+    `SELECT d.id AS deliveryId, d.created_at AS plannedAt, d.final_at AS confirmedAt
+     FROM logout l JOIN delivery d ON d.logout = l.cursor
+     WHERE l.issuer = ? AND l.id = ?
+       AND NOT EXISTS (SELECT 1 FROM delivery other WHERE other.logout = l.cursor AND other.state <> 'delivered')
+     ORDER BY d.final_at DESC, d.seq DESC LIMIT 1`,
+  )
+
+  /** Changes up to `limit` rows of each of the filters in turn, the oldest first. */
+  function change(
+    filters: readonly DeliveryFilter[],
+    limit: number,
+    set: string,
+    values: readonly (string | number)[],
+    where: string,
+  ): number {
+    let changed = 0
+    for (const filter of filters) {
+      const conditions = conditionsOf(filter)
+      const update = db.prepare(
+        `UPDATE delivery SET ${set} WHERE seq IN
+           (SELECT d.seq ${rows} WHERE d.issuer = ? ${and(conditions)} AND ${where} ORDER BY d.seq LIMIT ?)`,
+      )
+      changed += update.run(...values, issuer, ...valuesOf(conditions), limit - changed).changes
+    }
+    return changed
+  }
+
+  return {
+    async listDeliveries(filter, { cursor, limit }) {
+      return context.read(() => {
+        const road = roadOf(filter)
+        const conditions = conditionsOf(filter)
+        const before = cursor === undefined ? (lastSeq.get()?.seq ?? 0) + 1 : readCursor(cursor)
+        const floor = road === 'walk' ? Math.max(before - mostWalked, 0) : 0
+        // A plus keeps SQLite from looking for the row where its number stands.
+        const [of, seq] =
+          road === 'thing' ? ['d.issuer', '+d.seq'] : road === 'walk' ? ['+d.issuer', 'd.seq'] : ['d.issuer', 'd.seq']
+        const found = db
+          .prepare<(string | number)[], DeliveryRow>(
+            `SELECT ${deliveryColumns} ${rows}
+             WHERE ${of} = ? ${and(conditions)} AND ${seq} < ? AND ${seq} >= ? ORDER BY ${seq} DESC LIMIT ?`,
+          )
+          .all(issuer, ...valuesOf(conditions), before, floor, limit + 1)
+        const part = found.slice(0, limit)
+        const isOver = floor === 0 || (filter.since ?? 0) - clocksDiffer > (plannedAt.get(floor)?.at ?? 0)
+        const next = found.length > limit ? part.at(-1)?.seq : isOver ? undefined : floor
+        return {
+          deliveries: part.map(toDelivery),
+          ...(next !== undefined && { cursor: writeCursor(next) }),
+        }
+      })
+    },
+
+    async getDelivery(id, limit) {
+      return context.read(() => {
+        const row = byId.get(issuer, id)
+        return row && { delivery: toDelivery(row), attempts: attemptsOf.all(row.seq, limit).map(toAttempt) }
+      })
+    },
+
+    async retryDeliveries(filter, limit) {
+      return context.write(() => {
+        const now = context.now()
+        return change(
+          touched(filter, ['due', 'refused', 'dead', 'dropped']),
+          limit,
+          `state = 'due', due_at = ?, final_at = NULL`,
+          [now],
+          `(d.due_at IS NULL OR d.due_at > ${now})`,
+        )
+      })
+    },
+
+    async rescheduleDeliveries(filter, limit) {
+      return context.write(() => {
+        const now = context.now()
+        return change(
+          touched(filter, ['refused', 'dead', 'dropped']),
+          limit,
+          `state = 'due', due_at = ?, final_at = NULL, scheduled_at = ?, refusals = 0, refused_since = NULL,
+           last_outcome = NULL, dropped_by = NULL`,
+          [now, now],
+          'd.due_at IS NULL',
+        )
+      })
+    },
+
+    async dropDeliveries(filter, actor, limit) {
+      return context.write(() =>
+        change(
+          touched(filter, ['due', 'refused', 'dead']),
+          limit,
+          `state = 'dead', due_at = NULL, final_at = ?, dropped_by = ?, last_outcome = ?`,
+          [context.now(), actor, JSON.stringify({ state: 'dead', why: 'dropped' } satisfies AttemptOutcome)],
+          'd.dropped_by IS NULL',
+        ),
+      )
+    },
+
+    async countDeliveries(most) {
+      return context.read(() => {
+        const of = (state: string): number => count.get(issuer, state, most)?.n ?? 0
+        return { due: of('due'), 'in-flight': of('in-flight'), refused: of('refused'), dead: of('dead') }
+      })
+    },
+
+    async lastConfirmation(logoutId) {
+      return context.read(() => lastConfirmed.get(issuer, logoutId))
+    },
+  }
+}
+
+type Conditions = ReturnType<typeof conditionsOf>
+
+function and(conditions: Conditions): string {
+  return conditions.map(({ sql }) => `AND ${sql}`).join(' ')
+}
+
+function valuesOf(conditions: Conditions): (string | number)[] {
+  return conditions.flatMap(({ value }) => (value === undefined ? [] : [value]))
+}
+
+function toAttempt(row: AttemptRow): AttemptRecord {
+  return {
+    dueAt: row.due_at ?? row.started_at, // what was kept before these times were, has none
+    startedAt: row.started_at,
+    ...(row.connected_at !== null && { connectedAt: row.connected_at }),
+    ...(row.answered_at !== null && { answeredAt: row.answered_at }),
+    finishedAt: row.finished_at,
+    outcome: JSON.parse(row.outcome) as AttemptOutcome,
+  }
+}

@@ -1,0 +1,241 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { BackchannelOptions } from '../../../src/op/backchannel-options.ts'
+import { type Deliveries, deliveriesOf } from '../../../src/op/deliveries.ts'
+import type { DeliveryFilter } from '../../../src/op/store/contract.ts'
+import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
+
+let world: VirtualWorld
+beforeEach(() => {
+  world = virtualWorld()
+})
+afterEach(() => world.close())
+
+const second = 1000
+const minute = 60 * second
+const hour = 60 * minute
+
+/** A worker, and what an operator has in hands. */
+function operate(options?: BackchannelOptions): Deliveries {
+  const outbox = world.start(options)
+  return deliveriesOf({
+    store: world.store,
+    hurry: (clientId) => outbox.hurry(clientId),
+    dropped: (count, actor) => world.log.push({ event: 'deliveries_dropped', count, actor }),
+  })
+}
+
+describe('a delivery', () => {
+  it('keeps one id, its attempts with their times, and says when the next is due', async () => {
+    world.rps.set('notes', (request) => {
+      request.onConnected?.()
+      if (world.posts.length === 1) return says(503, {}, '{"error":"temporarily_unavailable"}')
+      request.onAnswered?.()
+      return says(200)
+    })
+    const deliveries = operate()
+    const ended = await world.logout('u', 'notes')
+    const at = ended.logout.endedAt
+    const [first] = (await deliveries.list({ logoutId: ended.logout.id })).deliveries
+    expect(first).toMatchObject({ state: 'due', attempts: 1, accountId: 'alice', cause: 'op_logout', plannedAt: at })
+    const next = first?.nextTryAt ?? expect.unreachable()
+    expect(next).toBeGreaterThan(at)
+
+    await world.pass(minute)
+    const found = await deliveries.get(first?.deliveryId ?? '')
+    expect(found).toMatchObject({ deliveryId: first?.deliveryId, state: 'delivered', attempts: 2, finalAt: next })
+    expect(found?.history).toEqual([
+      {
+        dueAt: next,
+        startedAt: next,
+        connectedAt: next,
+        answeredAt: next,
+        finishedAt: next,
+        outcome: { state: 'delivered', status: 200 },
+      },
+      {
+        dueAt: at,
+        startedAt: at,
+        connectedAt: at,
+        finishedAt: at,
+        outcome: { state: 'due', retryAt: next, why: 'status', status: 503, error: 'temporarily_unavailable' },
+      },
+    ])
+    expect(await deliveries.get('unknown')).toBeUndefined()
+  })
+})
+
+describe('retry', () => {
+  it('tries once what waits for its next try, which goes on waiting when that fails', async () => {
+    world.rps.set('notes', () => says(500))
+    const deliveries = operate()
+    const ended = await world.logout('u', 'notes')
+    await world.pass(20 * minute)
+    const [before] = await world.deliveries(ended)
+    const posts = world.posts.length
+    expect(await deliveries.retry({ clientId: 'notes' })).toEqual({ count: 1, more: false })
+    await world.quiet()
+    expect(world.posts).toHaveLength(posts + 1)
+    const [after] = await world.deliveries(ended)
+    expect(after).toMatchObject({ state: 'due', attempts: (before?.attempts ?? 0) + 1 })
+    expect(after?.dueAt).toBeGreaterThan(world.runtime.now())
+  })
+
+  it('tries once what is dead, and leaves it dead when that fails', async () => {
+    const deliveries = operate({ horizon: 3600 })
+    const ended = await world.logout('u', 'notes')
+    await world.pass(2 * hour)
+    const posts = world.posts.length
+    for (let i = 0; i < 2; i++) {
+      expect(await deliveries.retry({ state: 'dead' })).toEqual({ count: 1, more: false })
+      await world.pass(2 * hour)
+      expect(world.posts).toHaveLength(posts + i + 1)
+      expect((await world.deliveries(ended))[0]).toMatchObject({
+        state: 'dead',
+        lastOutcome: { why: 'horizon', failure: { why: 'network' } },
+      })
+    }
+    world.rps.set('notes', () => says(200))
+    expect(await deliveries.retry({ logoutId: ended.logout.id })).toEqual({ count: 1, more: false })
+    await world.quiet()
+    expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
+    expect((await deliveries.retry({ logoutId: ended.logout.id })).count).toBe(0)
+  })
+
+  it('tries once what was refused, and leaves it refused when that fails', async () => {
+    world.rps.set('notes', () => says(410))
+    const deliveries = operate()
+    const ended = await world.logout('u', 'notes')
+    await world.pass(hour)
+    expect((await world.deliveries(ended))[0]).toMatchObject({ state: 'refused' })
+    world.rps.set('notes', () => says(500))
+    expect((await deliveries.retry({ state: 'refused' })).count).toBe(1)
+    await world.pass(hour)
+    expect((await world.deliveries(ended))[0]).toMatchObject({
+      state: 'refused',
+      lastOutcome: { status: 410, failure: { why: 'status', status: 500 } },
+    })
+    world.rps.set('notes', () => says(200))
+    expect((await deliveries.retry({ clientId: 'notes' })).count).toBe(1)
+    await world.quiet()
+    expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
+  })
+
+  it('asks an RP that is down at once whether it is back, and then sends all it is owed', async () => {
+    const deliveries = operate({ rampPerSecond: 1000 })
+    const ended = []
+    for (let i = 0; i < 5; i++) ended.push(await world.logout(`u${i}`, 'notes'))
+    await world.pass(3 * hour)
+    world.rps.set('notes', () => says(200))
+    expect(await deliveries.retry({ clientId: 'notes' })).toEqual({ count: 5, more: false })
+    await world.pass(second)
+    for (const one of ended) expect((await world.deliveries(one))[0]?.state).toBe('delivered')
+  })
+
+  it('never has two attempts of one delivery under way, however often it is called', async () => {
+    let under = 0
+    let most = 0
+    const outbox = world.start(
+      {},
+      {
+        runtime: {
+          ...world.runtime,
+          post: async () => {
+            under += 1
+            most = Math.max(most, under)
+            await world.runtime.sleep(second)
+            under -= 1
+            return says(500)
+          },
+        },
+      },
+    )
+    const deliveries = deliveriesOf({ store: world.store, hurry: (id) => outbox.hurry(id), dropped: () => {} })
+    await world.logout('u', 'notes')
+    for (let i = 0; i < 30; i++) {
+      await Promise.all([deliveries.retry({}), deliveries.retry({ clientId: 'notes' })])
+      await world.pass(second / 3)
+    }
+    expect(most).toBe(1)
+  })
+
+  it('is bounded, and says whether there may be more', async () => {
+    const deliveries = operate()
+    for (let i = 0; i < 5; i++) await world.logout(`u${i}`, 'down')
+    await world.pass(minute)
+    expect(await deliveries.retry({ clientId: 'down' }, { limit: 3 })).toEqual({ count: 3, more: true })
+  })
+})
+
+describe('reschedule', () => {
+  it('begins a new horizon', async () => {
+    const deliveries = operate({ horizon: 3600 })
+    const ended = await world.logout('u', 'notes')
+    await world.pass(2 * hour)
+    expect((await world.deliveries(ended))[0]?.state).toBe('dead')
+    expect(await deliveries.reschedule({ clientId: 'notes' })).toEqual({ count: 1, more: false })
+    await world.pass(50 * minute)
+    expect((await world.deliveries(ended))[0]?.state).toBe('due')
+    await world.pass(20 * minute)
+    expect((await world.deliveries(ended))[0]).toMatchObject({ state: 'dead', lastOutcome: { why: 'horizon' } })
+    await deliveries.reschedule({ clientId: 'notes' })
+    await world.pass(30 * minute)
+    world.rps.set('notes', () => says(200))
+    await world.pass(minute)
+    expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
+  })
+})
+
+describe('drop', () => {
+  it('stops the tries, keeps the delivery in sight, and says who did it', async () => {
+    const deliveries = operate()
+    const ended = await world.logout('u', 'notes')
+    expect(await deliveries.drop({ clientId: 'notes' }, { actor: 'eve' })).toEqual({ count: 1, more: false })
+    const posts = world.posts.length
+    await world.pass(100 * hour)
+    expect(world.posts).toHaveLength(posts)
+    const { deliveries: found } = await deliveries.list({ state: 'dropped' })
+    expect(found).toMatchObject([
+      { logoutId: ended.logout.id, state: 'dead', droppedBy: 'eve', finalAt: ended.logout.endedAt },
+    ])
+    expect(world.log).toContainEqual({ event: 'deliveries_dropped', count: 1, actor: 'eve' })
+    expect((await deliveries.get(found[0]?.deliveryId ?? ''))?.history).toHaveLength(1)
+    expect((await deliveries.retry({})).count).toBe(0)
+  })
+
+  it('needs a name and a filter that names something', async () => {
+    const deliveries = operate()
+    await expect(deliveries.drop({}, { actor: 'eve' })).rejects.toThrow(TypeError)
+    await expect(deliveries.drop({ clientId: 'notes' }, { actor: '' })).rejects.toThrow('actor')
+  })
+})
+
+describe('a filter', () => {
+  it.each([
+    [{ client: 'notes' }, 'client'],
+    [{ clientId: '' }, 'clientId'],
+    [{ clientId: 7 }, 'clientId'],
+    [{ state: 'lost' }, 'state'],
+    [{ since: 'yesterday' }, 'since'],
+    [null, 'filter'],
+  ])('that is misspelt is refused, and never a wider one: %j', async (filter, name) => {
+    const deliveries = operate()
+    const given = filter as DeliveryFilter
+    await expect(deliveries.list(given)).rejects.toThrow(name)
+    await expect(deliveries.retry(given)).rejects.toThrow(name)
+    await expect(deliveries.reschedule(given)).rejects.toThrow(name)
+    await expect(deliveries.drop(given, { actor: 'eve' })).rejects.toThrow(name)
+  })
+
+  it('names no state in which the action means nothing', async () => {
+    const deliveries = operate()
+    await expect(deliveries.retry({ state: 'delivered' })).rejects.toThrow('state')
+    await expect(deliveries.reschedule({ state: 'due' })).rejects.toThrow('state')
+    await expect(deliveries.drop({ state: 'in-flight' }, { actor: 'eve' })).rejects.toThrow('state')
+  })
+
+  it.each([0, -1, 1.5, 10_001])('comes with a limit that is a bound, not %s', async (limit) => {
+    const deliveries = operate()
+    await expect(deliveries.list({}, { limit })).rejects.toThrow('limit')
+    await expect(deliveries.retry({}, { limit })).rejects.toThrow('limit')
+  })
+})
