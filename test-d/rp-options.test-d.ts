@@ -73,3 +73,15 @@ createRelyingParty({
 })
 // @ts-expect-error no such prompt of ours
 createRelyingParty({ ...inConst, prompt: 'login' })
+
+// the hook of an app that is an OP itself
+createRelyingParty({
+  ...inConst,
+  endDownstream: async ({ iss, sid, sub, at }) => {
+    iss satisfies string
+    at satisfies number
+    // @ts-expect-error a logout may name a sub only
+    sid satisfies string
+    void sub
+  },
+})

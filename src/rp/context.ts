@@ -1,6 +1,6 @@
 import type { OpConnection } from './connect-op.ts'
 import type { ResolvedRpOptions } from './options.ts'
-import type { TokenRevoker } from './revoke-tokens.ts'
+import type { Payer } from './pay-owed.ts'
 import type { Sealer } from './seal.ts'
 import type { StreamRegistry } from './session-events.ts'
 import type { RpSessionStore } from './store/contract.ts'
@@ -11,7 +11,9 @@ export interface RpContext<Data> {
   readonly store: RpSessionStore
   readonly op: OpConnection
   readonly sealer: Sealer
-  readonly revoker: TokenRevoker
+  readonly revoker: Payer
+  /** Absent where nothing is downstream. */
+  readonly cascade: Payer | undefined
   readonly streams: StreamRegistry
 }
 

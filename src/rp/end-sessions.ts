@@ -1,4 +1,5 @@
 import type { SessionEnd } from '../protocol/session-document.ts'
+import { noteOf } from './cascade.ts'
 import type { RpContext } from './context.ts'
 import { messageOf } from './log.ts'
 import { showRpSession } from './rp-session.ts'
@@ -18,8 +19,12 @@ export async function endRpSessions<Data>(
   target: LogoutTarget,
   notice: LogoutNotice,
 ): Promise<EndByResult> {
-  const result = await context.store.endBy(target, notice)
-  if (result.outcome === 'ended') afterEnd(context, result.sessions, notice.end)
+  const { at, cause } = notice.end
+  const downstream = noteOf(context.options, { ...target, at, cause })
+  const result = await context.store.endBy(target, { ...notice, ...(downstream !== undefined && { downstream }) })
+  if (result.outcome !== 'ended') return result
+  context.cascade?.wake()
+  afterEnd(context, result.sessions, notice.end)
   return result
 }
 
@@ -29,9 +34,24 @@ export async function endRpSession<Data>(
   handle: string,
   end: SessionEnd,
 ): Promise<StoredRpSession | undefined> {
-  const session = await context.store.delete(handle, end)
+  const session = await context.store.delete(handle, end, await owedDownstream(context, handle, end))
+  context.cascade?.wake()
   if (session) afterEnd(context, [session], end)
   return session
+}
+
+/** What leaving this app owes downstream: nothing where only this app is left, or nothing stems from it. */
+async function owedDownstream<Data>(
+  { store, options }: RpContext<Data>,
+  handle: string,
+  { at, cause }: SessionEnd,
+): Promise<string | undefined> {
+  if (options.endDownstream === undefined || cause === 'this_app') return undefined
+  const found = await store.get(handle)
+  if (found?.state !== 'alive') return undefined
+  const { sid, sub } = found.session
+  // Without a sid nobody can tell the End-User's sessions apart: those end that are not younger.
+  return noteOf(options, { sub, at, cause, ...(sid !== undefined && { sid }) })
 }
 
 /**

@@ -16,6 +16,8 @@ export type RpLogEvent =
   | { readonly event: 'refresh_refused'; readonly message: string }
   | { readonly event: 'revocation_failed'; readonly attempts: number; readonly message: string }
   | { readonly event: 'revocation_given_up'; readonly attempts: number; readonly message: string }
+  | { readonly event: 'cascade_failed'; readonly attempts: number; readonly message: string }
+  | { readonly event: 'cascade_given_up'; readonly attempts: number; readonly message: string }
   | { readonly event: 'tokens_unreadable'; readonly message: string }
   | { readonly event: 'internal_error'; readonly route: string; readonly message: string }
 

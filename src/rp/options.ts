@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { SessionEnd } from '../protocol/session-document.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
+import type { EndDownstream } from './cascade.ts'
 import type { DecryptionKey } from './decrypt-logout-token.ts'
 import { logToStderr, type RpLog } from './log.ts'
 import type { RpSession } from './rp-session.ts'
@@ -87,6 +88,12 @@ export interface RelyingPartyOptions<Data = unknown> extends AppOptions {
    * nothing.
    */
   onSessionEnded?: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
+  /**
+   * For an app that is an OP itself: ends the OP sessions that stem from an upstream login. Called once for each logout
+   * there, whether an RP session was left here or not, and again, also after a restart, until it resolves; so it may be
+   * called twice. Front-channel logouts do not get here: anybody could ask for one. Default: nothing is downstream.
+   */
+  endDownstream?: EndDownstream
 }
 
 /** {@link AppOptions}, checked and with every default in its place. */
@@ -123,6 +130,7 @@ export interface ResolvedRpOptions<Data> extends ResolvedAppOptions {
   readonly secrets: readonly string[]
   readonly onSessionStarted: (session: RpSession<Data>) => void | Promise<void>
   readonly onSessionEnded: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
+  readonly endDownstream: EndDownstream | undefined
 }
 
 const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519']
@@ -151,6 +159,7 @@ const known: ReadonlySet<string> = new Set([
   'secret',
   'onSessionStarted',
   'onSessionEnded',
+  'endDownstream',
 ])
 
 /** Checks the options and fills in the defaults. @throws TypeError naming the option. */
@@ -178,6 +187,7 @@ export function resolveRpOptions<Data>(options: RelyingPartyOptions<Data>): Reso
     secrets: checkSecrets(options.secret, clientSecret),
     onSessionStarted: options.onSessionStarted ?? (() => undefined),
     onSessionEnded: options.onSessionEnded ?? (() => undefined),
+    endDownstream: options.endDownstream,
   }
 }
 

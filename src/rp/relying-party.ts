@@ -1,4 +1,5 @@
 import { createTokenRefresher } from './access-token.ts'
+import { startCascade } from './cascade.ts'
 import { connectOp } from './connect-op.ts'
 import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
@@ -70,8 +71,10 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   const op = connectOp(resolved)
   const sealer = createSealer(resolved.secrets)
   const revoker = startTokenRevoker({ store, op, sealer, options: resolved })
+  const { endDownstream } = resolved
+  const cascade = endDownstream && startCascade({ store, options: resolved, endDownstream })
   const streams = createStreamRegistry()
-  const context: RpContext<Data> = { options: resolved, store, op, sealer, revoker, streams }
+  const context: RpContext<Data> = { options: resolved, store, op, sealer, revoker, cascade, streams }
   const refresher = createTokenRefresher(context)
   return {
     respond: (request) => respond(context, request),
@@ -86,7 +89,7 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
     },
     async close() {
       streams.closeAll()
-      await revoker.stop()
+      await Promise.all([revoker.stop(), cascade?.stop()])
     },
   }
 }

@@ -1,0 +1,188 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
+import { namesOf } from '../../src/rp/session-id.ts'
+import {
+  createRelyingParty,
+  type EndDownstream,
+  type RelyingParty,
+  type RpLogEvent,
+  type RpSessionStore,
+  type RpStore,
+  type UpstreamLogout,
+} from '../../src/rp.ts'
+import { sqliteStore } from '../../src/rp-sqlite.ts'
+import { opened, START, someSession } from '../../src/testing/rp-store-bench.ts'
+import { type FakeOp, startFakeOp } from './fake-op.ts'
+import { ask, postForm } from './plain-request.ts'
+import { createVirtualTime, type VirtualTime } from './virtual-time.ts'
+
+/* The app is an OP itself; its hook stands for that side. */
+
+const id = 'x'.repeat(43)
+let op: FakeOp
+let time: VirtualTime
+let folder: string
+let store: RpStore
+let sessions: RpSessionStore
+let rp: RelyingParty
+const log: RpLogEvent[] = []
+const told: UpstreamLogout[] = []
+
+beforeEach(async () => {
+  op = await startFakeOp()
+  time = createVirtualTime(START * 1000)
+  folder = mkdtempSync(join(tmpdir(), 'lockstep-cascade-'))
+  log.length = told.length = 0
+})
+
+afterEach(async () => {
+  await stop()
+  await op.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+function start(endDownstream: EndDownstream = (logout) => void told.push(logout)): void {
+  store = sqliteStore(join(folder, 'rp.db'))
+  sessions = store.forClient({ issuer: op.issuer, clientId: 'broker' }, time)
+  rp = createRelyingParty({
+    issuer: op.issuer,
+    clientId: 'broker',
+    clientSecret: 'client secret',
+    appUrl: 'https://broker.example',
+    cookieSuffix: 'broker',
+    store,
+    runtime: time,
+    log: (event) => log.push(event),
+    endDownstream,
+  })
+}
+
+async function stop(): Promise<void> {
+  await rp.close()
+  await store.close()
+}
+
+let count = 0
+
+async function logOut(claims: Record<string, unknown>): Promise<number> {
+  const logout_token = await op.mint({
+    iss: op.issuer,
+    aud: 'broker',
+    iat: START,
+    exp: START + 120,
+    jti: `jti ${++count}`,
+    events: { [BACKCHANNEL_LOGOUT_EVENT]: {} },
+    ...claims,
+  })
+  return (await postForm(rp, '/auth/backchannel-logout', { logout_token })).status
+}
+
+describe('a logout upstream', () => {
+  it('is told downstream once, by what it named, whether an RP session was left or not [BCL-2.7-b, T7]', async () => {
+    start()
+    await opened(sessions, someSession({ sid: 's1' }))
+    expect(await logOut({ sid: 's1', sub: 'ada', toe: START - 5 })).toBe(200)
+    expect(await logOut({ sid: 'expired here long ago' })).toBe(200)
+    expect(await logOut({ sub: 'grace' })).toBe(200)
+    const iss = op.issuer
+    const cause = 'logout_token'
+    await vi.waitFor(() => expect(told).toHaveLength(3))
+    expect(told).toEqual([
+      { iss, sid: 's1', sub: 'ada', at: START - 5, cause },
+      { iss, sid: 'expired here long ago', at: START, cause },
+      { iss, sub: 'grace', at: START, cause },
+    ])
+    await vi.waitFor(async () => expect(await sessions.nextOwedAt('downstream')).toBeUndefined())
+  })
+
+  it('delays no answer to the OP, however slow downstream is [BC §2.7]', async () => {
+    start(() => new Promise(() => {}))
+    expect(await logOut({ sid: 's1' })).toBe(200)
+    expect(await logOut({ sid: 's2' })).toBe(200)
+  })
+
+  it('is tried again until downstream has taken it, and that is logged once [T7]', async () => {
+    let failures = 3
+    start((logout) => {
+      if (failures-- > 0) throw new Error('the other side is away')
+      told.push(logout)
+    })
+    await logOut({ sid: 's1' })
+    await vi.waitFor(async () => {
+      await time.pass(10)
+      expect(told).toHaveLength(1)
+    })
+    expect(log.filter(({ event }) => event === 'cascade_failed')).toEqual([
+      { event: 'cascade_failed', attempts: 1, message: 'the other side is away' },
+    ])
+  })
+
+  it('is tried again when downstream says nothing for half a minute', async () => {
+    let calls = 0
+    start(async (logout) => {
+      calls += 1
+      if (calls === 1) await new Promise(() => {})
+      told.push(logout)
+    })
+    await logOut({ sid: 's1' })
+    await vi.waitFor(async () => {
+      await time.pass(30)
+      expect(told).toHaveLength(1)
+    })
+    expect(log).toContainEqual(expect.objectContaining({ event: 'cascade_failed' }))
+  })
+
+  it('loses nothing when the process dies after the 200 and before downstream was told [T7]', async () => {
+    const { promise: begun, resolve } = Promise.withResolvers<void>()
+    start(() => {
+      resolve()
+      throw new Error('killed here')
+    })
+    expect(await logOut({ sid: 's1' })).toBe(200)
+    await begun
+    await stop()
+    start()
+    await vi.waitFor(async () => {
+      await time.pass(60)
+      expect(told.map(({ sid }) => sid)).toEqual(['s1'])
+    })
+  })
+
+  it('is not told downstream when it was refused or was a replay [BC §2.6]', async () => {
+    start()
+    expect(await logOut({ sid: 's1', jti: 'once' })).toBe(200)
+    expect(await logOut({ sid: 's1', jti: 'once' })).toBe(400)
+    expect(await logOut({ sid: 's1', nonce: 'n' })).toBe(400)
+    await vi.waitFor(async () => expect(await sessions.nextOwedAt('downstream')).toBeUndefined())
+    expect(told).toHaveLength(1)
+  })
+
+  it('by the front channel ends the RP session and nothing downstream: anybody could ask for it [FCL-2-h, T4]', async () => {
+    start()
+    const [handle = ''] = await opened(sessions, someSession({ sid: 's1' }))
+    const url = `/auth/frontchannel-logout?${new URLSearchParams({ iss: op.issuer, sid: 's1' })}`
+    expect((await ask(rp, 'GET', url, { 'sec-fetch-dest': 'iframe' })).status).toBe(200)
+    expect((await sessions.get(handle))?.state).toBe('ended')
+    expect(await sessions.nextOwedAt('downstream')).toBeUndefined()
+    expect(told).toEqual([])
+  })
+})
+
+describe('a sign-out at the broker itself', () => {
+  const headers = { cookie: `__Host-lockstep-broker=${id}`, 'sec-fetch-site': 'same-origin' }
+
+  it('is told downstream when it is from everywhere, and not when it is from this app only [T7]', async () => {
+    start()
+    await opened(sessions, someSession({ ...namesOf(id), sid: 's1' }))
+    await postForm(rp, '/auth/logout', { from: 'this-app' }, headers)
+    await opened(sessions, someSession({ ...namesOf(id), sid: 's2' }))
+    await postForm(rp, '/auth/logout', {}, headers)
+    await vi.waitFor(() => expect(told).toHaveLength(1))
+    expect(told[0]).toEqual({ iss: op.issuer, sid: 's2', sub: 'ada', at: START, cause: 'rp_initiated' })
+    await postForm(rp, '/auth/logout', {}, headers)
+    expect(await sessions.nextOwedAt('downstream')).toBeUndefined()
+  })
+})
