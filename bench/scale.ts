@@ -1,10 +1,10 @@
-// What an operation of an RP store costs when 1,000, 100,000 and 1,000,000 RP sessions are in it:
-//   node -C @lockstep/source bench/scale.ts redis|postgres|sqlite|memory [how many ...]
-// Servers are private ones on loopback. One operation at a time, so a figure is latency, the network of loopback included.
+/* What an operation of an RP store costs with ever more RP sessions in it: one at a time, so a figure is latency, the network of
+   loopback included. Servers are private ones. */
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { cpus, loadavg, tmpdir } from 'node:os'
+import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import Sqlite from 'better-sqlite3'
 import type { LogoutNotice, RpSessionStore, RpStore, StoredRpSession } from 'lockstep/rp'
 import { memoryStore } from 'lockstep/rp/memory'
 import { postgresStore } from 'lockstep/rp/postgres'
@@ -13,6 +13,9 @@ import { sqliteStore } from 'lockstep/rp/sqlite'
 import { Client } from 'pg'
 import { startPostgres } from '../test/support/postgres.ts'
 import { startRedis } from '../test/support/redis.ts'
+import { type BenchOptions, type Figure, quantile, type Report, reportOf } from './report.ts'
+
+export type StoreKind = 'memory' | 'sqlite' | 'postgres' | 'redis'
 
 interface Place {
   readonly store: RpStore
@@ -21,19 +24,33 @@ interface Place {
   close(): Promise<void>
 }
 
-const places: Readonly<Record<string, () => Promise<Place>>> = {
+const places: Readonly<Record<StoreKind, () => Promise<Place>>> = {
   async memory() {
     const store = memoryStore()
     return { store, close: () => store.close() }
   },
   async sqlite() {
     const folder = await mkdtemp(join(tmpdir(), 'lockstep-bench-'))
-    const store = sqliteStore(join(folder, 'app.db'))
-    const close = async () => {
-      await store.close()
-      await rm(folder, { recursive: true })
+    const file = join(folder, 'app.db')
+    const store = sqliteStore(file)
+    return {
+      store,
+      async fill(from, to) {
+        const db = new Sqlite(file)
+        const at = now()
+        const insert =
+          db.prepare(`WITH RECURSIVE number(value) AS (SELECT ? UNION ALL SELECT value + 1 FROM number WHERE value < ?)
+          INSERT INTO rp_session SELECT (SELECT min(id) FROM rp_client), 'handle ' || value,
+          'public ' || value, 'sub ' || value, 'sid ' || value, ${at}, ${at}, ${at + 3600}, ${at + 86_400},
+          '{}', NULL, hex(zeroblob(250)), NULL, NULL, 0 FROM number`)
+        insert.run(from, to - 1)
+        db.close()
+      },
+      async close() {
+        await store.close()
+        await rm(folder, { recursive: true })
+      },
     }
-    return { store, close }
   },
   async redis() {
     const redis = await startRedis(['appendonly yes', 'appendfsync everysec'])
@@ -69,7 +86,10 @@ const places: Readonly<Record<string, () => Promise<Place>>> = {
   },
 }
 
-const runs = 400
+const RUNS = 400
+/** A thousand times as many RP sessions may cost a logout this many times as much: an index grows by a level or two. */
+const FLAT = 2
+
 const now = (): number => Math.floor(Date.now() / 1000)
 
 function sessionOf(name: string): StoredRpSession {
@@ -102,8 +122,8 @@ function notice(): LogoutNotice {
 
 async function fillByLogins(rp: RpSessionStore, from: number, to: number): Promise<void> {
   const requestedAt = await rp.now()
-  for (let i = from; i < to; i += 100) {
-    const batch = Array.from({ length: Math.min(100, to - i) }, (_, k) => sessionOf(String(i + k)))
+  for (let i = from; i < to; i += 1000) {
+    const batch = Array.from({ length: Math.min(1000, to - i) }, (_, k) => sessionOf(String(i + k)))
     await Promise.all(batch.map((session) => rp.create(session, { requestedAt })))
   }
 }
@@ -111,41 +131,71 @@ async function fillByLogins(rp: RpSessionStore, from: number, to: number): Promi
 /** The median of the operation, in microseconds. */
 async function medianOf(operation: (run: number) => Promise<unknown>): Promise<number> {
   const times: number[] = []
-  for (let run = 0; run < runs; run++) {
+  for (let run = 0; run < RUNS; run++) {
     const start = process.hrtime.bigint()
     await operation(run)
     times.push(Number(process.hrtime.bigint() - start) / 1000)
   }
-  return Math.round(times.sort((a, b) => a - b)[runs / 2] ?? Number.NaN)
+  return quantile(times, 0.5)
 }
 
-const [kind = '', ...wanted] = process.argv.slice(2)
-const open = places[kind]
-const sizes = wanted.length > 0 ? wanted.map(Number) : [1_000, 100_000, 1_000_000]
-if (!open || sizes.some((size) => !(size >= runs * 3))) {
-  console.error(`Usage: bench/scale.ts ${Object.keys(places).join('|')} [how many, from ${runs * 3} on ...]`)
-  process.exit(2)
-}
-const place = await open()
-const rp = place.store.forClient({ issuer: 'https://op.example', clientId: 'app' }, { now: () => Date.now() })
-await rp.create(sessionOf('first'), { requestedAt: await rp.now() })
-const rows: Record<string, Record<string, number>> = {}
-let filled = 0
-for (const size of sizes) {
-  const fill = place.fill ?? ((from, to) => fillByLogins(rp, from, to))
-  await fill(filled, size)
-  filled = size
-  const pick = (run: number): number => Math.floor((size / runs) * run)
-  const requestedAt = await rp.now()
-  const fresh = (run: number): StoredRpSession => sessionOf(`${size} ${run}`)
-  rows[`${size} RP sessions`] = {
-    'find, us': await medianOf((run) => rp.get(`handle ${pick(run)}`)),
-    'log in, us': await medianOf((run) => rp.create(fresh(run), { requestedAt })),
-    'end by sid, us': await medianOf((run) => rp.endBy({ sid: `sid ${size} ${run}` }, notice())),
-    'end by sub, us': await medianOf((run) => rp.endBy({ sub: `sub ${pick(run)}` }, notice())),
+type Costs = Readonly<Record<'find' | 'log in' | 'end by sid' | 'end by sub', number>>
+
+/** Fills a store step by step and measures at each size. */
+async function costsOf(kind: StoreKind, sizes: readonly number[]): Promise<Costs[]> {
+  const place = await places[kind]()
+  try {
+    const rp = place.store.forClient({ issuer: 'https://op.example', clientId: 'app' }, { now: () => Date.now() })
+    await rp.create(sessionOf('first'), { requestedAt: await rp.now() })
+    const fill = place.fill ?? ((from, to) => fillByLogins(rp, from, to))
+    const found: Costs[] = []
+    let filled = 0
+    for (const size of sizes) {
+      await fill(filled, size)
+      filled = size
+      const pick = (run: number): number => Math.floor((size / RUNS) * run)
+      const requestedAt = await rp.now()
+      const fresh = (run: number): StoredRpSession => sessionOf(`${size} ${run}`)
+      found.push({
+        find: await medianOf((run) => rp.get(`handle ${pick(run)}`)),
+        'log in': await medianOf((run) => rp.create(fresh(run), { requestedAt })),
+        'end by sid': await medianOf((run) => rp.endBy({ sid: `sid ${size} ${run}` }, notice())),
+        'end by sub': await medianOf((run) => rp.endBy({ sub: `sub ${pick(run)}` }, notice())),
+      })
+    }
+    return found
+  } finally {
+    await place.close()
   }
 }
-console.log(`${kind}, ${new Date().toISOString()}, Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model}`)
-console.log(`load ${loadavg()[0]?.toFixed(1)}; medians of ${runs}`)
-console.table(rows)
-await place.close()
+
+/** How a store's costs at each size compare with those at the first; flat is the goal of what a logout and a request cost. */
+export async function scaleFigures(
+  kind: StoreKind,
+  sizes: readonly number[],
+  operations: readonly (keyof Costs)[] = ['find', 'log in', 'end by sid', 'end by sub'],
+): Promise<Figure[]> {
+  const costs = await costsOf(kind, sizes)
+  return operations.flatMap((operation) =>
+    sizes.map((size, index) => {
+      const [ours, limit] = [costs[index]?.[operation] ?? Number.NaN, costs[0]?.[operation] ?? Number.NaN]
+      const goal = index > 0 ? FLAT : null
+      const met = goal === null ? null : ours / limit <= goal
+      const id = `${kind}: ${operation}, ${size.toLocaleString('en')} RP sessions`
+      const ratios = { ratioToPeer: null, ratioToLimit: ours / limit, spread: null }
+      return { id, unit: 'us', ours, peer: null, limit, ...ratios, goal, met }
+    }),
+  )
+}
+
+/** Every store at a thousand, a hundred thousand and a million RP sessions; the limit of a figure is that of the first size. */
+export async function scale({ short }: BenchOptions): Promise<Report> {
+  const loadBefore = loadavg()[0] ?? 0
+  const figures: Figure[] = []
+  for (const kind of ['memory', 'sqlite', 'redis', 'postgres'] as const) {
+    figures.push(...(await scaleFigures(kind, sizesOf(short))))
+  }
+  return reportOf('scale', figures, loadBefore)
+}
+
+export const sizesOf = (short: boolean): readonly number[] => (short ? [500, 1_000] : [1_000, 100_000, 1_000_000])

@@ -131,6 +131,11 @@ else skipped.push("Firefox' cells: install Firefox (Debian: apt-get install fire
 if (webkit()) cells.push('matrix/webkit')
 else skipped.push("WebKit's cells: install WebKitGTK (Debian: apt-get install webkit2gtk-driver xvfb xauth dbus)")
 if (cells.length > 0) suite('twelve cells', 'e2e/vitest.matrix.config.ts', ...cells)
+// Next is 340 MB of packages that nothing else needs: in CI always, elsewhere where somebody has asked for it once.
+if (inCi || existsSync('examples/next/node_modules')) {
+  check('packages of the Next example', 'npm', 'ci', '--prefix', 'examples/next', '--loglevel=error')
+  suite('Next example', 'e2e/vitest.next.config.ts')
+} else skipped.push('the Next example, which needs 340 MB of packages: npm run test:next')
 rmSync(scratch, { recursive: true })
 for (const what of skipped) console.log(`skipped: ${what}`)
 if (inCi && skipped.length > 0) total.failed += skipped.length // nothing may be skipped in CI

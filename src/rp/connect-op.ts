@@ -37,7 +37,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
   let finding: Promise<oidc.Configuration> | undefined
   let known: oidc.Configuration | undefined
   let foundAt = 0
-  let keys: { readonly of: string; readonly find: JWTVerifyGetKey } | undefined
+  let keys: { readonly of: oidc.Configuration; readonly uri: string; readonly find: JWTVerifyGetKey } | undefined
   let reported = false
 
   async function discover(timeout: number): Promise<oidc.Configuration> {
@@ -89,12 +89,13 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       return known
     },
     async keys() {
-      const { jwks_uri } = (await configuration()).serverMetadata()
-      if (jwks_uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)
-      if (keys?.of !== jwks_uri) {
-        const limits = { cooldownDuration: 30_000, timeoutDuration: TIMEOUT * 1000 }
-        keys = { of: jwks_uri, find: createRemoteJWKSet(new URL(jwks_uri), limits) }
-      }
+      const found = await configuration()
+      if (keys?.of === found) return keys.find // asking for its metadata copies them all
+      const { jwks_uri: uri } = found.serverMetadata()
+      if (uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)
+      const limits = { cooldownDuration: 30_000, timeoutDuration: TIMEOUT * 1000 }
+      const find = keys?.uri === uri ? keys.find : createRemoteJWKSet(new URL(uri), limits)
+      keys = { of: found, uri, find }
       return keys.find
     },
   }

@@ -15,8 +15,7 @@ export interface NodeRequestParts {
 
 /** A request of node:http, as the routes want it. */
 export function fromNode(req: IncomingMessage, res: ServerResponse, parts: NodeRequestParts = {}): RpRequest {
-  const gone = new AbortController()
-  res.on('close', () => gone.abort())
+  let gone: AbortSignal | undefined
   return {
     method: req.method ?? 'GET',
     url: parts.url ?? req.url ?? '/',
@@ -26,8 +25,19 @@ export function fromNode(req: IncomingMessage, res: ServerResponse, parts: NodeR
       if (text === '' && Number(req.headers['content-length']) > 0) throw new BodyReadBefore()
       return text
     },
-    signal: gone.signal,
+    // Made when somebody asks: only streams do, and an abort costs more than the rest of this function.
+    get signal() {
+      gone ??= closingOf(res)
+      return gone
+    },
   }
+}
+
+function closingOf(res: ServerResponse): AbortSignal {
+  const gone = new AbortController()
+  if (res.closed) gone.abort()
+  else res.once('close', () => gone.abort())
+  return gone.signal
 }
 
 export function headerOf(req: IncomingMessage, name: string): string | undefined {

@@ -1,0 +1,4 @@
+import { handlers } from 'lockstep/rp/next'
+import { rp } from '../../../rp.js'
+
+export const { GET, POST } = handlers(rp)

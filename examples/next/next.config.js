@@ -1,0 +1,4 @@
+export default {
+  // Node loads Lockstep itself, instead of Next bundling it: its own files stay beside it.
+  serverExternalPackages: ['lockstep'],
+}
