@@ -11,6 +11,9 @@ export interface CookieNames {
   readonly session: string
   readonly browserState: string
   readonly lastLogout: string
+  /** The cookies of a login under way. */
+  readonly interaction: string
+  readonly resume: string
 }
 
 /** What Lockstep adds to oidc-provider's configuration. */
@@ -19,7 +22,8 @@ export interface ConfigurationParts {
   readonly adapter: NonNullable<Configuration['adapter']>
   readonly fetch: NonNullable<Configuration['fetch']>
   readonly checkSessionPath: string
-  /** The last step before a login is granted. */
+  /** The first step of each authorization request, and the last before a login is granted. */
+  readonly firstPrompt: interactionPolicy.Prompt
   readonly lastPrompt: interactionPolicy.Prompt
   /** What clients that register themselves may do. */
   readonly registration: Required<RegistrationOptions>
@@ -61,7 +65,7 @@ export function completeConfiguration(
   )
 
   const cookieNames = namesFor(given, parts.issuer)
-  const policy = completePolicy(parts.lastPrompt, parts.promptCreate, given.interactions?.policy)
+  const policy = completePolicy(parts, given.interactions?.policy)
   const configuration: Configuration = {
     ...given,
     adapter: parts.adapter,
@@ -69,7 +73,12 @@ export function completeConfiguration(
     enableHttpPostMethods: true,
     cookies: {
       ...given.cookies,
-      names: { ...given.cookies?.names, session: cookieNames.session },
+      names: {
+        ...given.cookies?.names,
+        session: cookieNames.session,
+        interaction: cookieNames.interaction,
+        resume: cookieNames.resume,
+      },
       long: { httpOnly: true, signed: true, ...given.cookies?.long, sameSite: 'none', secure: true },
       short: { httpOnly: true, signed: true, sameSite: 'lax', secure: true, ...given.cookies?.short },
     },
@@ -107,8 +116,12 @@ function namesFor(given: Configuration, issuer: string): CookieNames {
   const suffix = createHash('sha256').update(issuer).digest('base64url').slice(0, 8)
   const { domain, path = '/' } = given.cookies?.long ?? {}
   const prefix = domain === undefined && path === '/' ? '__Host-' : '__Secure-'
+  const ofLogin = given.cookies?.short?.secure === false ? '' : '__Secure-' // oidc-provider binds them to a path
+  const names = given.cookies?.names
   return {
-    session: given.cookies?.names?.session ?? `${prefix}op_session.${suffix}`,
+    interaction: names?.interaction ?? `${ofLogin}op_interaction.${suffix}`,
+    resume: names?.resume ?? `${ofLogin}op_resume.${suffix}`,
+    session: names?.session ?? `${prefix}op_session.${suffix}`,
     browserState: `__Host-op_state.${suffix}`,
     lastLogout: `__Host-op_logout.${suffix}`,
   }

@@ -1,6 +1,7 @@
 import type { Runtime } from '../runtime/runtime.ts'
 import { type BackchannelOptions, resolveBackchannelOptions } from './backchannel-options.ts'
 import { type EgressPolicyOptions, type ResolvedEgressPolicy, resolveEgressPolicy } from './egress-options.ts'
+import { resolveSilentCheckOptions, type SilentCheckOptions } from './limit-silent-checks.ts'
 import type { OpLog } from './log.ts'
 import { type LogoutPages, PAGE_NAMES } from './pages/pages.ts'
 import { type RegistrationOptions, resolveRegistrationOptions } from './registration-options.ts'
@@ -43,6 +44,8 @@ export interface LockstepOptions {
   sweep?: SweepOptions
   /** How long logouts and attempts at telling RPs are kept. */
   retention?: RetentionOptions
+  /** How often an OP may be asked by prompt=none whether somebody is there. */
+  silentChecks?: SilentCheckOptions
   /** Receives one structured line per event that an operator should see. Default: one JSON line on standard error. */
   log?: OpLog
   /** Time, chance and network; replaced in tests and in the simulation. */
@@ -60,6 +63,7 @@ export interface ResolvedLockstepOptions {
   readonly promptCreate: boolean
   readonly sweep: Required<SweepOptions>
   readonly retention: Required<RetentionOptions>
+  readonly silentChecks: Required<SilentCheckOptions>
   readonly log: OpLog
   readonly runtime: Partial<Runtime>
 }
@@ -74,6 +78,7 @@ const KNOWN: ReadonlySet<string> = new Set([
   'promptCreate',
   'sweep',
   'retention',
+  'silentChecks',
   'log',
   'runtime',
 ] satisfies (keyof LockstepOptions)[])
@@ -82,7 +87,7 @@ const KNOWN: ReadonlySet<string> = new Set([
 export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockstepOptions {
   const unknown = Object.keys(options ?? {}).find((name) => !KNOWN.has(name))
   if (unknown !== undefined) throw new TypeError(`"${unknown}" is not an option of Lockstep's Provider`)
-  for (const name of ['egress', 'registration', 'backchannel', 'runtime'] as const) {
+  for (const name of ['egress', 'registration', 'backchannel', 'silentChecks', 'runtime'] as const) {
     const value: unknown = options?.[name]
     if (value !== undefined && (typeof value !== 'object' || value === null)) {
       throw new TypeError(`${name} must be an object`)
@@ -98,6 +103,7 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     promptCreate = false,
     sweep,
     retention,
+    silentChecks,
     log = toStandardError,
   } = options ?? {}
   if (typeof store?.forIssuer !== 'function') {
@@ -116,6 +122,7 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     promptCreate,
     sweep: resolveSweepOptions(sweep),
     retention: resolveRetentionOptions(retention),
+    silentChecks: resolveSilentCheckOptions(silentChecks),
     log,
     runtime: options.runtime ?? {},
   }

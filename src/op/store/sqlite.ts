@@ -45,7 +45,7 @@ export function sqliteStore(file: string): OpStore {
       const { row, rps, toOpSession, ...opSessions } = sqliteSessions(context, tombstones, refusals)
       const reader = { row, rps, toOpSession }
       return {
-        ...sqliteModels(context, tombstones, refusals),
+        ...sqliteModels(context),
         ...opSessions,
         ...sqliteList(context, reader),
         ...sqliteEnd(context, tombstones, reader),
