@@ -1,5 +1,5 @@
 import type { Server } from 'node:http'
-import { type OpLogEvent, type OpSecrets, type OpStore, Provider } from 'lockstep/op'
+import { type EgressPolicyOptions, type OpLogEvent, type OpSecrets, type OpStore, Provider } from 'lockstep/op'
 import { type Accounts, accountsOf } from './accounts.ts'
 import { checkClients } from './check-clients.ts'
 import type { ServerConfig } from './config.ts'
@@ -149,7 +149,7 @@ function buildProvider(config: ServerConfig, { store, secrets, accounts, site, l
       }),
       {
         store,
-        egress: { allow: config.egress.allow },
+        egress: egressOf(config),
         log: ({ event, ...fields }) => log(levelOf(event), event, fields),
       },
     )
@@ -164,6 +164,11 @@ function buildProvider(config: ServerConfig, { store, secrets, accounts, site, l
     if (cause instanceof TypeError) throw new ConfigError(`${config.source}: ${cause.message}`, { cause })
     throw cause
   }
+}
+
+/** The file's `egress` without the keys it leaves out. */
+function egressOf({ egress: { allow, proxy, proxyEnforces } }: ServerConfig): EgressPolicyOptions {
+  return { allow, ...(proxy !== undefined && { proxy }), ...(proxyEnforces !== undefined && { proxyEnforces }) }
 }
 
 function levelOf(event: OpLogEvent['event']): 'info' | 'warn' | 'error' {

@@ -4,6 +4,7 @@ import { CLIENT_METADATA, checkClientMetadata, LOGOUT_DETAILS } from './client-m
 import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './logout-metadata.ts'
 import { checkPostLogoutUris } from './post-logout-uris.ts'
 import { completePolicy, promptValues } from './prompts.ts'
+import type { RegistrationOptions } from './registration-options.ts'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
 export interface CookieNames {
@@ -24,6 +25,8 @@ export interface ConfigurationParts {
   /** The first step of each authorization request, and the last before a login is granted. */
   readonly firstPrompt: interactionPolicy.Prompt
   readonly lastPrompt: interactionPolicy.Prompt
+  /** What clients that register themselves may do. */
+  readonly registration: Required<RegistrationOptions>
   /** Whether the OP takes prompt=create. */
   readonly promptCreate: boolean
 }
@@ -51,9 +54,15 @@ export function completeConfiguration(
     'cookies.keys',
     'is missing: the OP cookie must be signed; openSecrets(store, issuer) makes keys and keeps them',
   )
-  const { rpInitiatedLogout, backchannelLogout } = given.features ?? {}
+  const { rpInitiatedLogout, backchannelLogout, registration } = given.features ?? {}
   refuse(rpInitiatedLogout?.enabled === false, 'features.rpInitiatedLogout.enabled', 'must not be false')
   refuse(backchannelLogout?.enabled === false, 'features.backchannelLogout.enabled', 'must not be false')
+
+  refuse(
+    registration?.enabled === true && !registration.initialAccessToken && !parts.registration.dangerouslyAllowAnyone,
+    'features.registration.initialAccessToken',
+    'is missing: without one anybody may register clients and have Logout Tokens sent to their URLs (T8). Set it, or the option registration.dangerouslyAllowAnyone',
+  )
 
   const cookieNames = namesFor(given, parts.issuer)
   const policy = completePolicy(parts, given.interactions?.policy)
@@ -92,8 +101,10 @@ export function completeConfiguration(
         const [logoutUri, sessionRequired] = FRONTCHANNEL_METADATA
         const registersItself = ctx !== undefined
         if (CLIENT_METADATA.includes(key)) checkClientMetadata(registersItself, key, value, metadata)
-        else if (key === logoutUri) checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself })
-        else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+        else if (key === logoutUri) {
+          const allowsForeignLogoutUri = parts.registration.dangerouslyAllowForeignLogoutUri
+          checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself, allowsForeignLogoutUri })
+        } else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
         if (key === LOGOUT_DETAILS) checkPostLogoutUris(metadata) // once per client is enough
       },
     },

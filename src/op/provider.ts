@@ -77,7 +77,7 @@ export class Provider extends OidcProvider {
    */
   constructor(issuer: string, configuration: Configuration, options: LockstepOptions) {
     const resolved = resolveLockstepOptions(options)
-    const network = egress({ allow: resolved.allow })
+    const network = egress(resolved.egress)
     const { post, ...others }: Runtime = { ...world, post: network.post, ...resolved.runtime }
     const runtime: Runtime = { ...others, post: (request) => telemetry.untraced(() => post(request)) }
     const store = resolved.store.forIssuer(issuer, runtime)
@@ -93,6 +93,7 @@ export class Provider extends OidcProvider {
       firstPrompt: silentCheckLimit(resolved.silentChecks, runtime.now),
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
       promptCreate: resolved.promptCreate,
+      registration: resolved.registration,
     })
     super(issuer, complete)
 
@@ -118,7 +119,7 @@ export class Provider extends OidcProvider {
       log: resolved.log,
       telemetry,
       tell: tellBy((name, event) => this.emit(name, event), resolved.log),
-      ...receiverOf(this, runtime),
+      ...receiverOf(this, runtime, new Set(complete.clients?.map(({ client_id }) => client_id))),
     })
     this.#outbox = outbox
     const { sweep, retention, log } = resolved

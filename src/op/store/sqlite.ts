@@ -1,5 +1,6 @@
 import { openSqlite } from '../../runtime/sqlite.ts'
 import type { OpStore } from './contract.ts'
+import { sqliteBudgets } from './sqlite-budgets.ts'
 import { sqliteCleaning } from './sqlite-cleaning.ts'
 import { openContext } from './sqlite-context.ts'
 import { sqliteDeliveries } from './sqlite-deliveries.ts'
@@ -50,6 +51,7 @@ export function sqliteStore(file: string): OpStore {
         ...sqliteEnd(context, tombstones, reader),
         ...sqliteEndAll(context, reader),
         ...sqliteOutbox(context),
+        ...sqliteBudgets(context),
         ...sqliteDeliveries(context),
         ...sqliteTrouble(context),
         ...sqliteForget(context),
