@@ -22,6 +22,8 @@ export interface Figure {
 /** How long a bench may take: `short` shows only that it runs, in seconds, and its figures mean nothing. */
 export interface BenchOptions {
   readonly short: boolean
+  /** The sizes that take an hour, in place of a tenth of them. */
+  readonly big: boolean
 }
 
 /** What a bench found, and where. */

@@ -9,7 +9,7 @@ const root = resolve(import.meta.dirname, '..')
 const run = promisify(execFile)
 
 /** Runs the short form of a bench: it shows that the bench works, and says nothing of speed. */
-async function runShort(name: string): Promise<{ figures: { id: string; ours: number }[] }> {
+async function runShort(name: string): Promise<{ figures: { id: string; ours: number; peer: number | null }[] }> {
   const bench = ['-C', '@lockstep/source', 'bench/main.ts', name, '--short', '--json']
   const { stdout } = await run(process.execPath, bench, { cwd: root })
   return JSON.parse(stdout)
@@ -29,5 +29,15 @@ describe('the short form of a bench runs and measures:', () => {
       expect(figures.map(({ id }) => id)).toContain(`${kind}: end by sid, 1,000 RP sessions`)
     }
     for (const { ours } of figures) expect(ours).toBeGreaterThan(0)
+  })
+
+  it('fan-out: at whatever speed, both tell everyone [design §9]', async () => {
+    const { figures } = await runShort('fan-out')
+    for (const { ours } of figures) expect(ours).toBeGreaterThan(0)
+    const told = figures.filter(({ id }) => id.startsWith('RPs told'))
+    expect(told.map(({ ours, peer }) => [ours, peer])).toEqual([
+      [1, 1],
+      [1, 1],
+    ])
   })
 })

@@ -7,6 +7,7 @@ import { createBreakers, type Trouble } from './breaker.ts'
 import type { Tell } from './events.ts'
 import type { OpLog } from './log.ts'
 import { attemptMeasure } from './measure-attempt.ts'
+import { createPlaces } from './places.ts'
 import { attemptReporter } from './report-attempt.ts'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
 import type { Telemetry } from './telemetry.ts'
@@ -64,6 +65,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
   const measure = attemptMeasure(store, parts.telemetry)
   const watch = troubleWatch({ store, runtime, log, tell })
   const inFlight = new Set<Promise<void>>()
+  const places = createPlaces(options.concurrency)
   const perRp = new Map<string, number>()
   const attempted = new Set<(deliveryId: string) => void>()
   const bell = alarm(runtime)
@@ -112,24 +114,26 @@ export function startOutbox(parts: OutboxParts): Outbox {
 
   /** Starts as many attempts as there is room for; true when nothing that is due was left. */
   async function claim(): Promise<boolean> {
-    const limit = options.concurrency - inFlight.size
+    const limit = places.free(runtime.now())
     if (limit <= 0 || stopping) return false
     const claimed = await store.claimDue({ limit, lease, room })
     for (const delivery of claimed) start(delivery)
     return claimed.length < limit
   }
 
-  /** When there may be something to do. What waits for room is no matter of time: an attempt that ends rings the bell. */
+  /** When there may be something to do, beside attempts that end: those ring the bell. */
   async function nextTurn(isAllClaimed: boolean): Promise<number> {
-    const due = isAllClaimed ? await store.nextDueAt(room) : undefined
+    const due = isAllClaimed ? await store.nextDueAt(room) : places.nextFreeAt(runtime.now())
     return Math.min(due ?? Number.POSITIVE_INFINITY, breakers.nextProbeAt() ?? Number.POSITIVE_INFINITY)
   }
 
   function start(delivery: ClaimedDelivery): void {
     const { id, clientId } = delivery
+    places.take(delivery)
     perRp.set(clientId, (perRp.get(clientId) ?? 0) + 1)
     const done = attempt(delivery).finally(() => {
       inFlight.delete(done)
+      places.leave(delivery)
       const left = (perRp.get(clientId) ?? 1) - 1
       if (left > 0) perRp.set(clientId, left)
       else perRp.delete(clientId)
@@ -143,7 +147,8 @@ export function startOutbox(parts: OutboxParts): Outbox {
     const { clientId } = delivery
     const startedAt = runtime.now()
     const measured = measure(delivery, startedAt)
-    const made = await deliverLogoutToken(delivery, parts, giveUp.signal, measured.traceparent)
+    const watched = { ...parts, runtime: places.watched(runtime, delivery) }
+    const made = await deliverLogoutToken(delivery, watched, giveUp.signal, measured.traceparent)
     const finishedAt = runtime.now()
     const isBack = learn(delivery, made)
     let isWritten = false

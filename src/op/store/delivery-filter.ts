@@ -7,10 +7,16 @@ export interface Condition {
 }
 
 /**
- * Where a list finds its rows: those of one thing by that thing's index, those of a state by theirs; else it walks through
- * all rows from the newest on.
+ * How rows are found: those of one delivery, logout or account by its index, those of a state by theirs; else by walking through
+ * all rows from the newest on. A plus before a column keeps a database from looking by it.
  */
-export type Road = 'thing' | 'state' | 'walk'
+export interface Road {
+  /** SQL: that the rows are of the issuer `?`. */
+  readonly issuer: string
+  /** SQL: the number of a row, by which rows are ordered. */
+  readonly seq: string
+  readonly isWalk: boolean
+}
 
 /** Rows that one part of a list looks through at most where it has to walk: some tens of milliseconds. */
 export const mostWalked = 20_000
@@ -31,8 +37,8 @@ export function conditionsOf(filter: DeliveryFilter): readonly Condition[] {
   const { deliveryId, logoutId, clientId, accountId, state, since, until } = filter
   return [
     ...(deliveryId === undefined ? [] : [{ sql: 'd.id = ?', value: deliveryId }]),
-    ...(logoutId === undefined ? [] : [{ sql: 'l.issuer = d.issuer AND l.id = ?', value: logoutId }]),
-    ...(accountId === undefined ? [] : [{ sql: 'l.issuer = d.issuer AND l.account_id = ?', value: accountId }]),
+    ...(logoutId === undefined ? [] : [{ sql: 'l.id = ?', value: logoutId }]),
+    ...(accountId === undefined ? [] : [{ sql: 'l.account_id = ?', value: accountId }]),
     ...(clientId === undefined ? [] : [{ sql: 'd.client_id = ?', value: clientId }]),
     ...(state === undefined ? [] : [{ sql: states[state] }]),
     ...(since === undefined ? [] : [{ sql: 'd.created_at >= ?', value: since }]),
@@ -42,8 +48,12 @@ export function conditionsOf(filter: DeliveryFilter): readonly Condition[] {
 
 /** Which road leads to the rows of a filter. */
 export function roadOf({ deliveryId, logoutId, accountId, state }: DeliveryFilter): Road {
-  if (deliveryId !== undefined || logoutId !== undefined || accountId !== undefined) return 'thing'
-  return state === undefined || state === 'delivered' ? 'walk' : 'state'
+  if (deliveryId !== undefined) return { issuer: 'd.issuer = ?', seq: '+d.seq', isWalk: false }
+  if (logoutId !== undefined || accountId !== undefined) {
+    return { issuer: 'l.issuer = ? AND +d.issuer = l.issuer', seq: '+d.seq', isWalk: false }
+  }
+  if (state !== undefined && state !== 'delivered') return { issuer: 'd.issuer = ?', seq: 'd.seq', isWalk: false }
+  return { issuer: '+d.issuer = ?', seq: 'd.seq', isWalk: true }
 }
 
 /** The filters, one per state, of the rows that an operator's action touches; dropped ones only where they are meant. */

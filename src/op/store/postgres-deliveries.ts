@@ -1,6 +1,15 @@
 import { type Queries, type Statement, statement, type Value } from '../../runtime/postgres.ts'
 import type { AttemptOutcome, AttemptRecord, DeliveryFilter, OpIssuerStore } from './contract.ts'
-import { clocksDiffer, conditionsOf, mostWalked, readCursor, roadOf, touched, writeCursor } from './delivery-filter.ts'
+import {
+  clocksDiffer,
+  conditionsOf,
+  mostWalked,
+  type Road,
+  readCursor,
+  roadOf,
+  touched,
+  writeCursor,
+} from './delivery-filter.ts'
 import type { PostgresContext } from './postgres-context.ts'
 import { type DeliveryRow, deliveryColumns, toDelivery } from './postgres-outbox.ts'
 
@@ -69,14 +78,12 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
       const road = roadOf(filter)
       const { text, values } = numbered(filter, 5)
       const before = cursor === undefined ? ((await each.first(lastSeq))?.seq ?? 0) + 1 : readCursor(cursor)
-      const floor = road === 'walk' ? Math.max(before - mostWalked, 0) : 0
-      // a sum keeps PostgreSQL from walking through all rows in their order to find the few of one thing
-      const seq = road === 'thing' ? 'd.seq + 0' : 'd.seq'
+      const floor = road.isWalk ? Math.max(before - mostWalked, 0) : 0
       const found = await each.all(
         shaped<DeliveryRow & { seq: number }>(
           'list',
           `SELECT d.seq, ${deliveryColumns} ${rows}
-           WHERE d.issuer = $1 AND ${seq} < $2 AND ${seq} >= $3 ${text} ORDER BY ${seq} DESC LIMIT $4`,
+           WHERE ${issuerOne(road)} AND ${road.seq} < $2 AND ${road.seq} >= $3 ${text} ORDER BY ${road.seq} DESC LIMIT $4`,
         ),
         before,
         floor,
@@ -170,12 +177,13 @@ async function change(
 ): Promise<number> {
   let changed = 0
   for (const filter of filters) {
+    const road = roadOf(filter)
     const rest = numbered(filter, 3 + values.length)
     changed += await queries.change(
       shaped(
         name,
         `WITH picked AS MATERIALIZED (
-           SELECT d.seq ${rows} WHERE d.issuer = $1 ${rest.text} AND ${where} ORDER BY d.seq LIMIT $2
+           SELECT d.seq ${rows} WHERE ${issuerOne(road)} ${rest.text} AND ${where} ORDER BY ${road.seq} LIMIT $2
            FOR UPDATE OF d SKIP LOCKED)
          UPDATE delivery SET ${set} FROM picked WHERE delivery.seq = picked.seq`,
       ),
@@ -193,6 +201,10 @@ function shaped<Row = never>(name: string, text: string): Statement<Row> {
   const known = shapes.get(text) ?? `deliveries_${name}_${shapes.size}`
   shapes.set(text, known)
   return statement<Row>(known, text)
+}
+
+function issuerOne({ issuer }: Road): string {
+  return issuer.replace('?', () => '$1')
 }
 
 /** The conditions with the numbers of their values, from `first` on. */

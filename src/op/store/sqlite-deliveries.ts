@@ -61,10 +61,11 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
   ): number {
     let changed = 0
     for (const filter of filters) {
+      const road = roadOf(filter)
       const conditions = conditionsOf(filter)
       const update = db.prepare(
         `UPDATE delivery SET ${set} WHERE seq IN
-           (SELECT d.seq ${rows} WHERE d.issuer = ? ${and(conditions)} AND ${where} ORDER BY d.seq LIMIT ?)`,
+           (SELECT d.seq ${rows} WHERE ${road.issuer} ${and(conditions)} AND ${where} ORDER BY ${road.seq} LIMIT ?)`,
       )
       changed += update.run(...values, issuer, ...valuesOf(conditions), limit - changed).changes
     }
@@ -74,17 +75,14 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
   return {
     async listDeliveries(filter, { cursor, limit }) {
       return context.read(() => {
-        const road = roadOf(filter)
+        const { issuer: ofIssuer, seq, isWalk } = roadOf(filter)
         const conditions = conditionsOf(filter)
         const before = cursor === undefined ? (lastSeq.get()?.seq ?? 0) + 1 : readCursor(cursor)
-        const floor = road === 'walk' ? Math.max(before - mostWalked, 0) : 0
-        // A plus keeps SQLite from looking for the row where its number stands.
-        const [of, seq] =
-          road === 'thing' ? ['d.issuer', '+d.seq'] : road === 'walk' ? ['+d.issuer', 'd.seq'] : ['d.issuer', 'd.seq']
+        const floor = isWalk ? Math.max(before - mostWalked, 0) : 0
         const found = db
           .prepare<(string | number)[], DeliveryRow>(
             `SELECT ${deliveryColumns} ${rows}
-             WHERE ${of} = ? ${and(conditions)} AND ${seq} < ? AND ${seq} >= ? ORDER BY ${seq} DESC LIMIT ?`,
+             WHERE ${ofIssuer} ${and(conditions)} AND ${seq} < ? AND ${seq} >= ? ORDER BY ${seq} DESC LIMIT ?`,
           )
           .all(issuer, ...valuesOf(conditions), before, floor, limit + 1)
         const part = found.slice(0, limit)
