@@ -25,6 +25,8 @@ export const advice: Readonly<Record<string, string>> = {
   'accounts.password': 'Give every account a password.',
   'accounts.claims': 'Write an object of claims, such as {"name": "Ada", "email": "ada@example.com"}.',
   egress: 'Write the networks this OP may call, such as {"allow": ["10.0.0.0/8"]}, or leave it out.',
+  'egress.proxy': 'Write the URL of an HTTP proxy, such as "http://proxy.internal:3128", or leave it out.',
+  'egress.proxyEnforces': 'Write true only for a proxy that keeps requests away from addresses inside by itself.',
   'egress.allow': 'Write a list of CIDRs and host names, such as ["10.0.0.0/8", "mail.internal"].',
 }
 

@@ -34,7 +34,11 @@ export interface ServerConfig {
   readonly store: ConfiguredStore
   readonly clients: readonly ConfiguredClient[]
   readonly accounts: readonly ConfiguredAccount[]
-  readonly egress: { readonly allow: readonly string[] }
+  readonly egress: {
+    readonly allow: readonly string[]
+    readonly proxy?: string | undefined
+    readonly proxyEnforces?: boolean | undefined
+  }
   /** Absolute paths of PEM files; with them the server speaks TLS itself. */
   readonly tls?: { readonly cert: string; readonly key: string } | undefined
   /** What ID Tokens and Logout Tokens are signed with where a client's metadata does not say. */
@@ -55,7 +59,13 @@ const schema = z.strictObject({
   accounts: z.array(
     z.strictObject({ username: text, password: text, claims: z.record(z.string(), z.unknown()).default({}) }),
   ),
-  egress: z.strictObject({ allow: z.array(text).default([]) }).default({ allow: [] }),
+  egress: z
+    .strictObject({
+      allow: z.array(text).default([]),
+      proxy: z.url({ protocol: /^https?$/ }).optional(),
+      proxyEnforces: z.boolean().optional(),
+    })
+    .default({ allow: [] }),
   tls: z.strictObject({ cert: text, key: text }).optional(),
   signing_alg: z.enum(['RS256', 'PS256', 'ES256', 'EdDSA']).default('RS256'),
   secrets: z.strictObject({ key_file: text.default('op.key') }).default({ key_file: 'op.key' }),

@@ -139,12 +139,13 @@ export function loginRoutes(parts: LoginParts): Hono<Env> {
   }
 
   /**
-   * Whether a form may be from this page (T5). Every browser says on a POST where it comes from; a program that says
-   * nothing has no cookies to lend to an attacker, and must still bring the form's token.
+   * Whether a form may be from this page (T5). Every browser says on a POST where it comes from, by one header or by both;
+   * who says nothing is refused, though he has the form's token.
    */
   function isOwnForm(c: Context): boolean {
     const origin = c.req.header('origin')
     const fetchSite = c.req.header('sec-fetch-site')
+    if (origin === undefined && fetchSite === undefined) return false
     if (origin !== undefined && origin !== new URL(site.issuer).origin) return false
     return fetchSite === undefined || fetchSite === 'same-origin'
   }

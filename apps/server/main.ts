@@ -17,7 +17,7 @@ async function main(args: readonly string[]): Promise<void> {
     const store = openStore(config)
     try {
       const kids = await rotateServerKeys(store, config, rotation)
-      console.log(`From the next start on these keys sign: ${kids.join(', ')}`)
+      console.log(`These keys sign now; each OP that runs takes them up within 10 seconds: ${kids.join(', ')}`)
     } finally {
       await store.close()
     }
@@ -32,6 +32,9 @@ async function main(args: readonly string[]): Promise<void> {
     await server.close()
     process.exit(0)
   }
+  process.on('SIGHUP', () => {
+    server.takeUpKeys().catch((error: Error) => log('error', 'keys_unread', { message: error.message }))
+  })
   process.on('SIGINT', stop)
   process.on('SIGTERM', stop)
   process.on('disconnect', stop) // the launcher is gone: its children must not keep the ports

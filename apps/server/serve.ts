@@ -1,9 +1,10 @@
 import type { Server } from 'node:http'
-import { type OpLogEvent, type OpSecrets, type OpStore, Provider } from 'lockstep/op'
+import { type EgressPolicyOptions, type OpLogEvent, type OpSecrets, type OpStore, Provider } from 'lockstep/op'
 import { type Accounts, accountsOf } from './accounts.ts'
 import { checkClients } from './check-clients.ts'
 import type { ServerConfig } from './config.ts'
 import { ConfigError } from './config-error.ts'
+import { type Generation, generationOf, sameKeys } from './generation.ts'
 import { type Log, placeOf } from './log.ts'
 import { requireLoopback } from './loopback.ts'
 import { openStore } from './open-store.ts'
@@ -16,13 +17,22 @@ import { serverOf } from './tls.ts'
 
 /** An OP that runs. */
 export interface RunningServer {
+  /** The OP that answers now; another one after other keys were taken up. */
   readonly op: Provider
+  /**
+   * Looks whether the keys in the store are still those it runs with, and goes on with the others if not; no request is
+   * dropped. It does so by itself every 10 seconds.
+   */
+  takeUpKeys(): Promise<void>
   /** Stops listening and delivering; what is under way may finish for a few seconds. */
   close(): Promise<void>
 }
 
 /** Milliseconds that open connections have left when the server stops. */
 const GRACE = 3000
+
+/** Milliseconds between two looks at the keys in the store. */
+const KEYS_EVERY = 10_000
 
 /**
  * Starts an OP from its configuration.
@@ -33,27 +43,85 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
   requireLoopback(config)
   const store = openStore(config)
   try {
-    const secrets = await openServerSecrets(store, config)
     const site: Site = {
       issuer: config.issuer,
       base: new URL(config.issuer).pathname.replace(/\/$/, ''),
       demo: config.demo,
     }
     const accounts = accountsOf(config.accounts)
-    const op = buildProvider(config, { store, secrets, accounts, site, log })
+    const generation = async (secrets: OpSecrets): Promise<Generation> => {
+      const op = buildProvider(config, { store, secrets, accounts, site, log })
+      try {
+        await checkClients(op, config)
+        await op.ready()
+        const csrfKey = secrets.cookieKeys[0] ?? ''
+        return generationOf(op, secrets, requestListener({ op, config, site, accounts, csrfKey, log }))
+      } catch (error) {
+        await op.close()
+        throw error
+      }
+    }
+    const current = { generation: await generation(await openServerSecrets(store, config)) }
     try {
-      await checkClients(op, config)
-      await op.ready()
-      const listener = requestListener({ op, config, site, accounts, csrfKey: secrets.cookieKeys[0] ?? '', log })
-      const server = await listen(serverOf(config, listener), config)
-      return { op, close: () => stop(server, op, store) }
+      const server = await listen(
+        serverOf(config, (req, res) => current.generation.listener(req, res)),
+        config,
+      )
+      const keys = followKeys(current, { read: () => openServerSecrets(store, config), generation, log })
+      return {
+        get op() {
+          return current.generation.op
+        },
+        takeUpKeys: keys.look,
+        close: async () => {
+          await keys.stop()
+          await stop(server, current.generation.op, store)
+        },
+      }
     } catch (error) {
-      await op.close()
+      await current.generation.op.close()
       throw error
     }
   } catch (error) {
     await store.close()
     throw error
+  }
+}
+
+interface KeysParts {
+  read(): Promise<OpSecrets>
+  generation(secrets: OpSecrets): Promise<Generation>
+  readonly log: Log
+}
+
+/** Looks at the keys in the store now and then, one look at a time, and puts a new OP in the place of the present one. */
+function followKeys(
+  current: { generation: Generation },
+  { read, generation, log }: KeysParts,
+): { look(): Promise<void>; stop(): Promise<void> } {
+  let looking: Promise<void> = Promise.resolve()
+  const lookOnce = async (): Promise<void> => {
+    const secrets = await read()
+    const before = current.generation
+    if (sameKeys(secrets, before.secrets)) return
+    current.generation = await generation(secrets)
+    log('info', 'keys_taken_up', { kids: secrets.jwks.keys.map(({ kid }) => kid).join(' ') })
+    await before.retire(GRACE)
+  }
+  const look = (): Promise<void> => {
+    const next = looking.then(lookOnce)
+    looking = next.catch(() => {}) // whoever asked hears of it; the next look is made all the same
+    return next
+  }
+  const timer = setInterval(() => {
+    look().catch((error: Error) => log('error', 'keys_unread', { message: error.message }))
+  }, KEYS_EVERY)
+  return {
+    look,
+    async stop() {
+      clearInterval(timer)
+      await looking
+    },
   }
 }
 
@@ -81,7 +149,7 @@ function buildProvider(config: ServerConfig, { store, secrets, accounts, site, l
       }),
       {
         store,
-        egress: { allow: config.egress.allow },
+        egress: egressOf(config),
         log: ({ event, ...fields }) => log(levelOf(event), event, fields),
       },
     )
@@ -96,6 +164,11 @@ function buildProvider(config: ServerConfig, { store, secrets, accounts, site, l
     if (cause instanceof TypeError) throw new ConfigError(`${config.source}: ${cause.message}`, { cause })
     throw cause
   }
+}
+
+/** The file's `egress` without the keys it leaves out. */
+function egressOf({ egress: { allow, proxy, proxyEnforces } }: ServerConfig): EgressPolicyOptions {
+  return { allow, ...(proxy !== undefined && { proxy }), ...(proxyEnforces !== undefined && { proxyEnforces }) }
 }
 
 function levelOf(event: OpLogEvent['event']): 'info' | 'warn' | 'error' {

@@ -8,8 +8,21 @@ export interface BackchannelOptions {
   concurrency?: number
   /** Attempts under way at the same time at one RP. Default 8: one that hangs holds no more than these, for `timeout`. */
   concurrencyPerRp?: number
-  /** Waiting deliveries a second that are brought forward for an RP that is back, or after a restart. Default 50. */
-  rampPerSecond?: number
+  /**
+   * Attempts a second at one RP, for each node. Default 250, what `sweep.perSecond` ends. An RP that is back gets 1 in the first second, then 2, 4,
+   * ... up to this.
+   */
+  ratePerRp?: number
+  /** Whose attempts come out of the four budgets below (T8): clients that registered themselves, or all. Default `registered`. */
+  budgets?: 'registered' | 'all'
+  /** Attempts a second at one origin, and at one connected address, of all these clients together. Default 20. */
+  ratePerHost?: number
+  /** Attempts in any hour at a client, and at a URI, that has never answered with success. Default 10; half of them at once. */
+  unansweredPerHour?: number
+  /** The same for all such URIs of one origin together. Default 30. */
+  unansweredPerOrigin?: number
+  /** The same for all such URIs that lead to one address. Default 100. */
+  unansweredPerAddress?: number
   /** Seconds `stop()` waits for attempts under way. Default 5. */
   stopTimeout?: number
 }
@@ -21,11 +34,16 @@ export function resolveBackchannelOptions(options: BackchannelOptions = {}): Req
     horizon: 259_200,
     concurrency: 128,
     concurrencyPerRp: 8,
-    rampPerSecond: 50,
+    ratePerRp: 250,
+    budgets: 'registered',
+    ratePerHost: 20,
+    unansweredPerHour: 10,
+    unansweredPerOrigin: 30,
+    unansweredPerAddress: 100,
     stopTimeout: 5,
     ...options,
   }
-  const { timeout, horizon, concurrency, concurrencyPerRp, rampPerSecond, stopTimeout } = resolved
+  const { timeout, horizon, concurrency, concurrencyPerRp, stopTimeout, budgets } = resolved
   const unknown = Object.keys(resolved).find((name) => !KNOWN.has(name))
   if (unknown !== undefined) throw new TypeError(`backchannel.${unknown} is not an option`)
   if (!(timeout > 0 && timeout <= 600))
@@ -33,7 +51,15 @@ export function resolveBackchannelOptions(options: BackchannelOptions = {}): Req
   if (!(horizon >= timeout)) throw new TypeError('backchannel.horizon must be at least backchannel.timeout')
   if (!isCount(concurrency)) throw new TypeError('backchannel.concurrency must be a positive whole number')
   if (!isCount(concurrencyPerRp)) throw new TypeError('backchannel.concurrencyPerRp must be a positive whole number')
-  if (!(rampPerSecond > 0)) throw new TypeError('backchannel.rampPerSecond must be a positive number')
+  for (const name of ['ratePerRp', 'ratePerHost'] as const) {
+    if (!(resolved[name] > 0 && resolved[name] < Number.POSITIVE_INFINITY))
+      throw new TypeError(`backchannel.${name} must be a positive number`)
+  }
+  for (const name of ['unansweredPerHour', 'unansweredPerOrigin', 'unansweredPerAddress'] as const) {
+    if (!isCount(resolved[name])) throw new TypeError(`backchannel.${name} must be a positive whole number`)
+  }
+  if (budgets !== 'registered' && budgets !== 'all')
+    throw new TypeError('backchannel.budgets must be "registered" or "all"')
   if (!(stopTimeout >= 0)) throw new TypeError('backchannel.stopTimeout must be a number of seconds, not negative')
   return resolved
 }
@@ -43,7 +69,12 @@ const KNOWN: ReadonlySet<string> = new Set([
   'horizon',
   'concurrency',
   'concurrencyPerRp',
-  'rampPerSecond',
+  'ratePerRp',
+  'budgets',
+  'ratePerHost',
+  'unansweredPerHour',
+  'unansweredPerOrigin',
+  'unansweredPerAddress',
   'stopTimeout',
 ] satisfies (keyof BackchannelOptions)[])
 

@@ -1,12 +1,16 @@
+import { LockstepError } from '../protocol/errors.ts'
 import { whyPostFailed } from '../runtime/post-failure.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
+import { type Admission, type Budgets, OverBudgetError } from './budgets.ts'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './judge-answer.ts'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery } from './store/contract.ts'
 
 /** Where an RP listens for Logout Tokens. */
 export interface BackchannelReceiver {
   readonly url: string
+  /** True for a client that registered itself: nobody vouches for its URL (T8). */
+  readonly isRegistered: boolean
   /** True when the operator marked it as their own: it may learn the trace id of the POST (T13). */
   readonly isFirstParty?: boolean
 }
@@ -15,6 +19,7 @@ export interface BackchannelReceiver {
 export interface DeliveryParts {
   readonly runtime: Runtime
   readonly options: Required<BackchannelOptions>
+  readonly budgets: Pick<Budgets, 'admissionOf'>
   /** The RP as it is registered now; `undefined` when it is gone or has no `backchannel_logout_uri` any more. */
   findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
   /** Signs a Logout Token of this delivery for one attempt: each has its own `jti`, `iat` and `exp`. */
@@ -27,6 +32,8 @@ export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt
   /** Epoch milliseconds until which the RP asked to be left alone. */
   readonly notBefore?: number
   readonly cause?: unknown
+  /** Where the RP had to be admitted. */
+  readonly admission?: Admission | undefined
 }
 
 /**
@@ -42,7 +49,7 @@ export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt
  */
 export async function deliverLogoutToken(
   delivery: ClaimedDelivery,
-  { runtime, options, findReceiver, mint }: DeliveryParts,
+  { runtime, options, budgets, findReceiver, mint }: DeliveryParts,
   signal: AbortSignal,
   traceparent?: string,
 ): Promise<Attempt> {
@@ -50,11 +57,13 @@ export async function deliverLogoutToken(
   for (let isSecondTry = false; ; isSecondTry = true) {
     let url: string
     let token: string
+    let admission: Admission | undefined
     let traced: { traceparent?: string } = {}
     try {
       const receiver = await findReceiver(delivery.clientId)
       if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
       url = receiver.url
+      admission = budgets.admissionOf(delivery.clientId, receiver)
       if (receiver.isFirstParty && traceparent !== undefined) traced = { traceparent }
       token = await mint(delivery)
     } catch (cause) {
@@ -69,6 +78,8 @@ export async function deliverLogoutToken(
         body: new URLSearchParams({ logout_token: token }).toString(),
         timeout: options.timeout * 1000,
         signal,
+        pool: delivery.clientId,
+        admit: admission && ((addresses) => admission.admit(addresses)),
         onConnected: () => {
           times.connectedAt = runtime.now()
         },
@@ -83,9 +94,16 @@ export async function deliverLogoutToken(
         ...times,
         outcome: isFirst ? flagged(outcome) : outcome,
         ...(wait !== undefined && { notBefore: runtime.now() + wait }),
+        admission,
       }
     } catch (cause) {
       if (signal.aborted) return { outcome: { state: 'due', retryAt: runtime.now(), why: 'released' } }
+      if (cause instanceof OverBudgetError) {
+        return { outcome: { state: 'due', retryAt: cause.retryAt, why: 'budget' } }
+      }
+      if (cause instanceof LockstepError && cause.code === 'store_failed') {
+        return { outcome: judgeFailure('internal', context()), cause }
+      }
       const why = whyPostFailed(cause)
       if (why === 'stale' && !isSecondTry) continue
       return { ...times, outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }

@@ -34,6 +34,8 @@ export interface Breakers {
   /** The RP, or all that are down, are to be probed now. */
   probeNow(now: number, clientId?: string): void
   nextProbeAt(): number | undefined
+  /** Puts the next probe of an RP off until then. */
+  putOff(clientId: string, until: number): void
   /** The RP is owed nothing any more. */
   forget(clientId: string): void
 }
@@ -78,6 +80,11 @@ export function createBreakers(): Breakers {
     },
 
     countOpen: () => [...breakers.values()].filter(({ openedAt }) => openedAt !== undefined).length,
+
+    putOff(clientId, until) {
+      const breaker = breakers.get(clientId)
+      if (breaker) breaker.probeAt = Math.max(breaker.probeAt, until)
+    },
 
     probeNow(now, clientId) {
       for (const [id, breaker] of breakers) if (clientId === undefined || clientId === id) breaker.probeAt = now

@@ -4,12 +4,16 @@ import { CLIENT_METADATA, checkClientMetadata, LOGOUT_DETAILS } from './client-m
 import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './logout-metadata.ts'
 import { checkPostLogoutUris } from './post-logout-uris.ts'
 import { completePolicy, promptValues } from './prompts.ts'
+import type { RegistrationOptions } from './registration-options.ts'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
 export interface CookieNames {
   readonly session: string
   readonly browserState: string
   readonly lastLogout: string
+  /** The cookies of a login under way. */
+  readonly interaction: string
+  readonly resume: string
 }
 
 /** What Lockstep adds to oidc-provider's configuration. */
@@ -18,8 +22,11 @@ export interface ConfigurationParts {
   readonly adapter: NonNullable<Configuration['adapter']>
   readonly fetch: NonNullable<Configuration['fetch']>
   readonly checkSessionPath: string
-  /** The last step before a login is granted. */
+  /** The first step of each authorization request, and the last before a login is granted. */
+  readonly firstPrompt: interactionPolicy.Prompt
   readonly lastPrompt: interactionPolicy.Prompt
+  /** What clients that register themselves may do. */
+  readonly registration: Required<RegistrationOptions>
   /** Whether the OP takes prompt=create. */
   readonly promptCreate: boolean
 }
@@ -47,12 +54,18 @@ export function completeConfiguration(
     'cookies.keys',
     'is missing: the OP cookie must be signed; openSecrets(store, issuer) makes keys and keeps them',
   )
-  const { rpInitiatedLogout, backchannelLogout } = given.features ?? {}
+  const { rpInitiatedLogout, backchannelLogout, registration } = given.features ?? {}
   refuse(rpInitiatedLogout?.enabled === false, 'features.rpInitiatedLogout.enabled', 'must not be false')
   refuse(backchannelLogout?.enabled === false, 'features.backchannelLogout.enabled', 'must not be false')
 
+  refuse(
+    registration?.enabled === true && !registration.initialAccessToken && !parts.registration.dangerouslyAllowAnyone,
+    'features.registration.initialAccessToken',
+    'is missing: without one anybody may register clients and have Logout Tokens sent to their URLs (T8). Set it, or the option registration.dangerouslyAllowAnyone',
+  )
+
   const cookieNames = namesFor(given, parts.issuer)
-  const policy = completePolicy(parts.lastPrompt, parts.promptCreate, given.interactions?.policy)
+  const policy = completePolicy(parts, given.interactions?.policy)
   const configuration: Configuration = {
     ...given,
     adapter: parts.adapter,
@@ -60,7 +73,12 @@ export function completeConfiguration(
     enableHttpPostMethods: true,
     cookies: {
       ...given.cookies,
-      names: { ...given.cookies?.names, session: cookieNames.session },
+      names: {
+        ...given.cookies?.names,
+        session: cookieNames.session,
+        interaction: cookieNames.interaction,
+        resume: cookieNames.resume,
+      },
       long: { httpOnly: true, signed: true, ...given.cookies?.long, sameSite: 'none', secure: true },
       short: { httpOnly: true, signed: true, sameSite: 'lax', secure: true, ...given.cookies?.short },
     },
@@ -83,8 +101,10 @@ export function completeConfiguration(
         const [logoutUri, sessionRequired] = FRONTCHANNEL_METADATA
         const registersItself = ctx !== undefined
         if (CLIENT_METADATA.includes(key)) checkClientMetadata(registersItself, key, value, metadata)
-        else if (key === logoutUri) checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself })
-        else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+        else if (key === logoutUri) {
+          const allowsForeignLogoutUri = parts.registration.dangerouslyAllowForeignLogoutUri
+          checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself, allowsForeignLogoutUri })
+        } else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
         if (key === LOGOUT_DETAILS) checkPostLogoutUris(metadata) // once per client is enough
       },
     },
@@ -96,8 +116,12 @@ function namesFor(given: Configuration, issuer: string): CookieNames {
   const suffix = createHash('sha256').update(issuer).digest('base64url').slice(0, 8)
   const { domain, path = '/' } = given.cookies?.long ?? {}
   const prefix = domain === undefined && path === '/' ? '__Host-' : '__Secure-'
+  const ofLogin = given.cookies?.short?.secure === false ? '' : '__Secure-' // oidc-provider binds them to a path
+  const names = given.cookies?.names
   return {
-    session: given.cookies?.names?.session ?? `${prefix}op_session.${suffix}`,
+    interaction: names?.interaction ?? `${ofLogin}op_interaction.${suffix}`,
+    resume: names?.resume ?? `${ofLogin}op_resume.${suffix}`,
+    session: names?.session ?? `${prefix}op_session.${suffix}`,
     browserState: `__Host-op_state.${suffix}`,
     lastLogout: `__Host-op_logout.${suffix}`,
   }

@@ -51,8 +51,8 @@ export function judgeAnswer(answer: PostAnswer, context: AttemptContext): Attemp
     }
   }
 
-  const error = errorOf(body)
-  const said = { status, ...(error !== undefined && { error }) }
+  const { error, ...described } = wordsOf(body)
+  const said = { status, ...(error !== undefined && { error }), ...described }
   if ((status === 400 && error === 'invalid_request') || status === 410 || status === 501) {
     const since = context.refusedSince ?? context.now
     const refusals = context.refusals + 1
@@ -88,7 +88,7 @@ function again(
   { now, createdAt, horizon, lastWord }: AttemptContext,
   wait: number,
   why: AttemptFailure['why'],
-  said: { status?: number; error?: string } = {},
+  said: { status?: number; error?: string; errorDescription?: string } = {},
 ): AttemptOutcome {
   const failure = { why, ...said }
   if (lastWord) return { ...lastWord, failure }
@@ -111,15 +111,22 @@ function retryAfter(value: string | undefined, now: number): number | undefined 
   return Number.isNaN(date) ? undefined : Math.max(date - now, 0)
 }
 
-/** The one member of an error body that is kept: hostile text, so cut and without control or direction characters (T24). */
-function errorOf(body: string): string | undefined {
+/** The two members of an error body that are kept. */
+function wordsOf(body: string): { error?: string; errorDescription?: string } {
   let parsed: unknown
   try {
     parsed = JSON.parse(body)
   } catch {
-    return undefined // not JSON: there is no `error` to keep
+    return {} // not JSON: there is nothing to keep
   }
-  if (typeof parsed !== 'object' || parsed === null || !Object.hasOwn(parsed, 'error')) return undefined
-  const { error } = parsed as { error: unknown }
-  return typeof error === 'string' ? error.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '').slice(0, 200) : undefined
+  const error = textOf(parsed, 'error')
+  const errorDescription = textOf(parsed, 'error_description')
+  return { ...(error !== undefined && { error }), ...(errorDescription !== undefined && { errorDescription }) }
+}
+
+/** Hostile text, so cut and without control or direction characters (T24). */
+function textOf(parsed: unknown, name: string): string | undefined {
+  if (typeof parsed !== 'object' || parsed === null || !Object.hasOwn(parsed, name)) return undefined
+  const value: unknown = (parsed as Record<string, unknown>)[name]
+  return typeof value === 'string' ? value.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '').slice(0, 200) : undefined
 }

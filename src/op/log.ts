@@ -45,6 +45,8 @@ export type OpLogEvent =
   | { readonly event: 'rp_down'; readonly clientId: string }
   /** An RP answers again; what it is owed follows. */
   | { readonly event: 'rp_back'; readonly clientId: string }
+  /** A client that registered itself has never answered, and gets few attempts until it has (T8); said once. `until` is epoch ms. */
+  | { readonly event: 'rp_held'; readonly clientId: string; readonly until: number }
   /** All OP sessions of a scope that `endAll` named have ended; those that ended otherwise meanwhile are not in `ended`. */
   | {
       readonly event: 'end_job_done'

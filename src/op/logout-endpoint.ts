@@ -207,11 +207,13 @@ function endingOf(clientId: string | undefined): Ending {
 }
 
 /**
- * A state-changing POST must come from the OP's own page (T5): the OP cookie alone travels cross-site. Browsers always say
- * where a POST comes from; a client that says nothing has shown by its sealed request that it read the page.
+ * A state-changing POST must come from the OP's own page (T5): the OP cookie alone travels cross-site. Every browser says on
+ * a POST where it comes from, by one header or by both; who says nothing is refused, though he has a sealed request.
  */
 function isSameOrigin(request: HttpRequest, origin: string): boolean {
   const sentOrigin = request.header('origin')
   const site = request.header('sec-fetch-site')
-  return (sentOrigin === undefined || sentOrigin === origin) && (site === undefined || site === 'same-origin')
+  return (
+    (sentOrigin ?? origin) === origin && (site ?? 'same-origin') === 'same-origin' && (sentOrigin ?? site) !== undefined
+  )
 }

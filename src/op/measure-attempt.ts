@@ -1,5 +1,5 @@
 import type { Attempt } from './backchannel.ts'
-import type { ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
+import { type ClaimedDelivery, isAttempted, type OpIssuerStore } from './store/contract.ts'
 import type { Telemetry } from './telemetry.ts'
 
 /** One attempt under measurement. */
@@ -39,7 +39,7 @@ export function attemptMeasure(
         else underWay.delete(logoutId)
         span?.end(attempt, finishedAt)
         const { outcome } = attempt
-        if (outcome.state === 'due' && outcome.why === 'released') return
+        if (!isAttempted(outcome)) return
         telemetry?.metrics?.attempt(outcome, (finishedAt - startedAt) / 1000)
         const isLastHere = others === 0 && isWritten && outcome.state === 'delivered'
         if (isLastHere && telemetry?.metrics?.isOn()) await measurePropagation(delivery)

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import oidcProvider, { type Adapter, type AdapterPayload, errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
@@ -22,7 +22,7 @@ export function modelAdapter(
 
 /** What the store keeps instead of a bearer value. */
 export function handleOf(value: string): string {
-  return createHash('sha256').update(value).digest('base64url')
+  return hash('sha256', value, 'base64url')
 }
 
 /* A session that was found by its uid has no cookie value to show, so it carries its stored handle behind this mark.
@@ -123,13 +123,13 @@ function plainAdapter(store: OpIssuerStore, kind: string): Adapter {
       await store.putModel(toModel(kind, id, payload))
     },
     async find(id) {
-      const model = await store.getModel(kind, { handle: handleOf(id) })
+      const model = await store.getModel(kind, { handle: isOfInteraction(id) ? modelHandle(id) : handleOf(id) })
       if (model && kind === 'Interaction' && oidcProvider.ctx) interactions.set(oidcProvider.ctx, model)
       return model && fromModel(model, id)
     },
     async findByUserCode(userCode) {
       const model = await store.getModel(kind, { alias: handleOf(userCode) })
-      return model && fromModel(model, MARK + model.handle)
+      return model && { ...fromModel(model, MARK + model.handle), userCode }
     },
     async consume(id) {
       await store.consumeModel(kind, modelHandle(id))
@@ -147,6 +147,17 @@ function plainAdapter(store: OpIssuerStore, kind: string): Adapter {
 
 const modelHandle: (id: string) => string = sessionHandle
 
+/** What names a model that an Interaction leads to, a device code or a pushed request, in a store that must not hold it. */
+function marked(id: string): string {
+  return id.startsWith(MARK) ? id : MARK + handleOf(id)
+}
+
+/** The browser that has the Interaction may go on with what it names; whoever only knows the marked handle may not. */
+function isOfInteraction(id: string): boolean {
+  const { payload } = (oidcProvider.ctx && interactions.get(oidcProvider.ctx)) ?? {}
+  return id.startsWith(MARK) && (payload?.deviceCode === id || payload?.parJti === id)
+}
+
 function currentRoute(): string | undefined {
   return oidcProvider.ctx?.oidc?.route
 }
@@ -155,7 +166,7 @@ function currentRoute(): string | undefined {
 const OWN_ID = ':own-id'
 
 function toModel(kind: string, id: string, payload: AdapterPayload): StoredModel {
-  const { jti: _id, exp, returnTo, session, ...rest } = payload
+  const { jti: _id, exp, returnTo, session, userCode, deviceCode, parJti, ...rest } = payload
   const { cookie: _cookie, ...visibleSession } = session ?? {}
   return {
     kind,
@@ -164,11 +175,13 @@ function toModel(kind: string, id: string, payload: AdapterPayload): StoredModel
       ...rest,
       ...(returnTo === undefined ? {} : { returnTo: returnTo.replaceAll(id, OWN_ID) }),
       ...(session === undefined ? {} : { session: visibleSession }),
+      ...(typeof deviceCode === 'string' ? { deviceCode: marked(deviceCode) } : {}),
+      ...(typeof parJti === 'string' ? { parJti: marked(parJti) } : {}),
     },
     ...(exp === undefined ? {} : { expiresAt: exp }),
     ...grantOf(kind, id, payload),
     ...ownerOf(kind, payload),
-    ...(payload.userCode === undefined ? {} : { alias: handleOf(payload.userCode) }),
+    ...(userCode === undefined ? {} : { alias: modelHandle(userCode) }),
   }
 }
 
@@ -195,6 +208,7 @@ function fromModel(model: StoredModel, jti: string): AdapterPayload {
     jti,
     ...(typeof returnTo === 'string' ? { returnTo: returnTo.replaceAll(OWN_ID, jti) } : {}),
     ...(model.expiresAt === undefined ? {} : { exp: model.expiresAt }),
+    ...(model.alias === undefined ? {} : { userCode: MARK + model.alias }),
   }
 }
 

@@ -1,7 +1,10 @@
 import type { Runtime } from '../runtime/runtime.ts'
 import { type BackchannelOptions, resolveBackchannelOptions } from './backchannel-options.ts'
+import { type EgressPolicyOptions, type ResolvedEgressPolicy, resolveEgressPolicy } from './egress-options.ts'
+import { resolveSilentCheckOptions, type SilentCheckOptions } from './limit-silent-checks.ts'
 import type { OpLog } from './log.ts'
 import { type LogoutPages, PAGE_NAMES } from './pages/pages.ts'
+import { type RegistrationOptions, resolveRegistrationOptions } from './registration-options.ts'
 import type { OpStore } from './store/contract.ts'
 import {
   type RetentionOptions,
@@ -14,11 +17,10 @@ import {
 export interface LockstepOptions {
   /** Where OP sessions, tokens, keys and the outbox are kept. It replaces oidc-provider's `adapter`. */
   store: OpStore
-  /** Which addresses RPs' URLs may lead to, beside public unicast ones. */
-  egress?: {
-    /** CIDRs (`10.0.0.0/8`) or host names (`intranet.example`) that are allowed as well. Default none. */
-    allow?: readonly string[]
-  }
+  /** Which addresses the URLs of clients may lead to: public unicast ones, and what you allow. */
+  egress?: EgressPolicyOptions
+  /** What clients that register themselves may do. */
+  registration?: RegistrationOptions
   /** How Logout Tokens are delivered. */
   backchannel?: BackchannelOptions
   /** Seconds from a login to the end of its OP session, however busy it is. Default 2,592,000 (30 days). */
@@ -42,6 +44,8 @@ export interface LockstepOptions {
   sweep?: SweepOptions
   /** How long logouts and attempts at telling RPs are kept. */
   retention?: RetentionOptions
+  /** How often an OP may be asked by prompt=none whether somebody is there. */
+  silentChecks?: SilentCheckOptions
   /** Receives one structured line per event that an operator should see. Default: one JSON line on standard error. */
   log?: OpLog
   /** Time, chance and network; replaced in tests and in the simulation. */
@@ -51,13 +55,15 @@ export interface LockstepOptions {
 /** The options with every default in its place. */
 export interface ResolvedLockstepOptions {
   readonly store: OpStore
-  readonly allow: readonly string[]
+  readonly egress: ResolvedEgressPolicy
+  readonly registration: Required<RegistrationOptions>
   readonly backchannel: Required<BackchannelOptions>
   readonly sessionLifetime: number
   readonly logout: Required<NonNullable<LockstepOptions['logout']>>
   readonly promptCreate: boolean
   readonly sweep: Required<SweepOptions>
   readonly retention: Required<RetentionOptions>
+  readonly silentChecks: Required<SilentCheckOptions>
   readonly log: OpLog
   readonly runtime: Partial<Runtime>
 }
@@ -65,12 +71,14 @@ export interface ResolvedLockstepOptions {
 const KNOWN: ReadonlySet<string> = new Set([
   'store',
   'egress',
+  'registration',
   'backchannel',
   'sessionLifetime',
   'logout',
   'promptCreate',
   'sweep',
   'retention',
+  'silentChecks',
   'log',
   'runtime',
 ] satisfies (keyof LockstepOptions)[])
@@ -79,43 +87,42 @@ const KNOWN: ReadonlySet<string> = new Set([
 export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockstepOptions {
   const unknown = Object.keys(options ?? {}).find((name) => !KNOWN.has(name))
   if (unknown !== undefined) throw new TypeError(`"${unknown}" is not an option of Lockstep's Provider`)
-  for (const name of ['egress', 'backchannel', 'runtime'] as const) {
+  for (const name of ['egress', 'registration', 'backchannel', 'silentChecks', 'runtime'] as const) {
     const value: unknown = options?.[name]
     if (value !== undefined && (typeof value !== 'object' || value === null)) {
       throw new TypeError(`${name} must be an object`)
     }
   }
-  const strange = Object.keys(options?.egress ?? {}).find((name) => name !== 'allow')
-  if (strange !== undefined) throw new TypeError(`"egress.${strange}" is not an option of Lockstep's Provider`)
   const {
     store,
-    egress: { allow = [] } = {},
+    egress,
+    registration,
     backchannel,
     sessionLifetime = 2_592_000,
     logout,
     promptCreate = false,
     sweep,
     retention,
+    silentChecks,
     log = toStandardError,
   } = options ?? {}
   if (typeof store?.forIssuer !== 'function') {
     throw new TypeError('store is missing: pass sqliteStore(file) from lockstep/op/sqlite, or a store of your own')
-  }
-  if (!Array.isArray(allow) || allow.some((entry) => typeof entry !== 'string')) {
-    throw new TypeError('egress.allow must be an array of CIDRs and host names')
   }
   if (!(sessionLifetime > 0)) throw new TypeError('sessionLifetime must be a positive number of seconds')
   if (typeof promptCreate !== 'boolean') throw new TypeError('promptCreate must be true or false')
   if (typeof log !== 'function') throw new TypeError('log must be a function')
   return {
     store,
-    allow,
+    egress: resolveEgressPolicy(egress),
+    registration: resolveRegistrationOptions(registration),
     backchannel: resolveBackchannelOptions(backchannel),
     sessionLifetime,
     logout: resolveLogout(logout),
     promptCreate,
     sweep: resolveSweepOptions(sweep),
     retention: resolveRetentionOptions(retention),
+    silentChecks: resolveSilentCheckOptions(silentChecks),
     log,
     runtime: options.runtime ?? {},
   }

@@ -4,6 +4,7 @@ import type { Runtime } from '../runtime/runtime.ts'
 import { type Attempt, type BackchannelReceiver, deliverLogoutToken } from './backchannel.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
 import { createBreakers, type Trouble } from './breaker.ts'
+import { createBudgets } from './budgets.ts'
 import type { Tell } from './events.ts'
 import type { OpLog } from './log.ts'
 import { attemptMeasure } from './measure-attempt.ts'
@@ -61,6 +62,7 @@ const afterFailure = 1_000
 export function startOutbox(parts: OutboxParts): Outbox {
   const { store, runtime, options, log, tell = () => {} } = parts
   const breakers = createBreakers()
+  const budgets = createBudgets(parts)
   const report = attemptReporter(log, tell)
   const measure = attemptMeasure(store, parts.telemetry)
   const watch = troubleWatch({ store, runtime, log, tell })
@@ -75,7 +77,9 @@ export function startOutbox(parts: OutboxParts): Outbox {
   let stopping = false
 
   const room = (clientId: string): number =>
-    breakers.isOpen(clientId) ? 0 : options.concurrencyPerRp - (perRp.get(clientId) ?? 0)
+    breakers.isOpen(clientId)
+      ? 0
+      : Math.min(options.concurrencyPerRp - (perRp.get(clientId) ?? 0), budgets.room(clientId))
 
   async function work(): Promise<void> {
     let isStarted = false
@@ -100,12 +104,17 @@ export function startOutbox(parts: OutboxParts): Outbox {
 
   async function startUp(): Promise<void> {
     await store.takeOver()
-    await store.hasten('all', options.rampPerSecond)
+    await store.hasten('all', options.ratePerRp)
   }
 
   /** Tries the RPs that are down with one delivery each. */
   async function probe(): Promise<void> {
     for (const clientId of breakers.takeProbes(runtime.now())) {
+      const heldUntil = budgets.heldUntil(clientId)
+      if (heldUntil !== undefined) {
+        breakers.putOff(clientId, heldUntil)
+        continue
+      }
       const delivery = await store.claimEarly(clientId, lease)
       if (delivery) start(delivery)
       else if (!perRp.has(clientId)) breakers.forget(clientId)
@@ -124,11 +133,13 @@ export function startOutbox(parts: OutboxParts): Outbox {
   /** When there may be something to do, beside attempts that end: those ring the bell. */
   async function nextTurn(isAllClaimed: boolean): Promise<number> {
     const due = isAllClaimed ? await store.nextDueAt(room) : places.nextFreeAt(runtime.now())
-    return Math.min(due ?? Number.POSITIVE_INFINITY, breakers.nextProbeAt() ?? Number.POSITIVE_INFINITY)
+    const times = [due, breakers.nextProbeAt(), budgets.nextAt()]
+    return Math.min(...times.map((time) => time ?? Number.POSITIVE_INFINITY))
   }
 
   function start(delivery: ClaimedDelivery): void {
     const { id, clientId } = delivery
+    budgets.started(clientId)
     places.take(delivery)
     perRp.set(clientId, (perRp.get(clientId) ?? 0) + 1)
     const done = attempt(delivery).finally(() => {
@@ -147,7 +158,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
     const { clientId } = delivery
     const startedAt = runtime.now()
     const measured = measure(delivery, startedAt)
-    const watched = { ...parts, runtime: places.watched(runtime, delivery) }
+    const watched = { ...parts, budgets, runtime: places.watched(runtime, delivery) }
     const made = await deliverLogoutToken(delivery, watched, giveUp.signal, measured.traceparent)
     const finishedAt = runtime.now()
     const isBack = learn(delivery, made)
@@ -158,7 +169,19 @@ export function startOutbox(parts: OutboxParts): Outbox {
     })
     await guard('measure', clientId, () => measured.end(made, finishedAt, isWritten))
     await guard('trouble', clientId, () => watch(clientId, made.outcome))
-    if (isBack) await guard('hasten', clientId, () => store.hasten({ clientId }, options.rampPerSecond))
+    await guard('hasten', clientId, async () => {
+      if (await isFree(delivery, made, isBack)) await store.hasten({ clientId }, options.ratePerRp)
+    })
+  }
+
+  /** True when what an RP is owed need not wait any longer: it is back, or it has answered for the first time. */
+  async function isFree({ clientId }: ClaimedDelivery, made: Attempt, isBack: boolean): Promise<boolean> {
+    const { outcome, admission } = made
+    const isProven = outcome.state === 'delivered' && (await admission?.answered()) === true
+    if (isBack || isProven) budgets.ramp(clientId)
+    // it may have answered another attempt while this delivery was put off
+    const isLate = outcome.state === 'due' && outcome.why === 'budget' && budgets.heldUntil(clientId) === undefined
+    return isBack || isProven || isLate
   }
 
   /** A store that fails must not stop the loop: the lease runs out, and the delivery comes again. */
@@ -215,7 +238,8 @@ export function startOutbox(parts: OutboxParts): Outbox {
       try {
         const found = await store.getLogout(logoutId)
         const first = found?.deliveries.filter(
-          ({ id, attempts, clientId }) => attempts === 0 && !seen.has(id) && !breakers.isOpen(clientId),
+          ({ id, attempts, clientId }) =>
+            attempts === 0 && !seen.has(id) && !breakers.isOpen(clientId) && !budgets.heldUntil(clientId),
         )
         waiting = new Set(first?.map(({ id }) => id))
         const end = runtime.now() + ms

@@ -7,23 +7,30 @@ import { pageAnswer } from './pages/show.ts'
 /** The prompt by which an RP sends a user to where accounts are made. */
 const CREATE = 'create'
 
+/** Lockstep's steps of an interaction policy. */
+export interface PolicySteps {
+  readonly firstPrompt: interactionPolicy.Prompt
+  readonly lastPrompt: interactionPolicy.Prompt
+  readonly promptCreate: boolean
+}
+
 /**
- * The operator's interaction policy with Lockstep's steps: `create` first, where it is switched on and not there yet, and
- * the step that records the login last.
+ * The operator's interaction policy with Lockstep's steps: the one that limits silent checks first, then `create`, where it
+ * is switched on and not there yet, and the step that records the login last.
  *
  * @see {@link https://openid.net/specs/openid-connect-prompt-create-1_0.html | Initiating User Registration 1.0}
  */
 export function completePolicy(
-  last: interactionPolicy.Prompt,
-  promptCreate: boolean,
+  { firstPrompt, lastPrompt, promptCreate }: PolicySteps,
   given: readonly interactionPolicy.Prompt[] = interactionPolicy.base(),
 ): interactionPolicy.DefaultPolicy {
   const policy = interactionPolicy.base()
   policy.clear()
-  policy.push(...given, last)
+  policy.push(...given, lastPrompt)
   if (promptCreate && !policy.get(CREATE)) {
     policy.add(new interactionPolicy.Prompt({ name: CREATE, requestable: true }), 0)
   }
+  policy.add(firstPrompt, 0)
   return policy
 }
 

@@ -15,6 +15,8 @@ declare module 'oidc-provider' {
     backchannelLogout(sub: string, sid?: string): Promise<void>
   }
   interface IdToken {
+    /** The claims as they are issued. */
+    payload(): Promise<Record<string, unknown>>
     /** `{ sub: null }` lets `sub` into a token that was granted no scope. */
     mask: Record<string, null>
   }
@@ -61,8 +63,13 @@ export function assertSeam(provider: OidcProvider): void {
     ['Client.prototype.backchannelLogout(sub, sid)', arity(provider.Client.prototype.backchannelLogout) === 2],
     ['Session.prototype.destroy()', arity(provider.Session.prototype.destroy) === 0],
     ['Session.get(ctx)', arity(provider.Session.get) === 1],
-    ['IdToken.validate(jwt, client)', arity(provider.IdToken.validate) === 2],
+    ['IdToken.validate(jwt, client)', arity(provider.IdToken?.validate) === 2],
     ['registerResponseMode(name, handler)', arity(OidcProvider.prototype.registerResponseMode) === 2],
+    ['createContext(req, res)', arity(provider.createContext) === 2],
+    ['OIDCContext(ctx)', arity(provider.OIDCContext) === 1],
+    ['IdToken with a mask', masksClaims(provider)],
+    ['Session.destroyed', marksDestroyed(provider)],
+    [`the route ${USER_SWITCH_ROUTE}`, hasRoute(provider, USER_SWITCH_ROUTE)],
   ]
   const missing = assumptions.filter(([, holds]) => !holds).map(([name]) => name)
   if (missing.length > 0) {
@@ -72,6 +79,29 @@ export function assertSeam(provider: OidcProvider): void {
         'Install a version inside the range of the peer dependency "oidc-provider" in lockstep\'s package.json.',
     )
   }
+}
+
+/** An IdToken takes its claims and a client, and what stands in its `mask` is asked when it is issued. */
+function masksClaims({ IdToken }: OidcProvider): boolean {
+  return arity(IdToken) === 2 && /\.mask\(\s*this\.mask\s*\)/.test(textOf(IdToken?.prototype.payload))
+}
+
+/** oidc-provider's own `destroy` leaves the mark by which its session handler neither saves the session nor sets its cookie. */
+function marksDestroyed({ Session }: OidcProvider): boolean {
+  return /\bthis\.destroyed\s*=\s*true\b/.test(textOf(Session.prototype.destroy))
+}
+
+function hasRoute(provider: OidcProvider, name: string): boolean {
+  try {
+    return provider.pathFor(name, { mountPath: '' }).startsWith('/')
+  } catch {
+    return false // that is how the router says that it does not know a name
+  }
+}
+
+/** A method's source: what it does inside cannot be asked for otherwise before there is a request. */
+function textOf(method: unknown): string {
+  return typeof method === 'function' ? Function.prototype.toString.call(method) : ''
 }
 
 function arity(method: unknown): number {

@@ -11,6 +11,7 @@ import { type Deliveries, deliveriesOf } from './deliveries.ts'
 import { type Ending, type EndSessionParts, endSession } from './end-session.ts'
 import { tellBy } from './events.ts'
 import { findClientOf } from './find-client.ts'
+import { silentCheckLimit } from './limit-silent-checks.ts'
 import { readOutbox } from './metrics.ts'
 import { modelAdapter } from './model-adapter.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
@@ -21,7 +22,8 @@ import { attachSeam } from './provider-seam.ts'
 import { type Receipts, receiptsOf } from './receipts.ts'
 import { receiverOf, wishesOf } from './receiver.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
-import { logoutPaths, sessionRoutes } from './session-routes.ts'
+import { dropRepeatedCookies } from './repeated-cookies.ts'
+import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { throughFrames } from './show-frames.ts'
 import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
@@ -64,7 +66,9 @@ export class Provider extends OidcProvider {
   readonly #endSession: EndSessionParts
   readonly #sweeper: Sweeper
   readonly #cookieNames: CookieNames
+  readonly #ownCookies: ReadonlySet<string>
   readonly #options: ResolvedLockstepOptions
+  readonly #routes: SessionRoutes
   #secrets: Promise<Secrets> | undefined
 
   /**
@@ -73,7 +77,7 @@ export class Provider extends OidcProvider {
    */
   constructor(issuer: string, configuration: Configuration, options: LockstepOptions) {
     const resolved = resolveLockstepOptions(options)
-    const network = egress({ allow: resolved.allow })
+    const network = egress(resolved.egress)
     const { post, ...others }: Runtime = { ...world, post: network.post, ...resolved.runtime }
     const runtime: Runtime = { ...others, post: (request) => telemetry.untraced(() => post(request)) }
     const store = resolved.store.forIssuer(issuer, runtime)
@@ -86,8 +90,10 @@ export class Provider extends OidcProvider {
       adapter: modelAdapter(store, runtime.now, { absolute: resolved.sessionLifetime }),
       fetch: (url, request) => telemetry.untraced(() => network.fetch(url, request)),
       checkSessionPath: CHECK_SESSION_PATH,
+      firstPrompt: silentCheckLimit(resolved.silentChecks, runtime.now),
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
       promptCreate: resolved.promptCreate,
+      registration: resolved.registration,
     })
     super(issuer, complete)
 
@@ -97,6 +103,7 @@ export class Provider extends OidcProvider {
     this.#egress = network
     this.#telemetry = telemetry
     this.#cookieNames = cookieNames
+    this.#ownCookies = new Set(Object.values(cookieNames))
     this.#options = resolved
     attachSeam(this, {
       endSession: async (session) => {
@@ -112,7 +119,7 @@ export class Provider extends OidcProvider {
       log: resolved.log,
       telemetry,
       tell: tellBy((name, event) => this.emit(name, event), resolved.log),
-      ...receiverOf(this, runtime),
+      ...receiverOf(this, runtime, new Set(complete.clients?.map(({ client_id }) => client_id))),
     })
     this.#outbox = outbox
     const { sweep, retention, log } = resolved
@@ -133,6 +140,22 @@ export class Provider extends OidcProvider {
       store,
       end: (uid, ending) => this.#end(uid, ending),
       wake: () => this.#sweeper.wake(),
+    })
+    this.#routes = sessionRoutes({
+      provider: this,
+      store,
+      runtime,
+      receipts: this.receipts,
+      findClient: findClientOf(this, log),
+      sealingKey: () => this.#sealingKey(),
+      ...resolved.logout,
+      cookieNames,
+      sessionCookie: complete.cookies?.long ?? {},
+      findAccount: complete.findAccount,
+      pairwiseIdentifier: complete.pairwiseIdentifier,
+      end: (uid, ending) => this.#end(uid, ending),
+      firstAttempts: (logoutId, ms) => this.#firstAttempts(logoutId, ms),
+      rotateBrowserState: (ctx, signedIn) => this.#rotateBrowserState(ctx, signedIn),
     })
     this.use((ctx, next) => this.#serve(ctx, next))
   }
@@ -162,8 +185,12 @@ export class Provider extends OidcProvider {
     })
   }
 
-  /** On a loopback http issuer (development) browsers take Secure cookies, but the cookie jar here would refuse to set them. */
+  /**
+   * Believes no OP cookie that comes twice (T21). On a loopback http issuer (development) browsers take Secure cookies, but
+   * the cookie jar here would refuse to set them.
+   */
   override createContext<State, Custom>(req: IncomingMessage, res: ServerResponse): Context & State & Custom {
+    dropRepeatedCookies(req, res, this.#ownCookies)
     const ctx = super.createContext(req, res) as Context & State & Custom
     if (this.issuer.startsWith('http:')) ctx.cookies.secure = true
     return ctx
@@ -184,36 +211,23 @@ export class Provider extends OidcProvider {
     return rotateBrowserState(ctx, signedIn, { cookieName: this.#cookieNames.browserState, secret, random })
   }
 
-  async #serve(ctx: Context, next: Next): Promise<void> {
+  #serve(ctx: Context, next: Next): Promise<void> {
     // below another Koa app `ctx` is that app's, whose cookies are not signed with our keys
     if (ctx.app !== this) ctx.cookies = this.createContext(ctx.req, ctx.res).cookies
-    const { sealing: sealingKey } = await this.#loadSecrets()
-    const served = await sessionRoutes(ctx, {
-      provider: this,
-      store: this.#store,
-      runtime: this.#runtime,
-      receipts: this.receipts,
-      findClient: findClientOf(this, this.#options.log),
-      sealingKey,
-      ...this.#options.logout,
-      cookieNames: this.#cookieNames,
-      sessionCookie: this.#configuration.cookies?.long ?? {},
-      findAccount: this.#configuration.findAccount,
-      pairwiseIdentifier: this.#configuration.pairwiseIdentifier,
-      end: (uid, ending) => this.#end(uid, ending),
-      firstAttempts: (logoutId, ms) => this.#firstAttempts(logoutId, ms),
-      rotateBrowserState: (signedIn) => this.#rotateBrowserState(ctx, signedIn),
-    })
-    if (served) return
+    return this.#routes(ctx) ?? this.#followed(ctx, next)
+  }
+
+  /** One of oidc-provider's own routes, and what follows from it for the browser. */
+  async #followed(ctx: Context, next: Next): Promise<void> {
     await next()
     const session: Session | undefined = ctx.oidc?.session
-    if (session) await this.#rotateBrowserState(ctx, signedInOf(session))
+    if (!session) return
+    await this.#rotateBrowserState(ctx, signedInOf(session))
     const ended = endedIn.get(ctx)
     if (ended && ctx.status === 303) {
       // A user switch: the apps of the one before are shown in frames, and the login goes on from there.
-      const paths = logoutPaths(this)
-      const on = ctx.response.get('location')
-      ctx.redirect(await throughFrames({ paths, sealingKey, runtime: this.#runtime }, ended, on, undefined))
+      const parts = { paths: logoutPaths(this), sealingKey: await this.#sealingKey(), runtime: this.#runtime }
+      ctx.redirect(await throughFrames(parts, ended, ctx.response.get('location'), undefined))
     }
   }
 
@@ -228,6 +242,10 @@ export class Provider extends OidcProvider {
 
   #end(uid: string, ending: Ending): Promise<EndedOpSession | undefined> {
     return endSession(this.#endSession, uid, ending)
+  }
+
+  async #sealingKey(): Promise<Uint8Array> {
+    return (await this.#loadSecrets()).sealing
   }
 
   #loadSecrets(): Promise<Secrets> {

@@ -16,13 +16,25 @@ export interface ReceiverParts {
   mint(delivery: ClaimedDelivery): Promise<string>
 }
 
-/** Answers the outbox's questions from oidc-provider's clients and keys, as they are at the time of the attempt. */
-export function receiverOf(provider: OidcProvider, runtime: Pick<Runtime, 'random'>): ReceiverParts {
+/**
+ * Answers the outbox's questions from oidc-provider's clients and keys, as they are at the time of the attempt.
+ *
+ * @param written The ids of the clients that the operator wrote down; all others registered themselves.
+ */
+export function receiverOf(
+  provider: OidcProvider,
+  runtime: Pick<Runtime, 'random'>,
+  written: ReadonlySet<string>,
+): ReceiverParts {
   return {
     async findReceiver(clientId) {
       const client = await provider.Client.find(clientId)
       if (client?.backchannelLogoutUri === undefined) return undefined
-      return { url: client.backchannelLogoutUri, isFirstParty: client[FIRST_PARTY] === true }
+      return {
+        url: client.backchannelLogoutUri,
+        isRegistered: !written.has(clientId),
+        isFirstParty: client[FIRST_PARTY] === true,
+      }
     },
     async mint(delivery) {
       const client = await provider.Client.find(delivery.clientId)

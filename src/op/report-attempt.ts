@@ -42,7 +42,7 @@ export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDeliv
       }
       case 'due': {
         const { why, retryAt, status, error } = outcome
-        if (why === 'released') return
+        if (why === 'released' || why === 'budget') return
         if (why === 'internal') log({ event: 'op_failed', task: 'mint', clientId, message: messageOf(cause) })
         if (why === 'egress' && !refusedByEgress.has(clientId)) {
           refusedByEgress.add(clientId)
@@ -63,10 +63,10 @@ export function reachOf(outcome: AttemptOutcome): 'reached' | 'not reached' | 'u
   if (outcome.state === 'delivered') return 'reached'
   const why = outcome.state === 'due' ? outcome.why : (outcome.failure?.why ?? outcome.state)
   if (why === 'refused' || why === 'refusal') return 'reached'
-  return why === 'released' || why === 'internal' || why === 'dead' ? 'unknown' : 'not reached'
+  return why === 'released' || why === 'budget' || why === 'internal' || why === 'dead' ? 'unknown' : 'not reached'
 }
 
-function flat({ why, ...said }: AttemptFailure, cause: unknown): AboutFailure {
+function flat({ why, errorDescription: _, ...said }: AttemptFailure, cause: unknown): AboutFailure {
   const code = codeOf(cause)
   return { failed: why, ...said, ...(code !== undefined && { code }) }
 }

@@ -69,15 +69,15 @@ export async function openSecrets(store: OpStore, issuer: string, options: Secre
 }
 
 /**
- * Lets the next keys sign and makes new next ones; each OP process takes part when it starts the next time. The keys that
- * signed until now go on verifying.
+ * Lets the next keys sign and makes new next ones. The keys that signed until now go on verifying. A `Provider` has the keys it
+ * was built with: the server program builds another one within 10 seconds, and docs/mounting.md shows how an app does.
  *
  * With `compromised` the keys named are withdrawn instead: nothing they signed is accepted any more, and a logout whose hint
  * they signed is asked about.
  *
  * @throws LockstepError `key_too_young` when RPs cannot know the next keys yet.
  *
- * @returns The `kid` of each key that signs from the next start on.
+ * @returns The `kid` of each key that signs from now on.
  */
 export async function rotateKeys(
   store: OpStore,

@@ -21,11 +21,11 @@ import type { LogoutPaths } from './logout-http.ts'
 import { withOidcContext } from './provider-seam.ts'
 import { RECEIPT_LIFETIME } from './receipts.ts'
 
-/** What the routes that Lockstep adds to an OP are built from, for one request. */
+/** What the routes that Lockstep adds to an OP are built from. */
 export interface SessionRoutesParts
   extends Pick<
     LogoutEndpointParts,
-    'store' | 'sealingKey' | 'receipts' | 'findClient' | 'pages' | 'declined' | 'end' | 'firstAttempts'
+    'store' | 'receipts' | 'findClient' | 'pages' | 'declined' | 'end' | 'firstAttempts'
   > {
   readonly provider: OidcProvider
   readonly runtime: Pick<Runtime, 'now'>
@@ -34,7 +34,8 @@ export interface SessionRoutesParts
   readonly sessionCookie: CookiesSetOptions
   readonly findAccount: Configuration['findAccount']
   readonly pairwiseIdentifier: Configuration['pairwiseIdentifier']
-  readonly rotateBrowserState: (signedIn: SignedIn) => Promise<string>
+  readonly sealingKey: () => Promise<Uint8Array>
+  readonly rotateBrowserState: (ctx: Context, signedIn: SignedIn) => Promise<string>
 }
 
 /** Methods and paths below `end_session_endpoint`, and what serves them; oidc-provider keeps `/confirm` for its user switch. */
@@ -52,24 +53,32 @@ type LogoutRoute = Exclude<keyof LogoutEndpoint, 'refuse'>
 /** Routes that come after a logout: whatever fails there, the End-User is signed out. */
 const AFTER_LOGOUT: ReadonlySet<LogoutRoute> = new Set(['frames', 'signedOut'])
 
-/** Serves the OP iframe and the Logout Endpoint; `false` when the request is for somebody else. */
-export async function sessionRoutes(ctx: Context, parts: SessionRoutesParts): Promise<boolean> {
-  const path = normalized(ctx.path)
-  if (path === CHECK_SESSION_PATH) {
-    toKoa(ctx, await opIframeRoute(fromKoa(ctx), parts))
-    return true
-  }
+/** Serves a request for one of Lockstep's routes; `undefined`, and at once, when it is for somebody else. */
+export type SessionRoutes = (ctx: Context) => Promise<void> | undefined
+
+/** Builds what serves the OP iframe and the Logout Endpoint. Every request of the OP asks, so it takes no more than a look. */
+export function sessionRoutes(parts: SessionRoutesParts): SessionRoutes {
   const endpoint = normalized(parts.provider.pathFor('end_session', { mountPath: '' }))
-  const methods = path.startsWith(endpoint) ? LOGOUT_ROUTES.get(path.slice(endpoint.length)) : undefined
-  if (!methods) return false
-  const route = methods[ctx.method]
-  toKoa(ctx, route ? await logoutRoute(ctx, route, parts) : notAllowed(Object.keys(methods)))
-  return true
+  const routes = new Map<string, (ctx: Context) => Promise<Answer>>([
+    [CHECK_SESSION_PATH, (ctx) => opIframeRoute(fromKoa(ctx), parts)],
+    ...[...LOGOUT_ROUTES].map(([path, methods]): [string, (ctx: Context) => Promise<Answer>] => [
+      endpoint + path,
+      async (ctx) => {
+        const route = methods[ctx.method]
+        return route ? logoutRoute(ctx, route, parts) : notAllowed(Object.keys(methods))
+      },
+    ]),
+  ])
+  return (ctx) => {
+    const serve = routes.get(normalized(ctx.path))
+    return serve?.(ctx).then((answer) => toKoa(ctx, answer))
+  }
 }
 
 /** As oidc-provider's router sees a path: what slipped past us here would reach its own Logout Endpoint there. */
 function normalized(path: string): string {
-  return path.toLowerCase().replace(/(.)\/$/, '$1')
+  const lower = path.toLowerCase()
+  return lower.length > 1 && lower.endsWith('/') ? lower.slice(0, -1) : lower
 }
 
 async function opIframeRoute(request: HttpRequest, { provider, cookieNames }: SessionRoutesParts): Promise<Answer> {
@@ -84,7 +93,12 @@ async function logoutRoute(ctx: Context, route: LogoutRoute, parts: SessionRoute
   const { provider } = parts
   const oidc = withOidcContext(provider, ctx)
   const accounts = accountsOf(oidc, parts)
-  const endpoint = logoutEndpoint({ ...parts, ...accounts, paths: logoutPaths(provider) })
+  const endpoint = logoutEndpoint({
+    ...parts,
+    ...accounts,
+    paths: logoutPaths(provider),
+    sealingKey: await parts.sealingKey(),
+  })
   try {
     return await endpoint[route](await exchangeOf(ctx, parts))
   } catch (error) {
@@ -115,7 +129,7 @@ async function exchangeOf(ctx: Context, parts: SessionRoutesParts): Promise<Logo
     lastLogout: ctx.cookies.get(cookieNames.lastLogout, { signed: false }),
     async signedOut(logoutId) {
       ctx.cookies.set(cookieNames.session, null, parts.sessionCookie)
-      await parts.rotateBrowserState(undefined)
+      await parts.rotateBrowserState(ctx, undefined)
       if (logoutId === undefined) return
       ctx.cookies.set(cookieNames.lastLogout, logoutId, {
         httpOnly: true,

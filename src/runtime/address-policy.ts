@@ -13,6 +13,10 @@ export interface Target {
 /** Says whether a connection may be made. */
 export interface AddressPolicy {
   permits(target: Target): boolean
+  /** Whether a host may be asked for of which only the name is known, since somebody else judges its addresses. */
+  permitsName(protocol: string, host: string): boolean
+  /** Where a packet to this address goes: of IPv6 that carries an IPv4 address, the latter. */
+  destinationOf(address: string): string
 }
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6
@@ -40,6 +44,14 @@ export function addressPolicy(allow: readonly string[]): AddressPolicy {
       const inner = parsed.kind() === 'ipv6' ? embedded(parsed as ipaddr.IPv6) : undefined
       if (networks.some((network) => within(parsed, network) || (inner && within(inner, network)))) return true
       return protocol === 'https:' && isPublic(parsed)
+    },
+
+    permitsName: (protocol, host) => protocol === 'https:' || (protocol === 'http:' && hosts.has(withoutDot(host))),
+
+    destinationOf(address) {
+      const parsed = parseAddress(address)
+      const inner = parsed?.kind() === 'ipv6' ? embedded(parsed as ipaddr.IPv6) : undefined
+      return (inner ?? parsed)?.toString() ?? address
     },
   }
 }

@@ -1,27 +1,26 @@
 import { lookup as resolveByDns } from 'node:dns/promises'
-import { isIP, type LookupFunction } from 'node:net'
 import { Readable } from 'node:stream'
-import { Agent, buildConnector, type Dispatcher, request } from 'undici'
-import { LockstepError } from '../protocol/errors.ts'
-import { type AddressPolicy, addressPolicy } from './address-policy.ts'
+import { buildConnector, type Dispatcher, request } from 'undici'
+import { addressPolicy } from './address-policy.ts'
+import { connectionPools } from './connection-pools.ts'
+import { egressProxy } from './egress-proxy.ts'
+import { type ConnectionParts, guardedConnector, mostTargets, permittedAddresses } from './guarded-connector.ts'
 import { StaleConnectionError } from './post-failure.ts'
 import type { PostAnswer, PostRequest, Runtime } from './runtime.ts'
 import { watched } from './watched.ts'
 
-/** An address a resolver found for a host name. */
-export interface ResolvedAddress {
-  readonly address: string
-  readonly family: number
-}
-
-/** What {@link egress} needs; all but `allow` are for tests. */
+/** What {@link egress} needs; `resolve` and `connect` are for tests. */
 export interface EgressOptions {
   /** CIDRs, addresses or exact host names that are allowed beside public addresses. */
   allow: readonly string[]
+  /** An HTTP proxy that everything goes through. Default none. */
+  proxy?: URL
+  /** States that the proxy judges addresses: it is told names, and they are not resolved here. Default false. */
+  proxyEnforces?: boolean
   /** Finds a host's addresses. Default: the system's resolver. */
-  resolve?(hostname: string): Promise<readonly ResolvedAddress[]>
+  resolve?: ConnectionParts['resolve']
   /** Makes the function that opens connections. Default: undici's. */
-  connect?(options: { lookup: LookupFunction; allowH2: boolean }): buildConnector.connector
+  connect?: ConnectionParts['connect']
 }
 
 /** The way out to URLs that the operator did not write. */
@@ -37,43 +36,69 @@ export interface Egress {
 const bodyLimit = 4096
 
 /**
- * Opens the one way out to URLs that RPs registered: a pool of connections per origin, and a policy that is judged on the
- * literal host, on every address a name resolves to, and once more on the address that was really connected to, so that
+ * Opens the one way out to URLs that RPs registered: a pool of connections per RP and origin, and a policy that is judged on
+ * the literal host, on every address a name resolves to, and once more on the address that was really connected to, so that
  * a name that changes its mind between two look-ups gains nothing (T25).
  *
  * Redirects are not followed; proxy variables of the environment are ignored.
  *
  * @throws TypeError naming an entry of `allow` that cannot be read.
  */
-export function egress({ allow, resolve = resolveAll, connect = buildConnector }: EgressOptions): Egress {
-  const dials = new Map<string, number>()
-  const connector = guardedConnector(addressPolicy(allow), resolve, connect, (host) => {
-    dials.set(host, (dials.get(host) ?? 0) + 1)
-  })
-  // HTTP/1.1 only: what a connection that breaks means for the requests on it is then the same everywhere.
-  const agent = new Agent({ allowH2: false, connections: 32, connect: connector })
+export function egress({
+  allow,
+  proxy: proxyUrl,
+  proxyEnforces = false,
+  resolve = resolveAll,
+  connect = buildConnector,
+}: EgressOptions): Egress {
+  const policy = addressPolicy(allow)
+  const proxy = proxyUrl && egressProxy(proxyUrl)
+  const parts: ConnectionParts = { policy, resolve, connect, proxy, proxyEnforces }
+  const connector = guardedConnector(parts)
+  const pools = connectionPools()
 
   async function send(
     url: URL,
     options: Omit<Dispatcher.RequestOptions, 'origin' | 'path'>,
-    onConnected?: () => void,
+    { pool: owner = '', admit, onConnected }: Pick<PostRequest, 'pool' | 'admit' | 'onConnected'> = {},
   ): Promise<Dispatcher.ResponseData> {
-    const dialsBefore = dials.get(url.host)
+    const name = `${owner} ${url.origin}`
+    const pool = admit ? await admitted(name, url, admit) : pools.of(name, url.origin, connector)
+    const dialsBefore = pool.dials
+    const dispatcher = onConnected ? watched(pool.dispatcher, onConnected) : pool.dispatcher
     try {
-      return await request(url, { ...options, dispatcher: onConnected ? watched(agent, onConnected) : agent })
+      return await request(url, { ...options, dispatcher })
     } catch (error) {
-      // Nobody dialled this host meanwhile, so the request went out on a connection that was open before.
-      if (isReset(error) && dials.get(url.host) === dialsBefore) throw new StaleConnectionError({ cause: error })
+      // No connection was asked for meanwhile, so the request went out on one that was open before.
+      if (isReset(error) && pool.dials === dialsBefore) throw new StaleConnectionError({ cause: error })
       throw error
     }
   }
 
+  /** A pool whose connections lead to just the addresses that this request was admitted to. */
+  async function admitted(
+    name: string,
+    { protocol, hostname, origin }: URL,
+    admit: NonNullable<PostRequest['admit']>,
+  ): Promise<ReturnType<typeof pools.of>> {
+    if (proxyEnforces) {
+      await admit([])
+      return pools.of(name, origin, connector)
+    }
+    const addresses = (await permittedAddresses(parts, protocol, hostname)).slice(0, mostTargets)
+    const places = [...new Set(addresses.map(({ address }) => policy.destinationOf(address)))].sort()
+    await admit(places)
+    const pinned = { ...parts, resolve: async () => addresses }
+    return pools.of(`${name} ${places.join(' ')}`, origin, guardedConnector(pinned))
+  }
+
   return {
-    async post({ url, headers, body, timeout, signal, onConnected, onAnswered }: PostRequest): Promise<PostAnswer> {
+    async post({ url, headers, body, timeout, signal, ...how }: PostRequest): Promise<PostAnswer> {
       const deadline = AbortSignal.timeout(timeout)
       const within = signal ? AbortSignal.any([signal, deadline]) : deadline
-      const answer = await send(new URL(url), { method: 'POST', headers, body, signal: within }, onConnected)
-      onAnswered?.()
+      const sent = send(new URL(url), { method: 'POST', headers, body, signal: within }, how)
+      const answer = await Promise.race([sent, aborted(within)])
+      how.onAnswered?.()
       return { status: answer.statusCode, headers: flatten(answer.headers), body: await readStart(answer.body) }
     },
 
@@ -97,72 +122,26 @@ export function egress({ allow, resolve = resolveAll, connect = buildConnector }
       })
     },
 
-    close: () => agent.close(),
+    async close() {
+      await pools.close()
+      await proxy?.close()
+    },
   }
 }
 
-async function resolveAll(hostname: string): Promise<readonly ResolvedAddress[]> {
+async function resolveAll(hostname: string): Promise<Awaited<ReturnType<ConnectionParts['resolve']>>> {
   return resolveByDns(hostname, { all: true })
 }
 
-/** Opens connections to permitted addresses only. */
-function guardedConnector(
-  policy: AddressPolicy,
-  resolve: NonNullable<EgressOptions['resolve']>,
-  connect: NonNullable<EgressOptions['connect']>,
-  dialled: (host: string) => void,
-): buildConnector.connector {
-  const open = (protocol: string): buildConnector.connector => {
-    const lookup: LookupFunction = (hostname, { all }, callback) => {
-      resolve(hostname).then(
-        (found) => {
-          const vetted = found.filter(({ address }) => policy.permits({ protocol, host: hostname, address }))
-          const [first] = vetted
-          if (!first) callback(found.length === 0 ? notFound(hostname) : refused(protocol, hostname), '')
-          else if (all) callback(null, [...vetted])
-          else callback(null, first.address, first.family)
-        },
-        (error: NodeJS.ErrnoException) => callback(error, ''),
-      )
-    }
-    return connect({ lookup, allowH2: false })
-  }
-  const byProtocol: Readonly<Record<string, buildConnector.connector>> = {
-    'http:': open('http:'),
-    'https:': open('https:'),
-  }
-
-  return (options, callback) => {
-    const { protocol, hostname } = options
-    dialled(options.host ?? hostname)
-    const connector = byProtocol[protocol]
-    if (!connector || (isIP(hostname) && !policy.permits({ protocol, host: hostname, address: hostname }))) {
-      callback(refused(protocol, hostname), null)
-      return
-    }
-    connector(options, (...[error, socket]) => {
-      if (error || !socket) {
-        callback(error ?? new Error('no connection'), null)
-      } else if (!policy.permits({ protocol, host: hostname, address: socket.remoteAddress ?? '' })) {
-        socket.destroy()
-        callback(refused(protocol, hostname), null)
-      } else {
-        callback(null, socket)
-      }
-    })
-  }
-}
-
-function refused(protocol: string, host: string): LockstepError {
-  const why = protocol === 'https:' ? 'has no public address' : 'is asked for over http'
-  return new LockstepError(
-    'egress_refused',
-    `the host "${host}" ${why} and is not in the allow-list; if it is meant to be reached, add it to egress.allow`,
-  )
-}
-
-function notFound(hostname: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`the host "${hostname}" has no address`), { code: 'ENOTFOUND' })
+/**
+ * Rejects when the signal aborts. A resolver cannot be told to stop, nor a store that admits, and undici looks at the signal
+ * only once it has a connection; a request that gets one later is not sent.
+ */
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
 }
 
 function isReset(error: unknown): boolean {

@@ -8,6 +8,10 @@ export interface PostRequest {
   /** Milliseconds until the attempt counts as failed, from the first byte of DNS to the last of the answer. */
   readonly timeout: number
   readonly signal?: AbortSignal
+  /** Whose connections it uses: requests with different names never share one. Default: those of all that give no name. */
+  readonly pool?: string
+  /** Asked before a packet leaves, with every address the connection may lead to; what it throws keeps the request here. */
+  readonly admit?: ((addresses: readonly string[]) => Promise<void>) | undefined
   /** Called when there is a connection, new or kept open, on which the request goes out. */
   onConnected?(): void
   /** Called when the head of the answer has come. */

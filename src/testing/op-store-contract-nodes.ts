@@ -144,6 +144,45 @@ export function nodesContract(law: Law): void {
     equal(new Set(ids).size, 60)
   })
 
+  several('has no two live attempts of one delivery, however nodes retry, drop and claim at once', async (bench) => {
+    const { nodes, op, runtime } = bench
+    for (let i = 0; i < 10; i++) await owe(bench, `u${i}`, ['a', 'b', 'c'])
+    for (const claimed of await op.claimDue({ limit: 30, lease: 60_000, room: () => 30 })) {
+      const times = { dueAt: runtime.now(), startedAt: runtime.now(), finishedAt: runtime.now() }
+      await op.settle(claimed, { ...times, outcome: { state: 'dead', why: 'horizon' } })
+    }
+    const ids: string[] = []
+    let dropped = 0
+    let retried = 0
+    const operate = async (node: OpIssuerStore, turn: number): Promise<void> => {
+      for (let round = 0; round < 6; round++) {
+        // awaited before they are added: the others count meanwhile
+        const tried = await node.retryDeliveries({}, 4)
+        const gone = turn === round ? await node.dropDeliveries({ clientId: 'b' }, 'eve', 2) : 0
+        retried += tried
+        dropped += gone
+        const claimed = await node.claimDue({ limit: 5, lease: 600_000, room: () => 5 })
+        ids.push(...claimed.map(({ id }) => id))
+      }
+    }
+    await Promise.all(nodes.map(operate))
+    while ((await op.retryDeliveries({}, 30)) > 0);
+    ids.push(...(await op.claimDue({ limit: 30, lease: 600_000, room: () => 30 })).map(({ id }) => id))
+    equal(new Set(ids).size, ids.length)
+    equal(ids.length + dropped, 30)
+    ok(retried > 0)
+  })
+
+  several('tells on one node only that an RP has been in trouble for long', async ({ nodes, runtime }) => {
+    await nodes[0].noteTrouble('a', 1000)
+    runtime.pass(1000)
+    const told = await Promise.all([...nodes, ...nodes].map((node) => node.noteTrouble('a', 1000)))
+    deepEqual(
+      told.filter((since) => since !== undefined),
+      [runtime.now() - 1000],
+    )
+  })
+
   several('leaves a lease alone until it has run out, when another node starts', async (bench) => {
     const { nodes, runtime } = bench
     await owe(bench, 'u', ['a'])

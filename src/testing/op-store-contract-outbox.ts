@@ -158,20 +158,57 @@ export function outboxContract(law: Law, durable: boolean): void {
     ok((again?.fence ?? 0) > (first?.fence ?? 0))
   })
 
-  law('brings the deliveries of one RP forward, so many each second', async (bench) => {
+  law('brings the deliveries of one RP forward, ramped 1, 2, 4 a second up to its rate', async (bench) => {
     const { op, runtime } = bench
-    for (const uid of ['u1', 'u2', 'u3', 'u4', 'u5']) await owe(bench, uid, ['down', 'other'])
-    for (const [i, claimed] of (await op.claimDue({ limit: 10, lease: 1000 })).entries()) {
+    for (let i = 0; i < 20; i++) await owe(bench, `u${i}`, ['down', 'other'])
+    for (const [i, claimed] of (await op.claimDue({ limit: 40, lease: 1000 })).entries()) {
       await op.settle(claimed, attempt(bench, { state: 'due', retryAt: runtime.now() + 600_000 + i, why: 'network' }))
     }
-    equal(await op.hasten({ clientId: 'down' }, 2), 5)
-    equal((await op.claimDue({ limit: 10, lease: 1000 })).length, 1)
-    runtime.pass(500)
-    equal((await op.claimDue({ limit: 10, lease: 1000 })).length, 1)
-    runtime.pass(1500)
-    const rest = await op.claimDue({ limit: 10, lease: 10_000 })
-    equal(rest.filter(({ clientId }) => clientId === 'down').length, 5)
-    equal(rest.filter(({ clientId }) => clientId === 'other').length, 0)
+    equal(await op.hasten({ clientId: 'down' }, 5), 20)
+    const inSecond: number[] = []
+    for (let second = 0; second < 6; second++) {
+      inSecond.push(0)
+      for (let tenth = 0; tenth < 10; tenth++) {
+        const claimed = await op.claimDue({ limit: 40, lease: 600_000 })
+        ok(claimed.every(({ clientId }) => clientId === 'down'))
+        inSecond[second] = (inSecond[second] ?? 0) + claimed.length
+        runtime.pass(100)
+      }
+    }
+    deepEqual(inSecond, [1, 2, 4, 5, 5, 3])
+  })
+
+  law('spreads a ramp evenly within each second, in the order in which they were due', async (bench) => {
+    const { op, runtime } = bench
+    for (let i = 0; i < 4; i++) await owe(bench, `u${i}`, ['down'])
+    const claimed = await op.claimDue({ limit: 4, lease: 1000 })
+    for (const [i, one] of claimed.entries()) {
+      await op.settle(one, attempt(bench, { state: 'due', retryAt: runtime.now() + 600_000 - i, why: 'network' }))
+    }
+    const began = runtime.now()
+    equal(await op.hasten({ clientId: 'down' }, 250), 4)
+    const again: [string, number][] = []
+    while (again.length < 4) {
+      for (const { id } of await op.claimDue({ limit: 4, lease: 600_000 })) again.push([id, runtime.now() - began])
+      runtime.pass(250)
+    }
+    deepEqual(again, [
+      [claimed[3]?.id, 0],
+      [claimed[2]?.id, 1000],
+      [claimed[1]?.id, 1500],
+      [claimed[0]?.id, 2000],
+    ])
+  })
+
+  law('keeps to a rate below one a second', async (bench) => {
+    const { op, runtime } = bench
+    for (const uid of ['u1', 'u2']) await owe(bench, uid, ['down'])
+    for (const claimed of await op.claimDue({ limit: 4, lease: 1000 })) {
+      await op.settle(claimed, attempt(bench, { state: 'due', retryAt: runtime.now() + 600_000, why: 'network' }))
+    }
+    equal(await op.hasten('all', 0.1), 2)
+    equal((await op.claimDue({ limit: 4, lease: 600_000 })).length, 1)
+    equal(await op.nextDueAt(() => 1), runtime.now() + 10_000)
   })
 
   law('never pushes a delivery back by bringing others forward, nor touches a leased one', async (bench) => {

@@ -1,5 +1,6 @@
 import type { OpStore } from '../op/store/contract.ts'
 import { issuer, type Law, testRuntime } from './op-store-bench.ts'
+import { budgetContract } from './op-store-contract-budgets.ts'
 import { deliveriesContract } from './op-store-contract-deliveries.ts'
 import { endAllContract } from './op-store-contract-end-all.ts'
 import { endContract } from './op-store-contract-ends.ts'
@@ -69,6 +70,7 @@ export function opStoreContract(
   describe('an OP store ends OP sessions', () => endContract(law))
   describe('an OP store ends all OP sessions of a scope', () => endAllContract(law, durable))
   describe('an OP store keeps the outbox', () => outboxContract(law, durable))
+  describe('an OP store keeps budgets', () => budgetContract(law, durable))
   describe('an OP store shows and changes deliveries by hand', () => deliveriesContract(law))
   describe('an OP store has room', () => sizeContract(law))
   if (shared) describe('an OP store serves several nodes', () => nodesContract(law))

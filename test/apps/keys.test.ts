@@ -1,5 +1,6 @@
+import { once } from 'node:events'
 import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { IncomingMessage, ServerResponse } from 'node:http'
+import { request as httpRequest, IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
@@ -11,7 +12,7 @@ import { gateOf } from '../../apps/server/gate.ts'
 import { openStore } from '../../apps/server/open-store.ts'
 import { rotateServerKeys } from '../../apps/server/secrets.ts'
 import { selfSigned } from '../support/self-signed.ts'
-import { fileFor, freePort, running, scratchFolder } from './support.ts'
+import { browser, fileFor, freePort, loginUrl, running, scratchFolder, startApp } from './support.ts'
 
 /** A configuration on disk, as an operator has it. */
 async function onDisk(more: Record<string, unknown> = {}): Promise<{ config: ServerConfig; folder: string }> {
@@ -85,6 +86,62 @@ it('rotates its keys in the store: the next start signs with the others, and wit
   const after = await kidsOf(config)
   expect(after).not.toContain(stolen)
   expect(after.slice(0, signing.length).toSorted()).toEqual([...signing].toSorted())
+})
+
+it('takes up other keys while it runs: a rotation, and at once the loss of one, with no request dropped [T26]', async () => {
+  const { config } = await onDisk()
+  const lines: string[] = []
+  const server = await running(config, lines)
+  const [stolen = '', ...others] = await kidsOf(config)
+  const store = openStore(config)
+  onTestFinished(() => store.close())
+  const signing = await rotateServerKeys(store, config, { compromised: [stolen] })
+
+  await server.takeUpKeys()
+  const after = await kidsOf(config)
+  expect(after).not.toContain(stolen)
+  expect(after).toEqual(expect.arrayContaining(others))
+  expect(after.slice(0, signing.length).toSorted()).toEqual([...signing].toSorted())
+  expect(lines.filter((line) => line.includes('keys_taken_up'))).toHaveLength(1)
+
+  await server.takeUpKeys() // nothing is new
+  expect(lines.filter((line) => line.includes('keys_taken_up'))).toHaveLength(1)
+})
+
+it('lets requests under way finish when it takes up other keys, and signs users in and out afterwards [T26]', async () => {
+  const app = await startApp()
+  const port = await freePort()
+  const { config } = await onDisk({ ...fileFor(port, app.origin), store: { sqlite: 'op.db' } })
+  const server = await running(config)
+  const user = browser()
+  const login = await user.open(loginUrl(config.issuer, app.origin))
+
+  // a request whose body arrives when the OP has other keys already
+  const pending = httpRequest(`${config.issuer}/token`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-www-form-urlencoded', 'content-length': '24' },
+  })
+  pending.flushHeaders()
+  const answered = once(pending, 'response') as Promise<[IncomingMessage]>
+  await kidsOf(config) // by now the other request has reached the OP too
+  const store = openStore(config)
+  onTestFinished(() => store.close())
+  const [stolen = ''] = await kidsOf(config)
+  await rotateServerKeys(store, config, { compromised: [stolen] })
+  const taken = server.takeUpKeys()
+  await vi.waitFor(async () => expect(await kidsOf(config)).not.toContain(stolen))
+  pending.end('grant_type=nothing&a=bcd')
+  const [response] = await answered
+  expect(response.statusCode).toBe(400)
+  response.resume()
+  await taken
+
+  const landed = await user.submit(login, { username: 'ada', password: 'analytical' })
+  expect(landed.url).toContain(`${app.origin}/callback?code=`)
+  const asked = await user.open(`${config.issuer}/session/end`)
+  await user.submit(asked, { answer: 'yes' })
+  await vi.waitFor(() => expect(app.logoutTokens).toHaveLength(1))
+  expect(await kidsOf(config)).toContain(decodeProtectedHeader(app.logoutTokens[0] ?? '').kid)
 })
 
 it('speaks TLS itself', async () => {

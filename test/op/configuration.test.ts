@@ -166,6 +166,7 @@ describe('lockstep_logout_details', () => {
     const op = await startTestOp({
       clients: [],
       configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
+      options: { egress: { allow: ['127.0.0.1'] }, registration: { dangerouslyAllowAnyone: true } },
     })
     opened.push(op)
     const register = async (more: object) => {
@@ -213,6 +214,7 @@ describe('lockstep_first_party', () => {
           registrationManagement: { enabled: true },
         },
       },
+      options: { registration: { dangerouslyAllowAnyone: true } },
     })
     opened.push(op)
     const send = async (url: string, method: string, body: object, token = '') => {
@@ -265,6 +267,7 @@ describe('client metadata about the reasons of logouts', () => {
     const op = await startTestOp({
       clients: [],
       configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
+      options: { egress: { allow: ['127.0.0.1'] }, registration: { dangerouslyAllowAnyone: true } },
     })
     opened.push(op)
     const register = async (more: object): Promise<number> => {
@@ -303,5 +306,62 @@ describe('an interaction policy of the operator', () => {
     const { page } = await authorize(browser, op, notes, { prompt: 'lockstep_record_login' })
     expect(page.status).toBe(400)
     expect(page.body).toContain('invalid_request')
+  })
+})
+
+describe('Dynamic Client Registration', () => {
+  const features = (registration: object) => ({ features: { registration }, ...keys })
+
+  it('is off unless the operator switches it on [T8]', async () => {
+    expect(await metadata({})).not.toHaveProperty('registration_endpoint')
+  })
+
+  it('wants an initial access token, or the operator to say that anybody may register [T8]', () => {
+    const open = features({ enabled: true })
+    expect(() => construct(open)).toThrow('features.registration.initialAccessToken')
+    expect(() => construct(features({ enabled: true, initialAccessToken: '' }))).toThrow(TypeError)
+    expect(() => construct(features({ enabled: true, initialAccessToken: 'a secret' }))).not.toThrow()
+    expect(() => construct(features({ enabled: true, initialAccessToken: true }))).not.toThrow()
+    expect(() => construct(open, { registration: { dangerouslyAllowAnyone: true } })).not.toThrow()
+  })
+
+  it('takes a logout URI of another origin only where the operator says so [T8]', async () => {
+    const elsewhere = { redirect_uris: ['https://rp.example/cb'], backchannel_logout_uri: 'https://victim.example/' }
+    for (const [dangerouslyAllowForeignLogoutUri, status] of [
+      [false, 400],
+      [true, 201],
+    ] as const) {
+      const op = await startTestOp({
+        clients: [],
+        configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
+        options: { registration: { dangerouslyAllowAnyone: true, dangerouslyAllowForeignLogoutUri } },
+      })
+      opened.push(op)
+      const headers = { 'content-type': 'application/json' }
+      const response = await fetch(`${op.issuer}/reg`, { method: 'POST', headers, body: JSON.stringify(elsewhere) })
+      expect(response.status).toBe(status)
+    }
+  })
+
+  it.each<[string, object]>([
+    ['registration.dangerouslyAllowAnybody', { dangerouslyAllowAnybody: true }],
+    ['registration.dangerouslyAllowAnyone', { dangerouslyAllowAnyone: 'yes' }],
+  ])('names the option that is wrong: %s', (name, registration) => {
+    expect(() => construct(keys, { registration })).toThrow(name)
+  })
+})
+
+describe('egress options', () => {
+  it.each<[string, object]>([
+    ['egress.allow', { allow: '10.0.0.0/8' }],
+    ['egress.allowed', { allowed: [] }],
+    ['egress.proxy', { proxy: 'socks5://user:hush@proxy.example' }],
+    ['egress.proxy', { proxy: 'http://user:hush@proxy.example/path' }],
+    ['egress.proxy', { proxy: 'proxy.example:3128' }],
+    ['egress.proxyEnforces', { proxyEnforces: true }],
+    ['egress.proxyEnforces', { proxy: 'http://proxy.example', proxyEnforces: 'yes' }],
+  ])('name the one that is wrong, and no password: %s', (name, egress) => {
+    expect(() => construct(keys, { egress })).toThrow(name)
+    expect(() => construct(keys, { egress })).not.toThrow('hush')
   })
 })

@@ -131,6 +131,87 @@ describe('a stolen database', () => {
     expect(new URL(page.url).searchParams.has('code')).toBe(true)
   })
 
+  it('holds no pushed request and no device, user or CIBA code of a login that is under way, and it goes on [T6]', async () => {
+    const tv = rps.client('tv', {
+      grant_types: [
+        'urn:ietf:params:oauth:grant-type:device_code',
+        'urn:openid:params:grant-type:ciba',
+        'refresh_token',
+        'authorization_code',
+      ],
+      backchannel_token_delivery_mode: 'poll',
+    })
+    const requests: string[] = []
+    const flows = await startTestOp({
+      clients: [notes, tv],
+      store,
+      configuration: {
+        features: {
+          devInteractions: { enabled: false },
+          pushedAuthorizationRequests: { enabled: true },
+          deviceFlow: { enabled: true },
+          ciba: {
+            enabled: true,
+            deliveryModes: ['poll'],
+            processLoginHint: async (_ctx, hint) => hint,
+            validateBindingMessage: async () => {},
+            validateRequestContext: async () => {},
+            verifyUserCode: async () => {},
+            triggerAuthenticationDevice: async (_ctx, request) => void requests.push(request.jti),
+          },
+          clientCredentials: { enabled: true },
+        },
+      },
+      interact: (interaction) => {
+        handles.set(`interaction ${interaction.uid.slice(0, 4)}`, interaction.uid)
+        return dump().then((bytes) => {
+          expectNoHandles(bytes)
+          return signIn(interaction)
+        })
+      },
+    })
+    const post = async (path: string, client: typeof tv, params: Record<string, string>) => {
+      const { client_id, client_secret } = client
+      const body = new URLSearchParams({ client_id, client_secret, ...params })
+      return (await (await fetch(flows.issuer + path, { method: 'POST', body })).json()) as Record<string, string>
+    }
+    try {
+      const pushed = await post('/request', notes, {
+        response_type: 'code',
+        scope: 'openid',
+        redirect_uri: notes.redirect_uris?.[0] ?? '',
+      })
+      handles.set('pushed request', pushed.request_uri?.split(':').at(-1) ?? '')
+      const device = await post('/device/auth', tv, { scope: 'openid' })
+      handles.set('device code', device.device_code ?? '')
+      const userCode = (device.user_code ?? '').replace('-', '')
+      const ciba = await post('/backchannel', tv, { scope: 'openid', login_hint: 'ada' })
+      handles.set('auth_req_id', ciba.auth_req_id ?? '')
+      expect(requests).toEqual([ciba.auth_req_id])
+
+      const url = `${flows.issuer}/auth?client_id=notes&request_uri=${encodeURIComponent(pushed.request_uri ?? '')}`
+      expect(new URL((await browser.open(url)).url).searchParams.has('code')).toBe(true)
+
+      const other = createUserAgent()
+      try {
+        const typed = await other.open(`${flows.issuer}/device?user_code=${device.user_code}`)
+        const confirm = typed.body.includes('name="confirm"') ? typed : await other.submit(typed)
+        await other.submit(confirm)
+      } finally {
+        await other.close()
+      }
+      const grant_type = 'urn:ietf:params:oauth:grant-type:device_code'
+      const tokens = await post('/token', tv, { grant_type, device_code: device.device_code ?? '' })
+      handles.set('access token', tokens.access_token ?? '')
+
+      const bytes = await dump()
+      expectNoHandles(bytes)
+      expect(bytes.includes(userCode), 'the user code is in the database').toBe(false)
+    } finally {
+      await flows.close()
+    }
+  })
+
   it('holds no handle in the middle of a user switch either [T6]', async () => {
     await logIn(browser, op, notes)
     keepCookies('before the switch')

@@ -5,7 +5,7 @@ import Database from 'better-sqlite3'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type OpStore, openSecrets } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
-import { askForTokens, authorize, isSignedIn, logIn, logoutUrl, redeem } from '../support/op-flow.ts'
+import { askForTokens, authorize, claimsOf, isSignedIn, logIn, logoutUrl, redeem } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -61,6 +61,29 @@ describe('two OPs on one host and one store', () => {
     expect(ofA.cookieKeys).not.toEqual(ofB.cookieKeys)
     const kids = [...ofA.jwks.keys, ...ofB.jwks.keys].map(({ kid }) => kid)
     expect(new Set(kids).size).toBe(kids.length)
+  })
+
+  it('are ended apart: everyone of one tenant is nobody of the other [T2] [T20]', async () => {
+    const [a, b] = [await start(), await start()]
+    await logIn(browser, a, notes)
+    const atB = await logIn(browser, b, notes, { scope: 'openid offline_access', prompt: 'consent' })
+    const { code } = await authorize(browser, b, notes, { prompt: 'none' })
+
+    const { opSessions } = a.provider
+    expect(await opSessions.endAll('everyone', { dryRun: true })).toBe(1)
+    expect(await isSignedIn(browser, a, notes)).toBe(true)
+    const { id } = await opSessions.endAll('everyone', { cause: 'compromise' })
+    await rps.received(1)
+    expect(await isSignedIn(browser, a, notes)).toBe(false)
+
+    expect(rps.logouts.map(({ token }) => claimsOf(token).iss)).toEqual([a.issuer])
+    expect(await b.provider.opSessions.jobs.get(id ?? '')).toBeUndefined()
+    expect((await b.provider.opSessions.jobs.list()).length).toBe(0)
+    expect((await b.provider.opSessions.list('everyone')).sessions).toHaveLength(1)
+    expect(await isSignedIn(browser, b, notes)).toBe(true)
+    await expect(redeem(b, notes, code)).resolves.toHaveProperty('id_token')
+    const refresh_token = atB.tokens.refresh_token ?? ''
+    expect((await askForTokens(b, notes, { grant_type: 'refresh_token', refresh_token })).status).toBe(200)
   })
 
   it('do not take each other’s codes, hints, answers or OP sessions [T20]', async () => {

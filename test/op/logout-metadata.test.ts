@@ -5,9 +5,9 @@ import { startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 
 const app = { redirect_uris: ['https://app.example/cb', 'https://app.example:8443/cb'] }
-const operators = { issuer: 'https://op.example', registersItself: false }
-const own = { issuer: 'https://op.example', registersItself: true }
-const development = { issuer: 'http://localhost:4000', registersItself: true }
+const operators = { issuer: 'https://op.example', registersItself: false, allowsForeignLogoutUri: false }
+const own = { ...operators, registersItself: true }
+const development = { ...own, issuer: 'http://localhost:4000', allowsForeignLogoutUri: true }
 
 function check(metadata: object, registration = operators): ClientMetadata {
   const whole: ClientMetadata = {
@@ -97,6 +97,16 @@ describe('a backchannel_logout_uri', () => {
     expect(() => check({ backchannel_logout_uri: 'http://10.0.0.7/out' })).not.toThrow()
   })
 
+  it('shares scheme, host and port with a redirect URI of a client that registers itself [T8]', () => {
+    expect(() => check({ backchannel_logout_uri: 'https://app.example/out?x' }, own)).not.toThrow()
+    expect(() => check({ backchannel_logout_uri: 'https://app.example:8443/out' }, own)).not.toThrow()
+    for (const victim of ['https://victim.example/', 'https://logout.app.example/', 'https://app.example:444/out']) {
+      expect(rule({ backchannel_logout_uri: victim }, own)).toContain('share scheme, host and port')
+      expect(rule({ backchannel_logout_uri: victim, redirect_uris: ['com.example.app:/cb'] }, own)).toContain('share')
+      expect(() => check({ backchannel_logout_uri: victim }, { ...own, allowsForeignLogoutUri: true })).not.toThrow()
+    }
+  })
+
   it('is https for public clients, and for all that register themselves [E13] [T24]', () => {
     const plain = { backchannel_logout_uri: 'http://10.0.0.7/out' }
     expect(rule({ ...plain, token_endpoint_auth_method: 'none' })).toContain('must be https')
@@ -108,10 +118,16 @@ describe('a backchannel_logout_uri', () => {
 describe('Dynamic Client Registration', () => {
   let op: TestOp
   beforeAll(async () => {
-    const registration = { enabled: true }
+    const registration = { enabled: true, initialAccessToken: 'who-may-register' }
     op = await startTestOp({
       clients: [],
-      configuration: { features: { devInteractions: { enabled: false }, registration } },
+      configuration: {
+        features: {
+          devInteractions: { enabled: false },
+          registration,
+          registrationManagement: { enabled: true },
+        },
+      },
     })
   })
   afterAll(() => op.close())
@@ -119,11 +135,34 @@ describe('Dynamic Client Registration', () => {
   const register = async (metadata: object) => {
     const response = await fetch(`${op.issuer}/reg`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers: { 'content-type': 'application/json', authorization: 'Bearer who-may-register' },
       body: JSON.stringify({ ...app, ...metadata }),
     })
     return { status: response.status, body: (await response.json()) as Record<string, unknown> }
   }
+
+  it('takes nobody without the initial access token [T8]', async () => {
+    const response = await fetch(`${op.issuer}/reg`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(app),
+    })
+    expect(response.status).toBe(401)
+    expect(await response.json()).not.toHaveProperty('client_id')
+  })
+
+  it('holds a client to the same rules when it changes its registration [T8]', async () => {
+    const { body } = await register({ backchannel_logout_uri: 'https://app.example/out' })
+    const { registration_access_token: token, registration_client_uri: uri, ...metadata } = body
+    for (const gone of ['client_secret_expires_at', 'client_id_issued_at']) delete metadata[gone]
+    const response = await fetch(String(uri), {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify({ ...metadata, backchannel_logout_uri: 'https://victim.example/' }),
+    })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ error: 'invalid_client_metadata' })
+  })
 
   it('repeats what was registered, also when it is read again [FCL-2-j]', async () => {
     const metadata = { frontchannel_logout_uri: 'https://app.example/out', frontchannel_logout_session_required: true }
@@ -142,9 +181,10 @@ describe('Dynamic Client Registration', () => {
     { frontchannel_logout_uri: '/out' },
     { frontchannel_logout_session_required: 'yes' },
     { backchannel_logout_uri: 'https://app.example/out#x' },
+    { backchannel_logout_uri: 'https://victim.example/' },
     { backchannel_logout_uri: 'http://app.example/out', token_endpoint_auth_method: 'none' },
     { initiate_login_uri: 'http://app.example/start' },
-  ])('answers %j with 400 invalid_client_metadata [E13] [oidcc-3rd_party-init-login-nohttps]', async (metadata) => {
+  ])('answers %j with 400 invalid_client_metadata [E13] [T8] [oidcc-3rd_party-init-login-nohttps]', async (metadata) => {
     expect(await register(metadata)).toMatchObject({ status: 400, body: { error: 'invalid_client_metadata' } })
   })
 

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
+import { request } from 'undici'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { sqliteStore } from '../../src/op-sqlite.ts'
 import { askForTokens, authorize, isSignedIn, logIn, logoutUrl, redeem, type Tokens } from '../support/op-flow.ts'
@@ -210,16 +211,32 @@ describe('an answer is refused and changes nothing', () => {
     await expectNothingChanged()
   })
 
-  it('when it comes from nowhere: neither Origin nor Fetch Metadata [T5] [E12]', async () => {
-    const body = new URLSearchParams({ request: sealedOn(await ask()), answer: 'yes' })
+  it.each([
+    ['neither Origin nor Fetch Metadata', {}],
+    ['Fetch Metadata of the address bar', { 'sec-fetch-site': 'none' }],
+  ])('when it comes from nowhere: %s [T5] [E12]', async (_what, more) => {
+    const body = new URLSearchParams({ request: sealedOn(await ask()), answer: 'yes' }).toString()
     const cookie = browser.cookies(op.issuer).map(({ name, value }) => `${name}=${value}`)
-    const response = await fetch(`${op.issuer}/session/end/ask`, {
-      method: 'POST',
-      body,
-      headers: { cookie: cookie.join('; '), 'sec-fetch-site': 'none' },
-    })
-    expect(response.status).toBe(403)
+    const headers = { cookie: cookie.join('; '), 'content-type': 'application/x-www-form-urlencoded', ...more }
+    // not by fetch, which says by itself where it comes from
+    const { statusCode, body: page } = await request(`${op.issuer}/session/end/ask`, { method: 'POST', headers, body })
+    await page.dump()
+    expect(statusCode).toBe(403)
     await expectNothingChanged()
+  })
+
+  it('but one header is enough: Fetch Metadata without Origin [T5]', async () => {
+    const body = new URLSearchParams({ request: sealedOn(await ask()), answer: 'yes' }).toString()
+    const cookie = browser.cookies(op.issuer).map(({ name, value }) => `${name}=${value}`)
+    const headers = {
+      cookie: cookie.join('; '),
+      'content-type': 'application/x-www-form-urlencoded',
+      'sec-fetch-site': 'same-origin',
+    }
+    const { statusCode, body: page } = await request(`${op.issuer}/session/end/ask`, { method: 'POST', headers, body })
+    await page.dump()
+    expect(statusCode).toBe(303)
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
   })
 })
 

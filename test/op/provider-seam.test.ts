@@ -62,9 +62,37 @@ describe('the seam’s check at start', () => {
       (provider) =>
         Object.defineProperty(provider.Client.prototype, 'backchannelLogout', { value: async (_sub: string) => {} }),
     ],
-    ['Session.prototype.destroy()', (provider) => without(provider.Session.prototype, 'destroy')],
+    [
+      'Session.prototype.destroy()',
+      (provider) =>
+        Object.defineProperty(provider.Session.prototype, 'destroy', {
+          async value(_how: string) {
+            this.destroyed = true
+          },
+        }),
+    ],
     ['Session.get(ctx)', (provider) => without(provider.Session, 'get')],
     ['IdToken.validate(jwt, client)', (provider) => without(provider.IdToken, 'validate')],
+    [
+      'IdToken with a mask',
+      (provider) => Object.defineProperty(provider.IdToken.prototype, 'payload', { value: async () => ({}) }),
+    ],
+    [
+      'Session.destroyed',
+      (provider) => Object.defineProperty(provider.Session.prototype, 'destroy', { value: async () => {} }),
+    ],
+    ['createContext(req, res)', (provider) => without(provider, 'createContext')],
+    ['OIDCContext(ctx)', (provider) => without(provider, 'OIDCContext')],
+    [
+      'the route end_session_confirm',
+      (provider) => {
+        const { pathFor } = provider
+        provider.pathFor = function named(this: OidcProvider, name, options) {
+          if (name === 'end_session_confirm') throw new Error('No route found for name: end_session_confirm')
+          return pathFor.call(this, name, options)
+        }
+      },
+    ],
   ])('says in a sentence that %s is missing', (name, tamper) => {
     const provider = stock()
     tamper(provider)

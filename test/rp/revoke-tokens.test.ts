@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
 import { createSealer } from '../../src/rp/seal.ts'
 import { namesOf } from '../../src/rp/session-id.ts'
 import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
@@ -61,6 +62,26 @@ describe('a refresh token that an ended RP session leaves', () => {
     await vi.waitFor(() => expect(revoked()).toEqual(['the refresh token']))
     await vi.waitFor(async () => expect(await sessions.nextOwedAt()).toBeUndefined())
     expect(op.posted[0]?.form.get('token_type_hint')).toBe('refresh_token')
+  })
+
+  it.each([
+    ['stays when it has offline_access', false, []],
+    ['is revoked although it has offline_access when the OP asks for that, as Keycloak does', true, ['offline token']],
+  ])('%s [BCL-2.7-c]', async (_name, revoke_offline_access, expected) => {
+    const seal = (token: string) => createSealer(['s'.repeat(32)]).seal('refresh-token', token)
+    const offline = { sealed: await seal('offline token'), offline: true }
+    const online = { sealed: await seal('online token'), offline: false }
+    await opened(
+      sessions,
+      someSession({ sid: 's', refreshToken: offline }),
+      someSession({ sid: 's', refreshToken: online }),
+    )
+    const events = { [BACKCHANNEL_LOGOUT_EVENT]: {}, revoke_offline_access }
+    const claims = { iss: op.issuer, aud: 'notes', iat: START, exp: START + 120, jti: 'one', sid: 's', events }
+    const answer = await postForm(startRp(), '/auth/backchannel-logout', { logout_token: await op.mint(claims) })
+    expect([answer.status, answer.headers['logout-sessions-ended']]).toEqual([200, '2'])
+    await vi.waitFor(() => expect([...revoked()].sort()).toEqual([...expected, 'online token']))
+    await vi.waitFor(async () => expect(await sessions.nextOwedAt()).toBeUndefined())
   })
 
   it('is revoked after a crash in between, when the app starts again [T7]', async () => {

@@ -133,7 +133,7 @@ function isReady(server: ChildProcess): Promise<void> {
   })
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   // Cluster nodes talk on another port, 10,000 above theirs.
   for (;;) {
     const server = createServer().listen(0, '127.0.0.1')

@@ -1,4 +1,5 @@
 import type { Runtime } from '../../runtime/runtime.ts'
+import type { AttemptBudget } from './attempt-budget.ts'
 
 /** Why an OP session ended; kept with the fact for ever after. */
 export type EndCause =
@@ -171,6 +172,8 @@ export interface AttemptFailure {
   readonly why: 'refusal' | 'status' | 'timeout' | 'network' | 'egress' | 'internal'
   readonly status?: number
   readonly error?: string
+  /** `error_description` of the answer; the RP's own words, so they are in no log. */
+  readonly errorDescription?: string
 }
 
 /** How one attempt ended. `retryAt` is epoch milliseconds. */
@@ -187,15 +190,18 @@ export type AttemptOutcome =
       readonly state: 'refused'
       readonly status: number
       readonly error?: string
+      readonly errorDescription?: string
       /** How an operator's one more try failed, after which it is refused as before. */
       readonly failure?: AttemptFailure
     }
   | {
       readonly state: 'due'
       readonly retryAt: number
-      readonly why: AttemptFailure['why'] | 'released'
+      /** `released` and `budget` (T8: the RP is left alone until `retryAt`) are no attempts. */
+      readonly why: AttemptFailure['why'] | 'released' | 'budget'
       readonly status?: number
       readonly error?: string
+      readonly errorDescription?: string
     }
   | {
       readonly state: 'dead'
@@ -203,6 +209,11 @@ export type AttemptOutcome =
       /** How the last attempt failed, where there was one. */
       readonly failure?: AttemptFailure
     }
+
+/** Whether an outcome comes from an attempt, or the delivery was given back without one. */
+export function isAttempted(outcome: AttemptOutcome): boolean {
+  return outcome.state !== 'due' || (outcome.why !== 'released' && outcome.why !== 'budget')
+}
 
 /** One attempt as it is kept. Times are epoch milliseconds. */
 export interface AttemptRecord {
@@ -400,16 +411,24 @@ export interface OpIssuerStore {
   claimEarly(clientId: string, lease: number): Promise<ClaimedDelivery | undefined>
   /**
    * Writes an attempt and its outcome, if the fence still holds; `false` when another worker has the row now. A delivery
-   * that is given back unattempted (`released`) is not counted as attempted.
+   * that is given back unattempted ({@link isAttempted}) is not counted as attempted.
    */
   settle(delivery: { id: string; fence: number }, attempt: AttemptRecord): Promise<boolean>
   /**
-   * Makes all due rows of an RP (or of all, each by itself) due now, in their order, `perSecond` of them each second; returns how
-   * many come sooner than before.
+   * Makes all due rows of an RP (or of all, each by itself) due at once, in their order and ramped: 1 in the first second, then
+   * 2, 4, 8, ... up to `perSecond` a second. None comes later than before; returns how many come sooner.
    */
   hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
   /** Epoch milliseconds at which the next delivery comes due or its lease runs out, of RPs for which there is `room`. */
   nextDueAt(room?: (clientId: string) => number): Promise<number | undefined>
+  /**
+   * Takes one attempt out of each of these budgets, or out of none and answers when all of them have one again (epoch
+   * milliseconds). All nodes share the budgets, and a restart leaves them as they are (T8).
+   */
+  takeAttempt(budgets: readonly AttemptBudget[]): Promise<number | undefined>
+  /** Keeps that a client's logout URI (some name of it) has answered a Logout Token with success. */
+  noteAnswered(clientId: string, uri: string): Promise<void>
+  hasAnswered(clientId: string, uri: string): Promise<boolean>
   /**
    * Makes deliveries that a crashed worker left in flight due at once, without waiting for their leases; returns how
    * many. Called once when a worker starts. A store that several processes share cannot know who crashed and does nothing.

@@ -19,6 +19,10 @@ const tombstones = statement(
   'clean_tombstones',
   `DELETE FROM tombstone WHERE issuer = $1 AND (kind, name) IN (${some('tombstone', 'kind, name')})`,
 )
+const budgets = statement(
+  'clean_budgets',
+  `DELETE FROM attempt_budget WHERE issuer = $1 AND name IN (${some('attempt_budget', 'name')})`,
+)
 const opSessions = statement<{ uid: string }>(
   'clean_op_sessions',
   `DELETE FROM op_session WHERE issuer = $1 AND uid IN (${some('op_session', 'uid', 'AND account_id IS NULL')}) RETURNING uid`,
@@ -60,6 +64,7 @@ async function turn(context: PostgresContext, now: number): Promise<boolean> {
       unsaved.length,
       await queries.change(models, now),
       await queries.change(tombstones, now),
+      await queries.change(budgets, now),
     ]
     return counts.some((count) => count === rows)
   })

@@ -1,6 +1,14 @@
 import { statement } from '../../runtime/postgres.ts'
-import type { AttemptOutcome, ClaimedDelivery, Delivery, Logout, OpIssuerStore } from './contract.ts'
+import {
+  type AttemptOutcome,
+  type ClaimedDelivery,
+  type Delivery,
+  isAttempted,
+  type Logout,
+  type OpIssuerStore,
+} from './contract.ts'
 import type { PostgresContext, SharedClock } from './postgres-context.ts'
+import { rampSteps } from './ramp.ts'
 
 interface LogoutRow {
   logout_id: string
@@ -113,9 +121,12 @@ const hasten = statement(
      SELECT seq, client_id, due_at FROM delivery
      WHERE issuer = $1 AND due_at IS NOT NULL AND state = 'due' AND ($2::text IS NULL OR client_id = $2)
      FOR UPDATE SKIP LOCKED),
+   turns AS (SELECT seq, row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) AS turn FROM waiting),
    sooner AS (
-     SELECT seq, $3::bigint + floor((row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) - 1) * $4::float8)::bigint
-       AS due_at FROM waiting)
+     SELECT turns.seq, $3::bigint + floor(step.after + (turn - step.start) * step.every)::bigint AS due_at
+     FROM turns CROSS JOIN LATERAL (
+       SELECT * FROM unnest($4::float8[], $5::float8[], $6::float8[]) AS ramp (start, after, every)
+       WHERE ramp.start <= turn ORDER BY ramp.start DESC LIMIT 1) AS step)
    UPDATE delivery SET due_at = sooner.due_at FROM sooner
    WHERE delivery.seq = sooner.seq AND sooner.due_at < delivery.due_at`,
 )
@@ -184,7 +195,7 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
       { dueAt: wasDueAt, startedAt, connectedAt = null, answeredAt = null, finishedAt, outcome },
     ) {
       const isDue = outcome.state === 'due'
-      const isCounted = !isDue || outcome.why !== 'released'
+      const isCounted = isAttempted(outcome)
       const dueAt = isDue ? (await context.clock()).fromNode(Math.ceil(outcome.retryAt)) : null
       const text = JSON.stringify(outcome)
       return context.writeSoon(async (queries) => {
@@ -211,7 +222,11 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
     async hasten(whose, perSecond) {
       const { now } = await context.clock()
       const clientId = whose === 'all' ? null : whose.clientId
-      return context.writeSoon((queries) => queries.change(hasten, clientId, now, 1000 / perSecond))
+      const ramp = rampSteps(perSecond)
+      const from = ramp.map((step) => step.from)
+      const after = ramp.map((step) => step.after)
+      const every = ramp.map((step) => step.every)
+      return context.writeSoon((queries) => queries.change(hasten, clientId, now, from, after, every))
     },
 
     async nextDueAt(room = () => 1) {

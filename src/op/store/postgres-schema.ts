@@ -231,6 +231,27 @@ const steps: readonly string[] = [
     PRIMARY KEY (issuer, client_id)
   );
   `,
+  `
+  -- Attempts at URIs that registered themselves and never answered (T8): name says of what, taken_until (epoch milliseconds by
+  -- the database's clock) how far the budget is used up; it is full again by expires_at.
+  CREATE TABLE attempt_budget (
+    issuer      INTEGER NOT NULL,
+    name        TEXT COLLATE "C" NOT NULL,
+    taken_until BIGINT NOT NULL,
+    expires_at  BIGINT NOT NULL,
+    PRIMARY KEY (issuer, name)
+  );
+  CREATE INDEX attempt_budget_by_expiry ON attempt_budget (issuer, expires_at);
+
+  -- Logout URIs (as hashes) that have answered 200 to this client's Logout Token; since is in epoch milliseconds.
+  CREATE TABLE answered_uri (
+    issuer    INTEGER NOT NULL,
+    client_id TEXT COLLATE "C" NOT NULL,
+    uri       TEXT COLLATE "C" NOT NULL,
+    since     BIGINT NOT NULL,
+    PRIMARY KEY (issuer, client_id, uri)
+  );
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -1,6 +1,7 @@
 import { openPostgres } from '../../runtime/postgres.ts'
 import { type PostgresOptions, resolvePostgresOptions } from '../../runtime/postgres-connection.ts'
 import type { OpStore } from './contract.ts'
+import { postgresBudgets } from './postgres-budgets.ts'
 import { postgresCleaning } from './postgres-cleaning.ts'
 import { openContext } from './postgres-context.ts'
 import { postgresDeliveries } from './postgres-deliveries.ts'
@@ -63,6 +64,7 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): OpSt
         ...postgresEndAll(context),
         ...postgresForget(context),
         ...postgresOutbox(context, () => wake.attend()),
+        ...postgresBudgets(context),
         ...postgresDeliveries(context),
         ...postgresTrouble(context),
         onWake: (listener) => wake.onRing(issuer, listener),

@@ -32,6 +32,10 @@ function prepareTurn({ db, issuer }: SqliteContext): (now: number) => boolean {
     `DELETE FROM tombstone WHERE (issuer, kind, name) IN
        (SELECT issuer, kind, name FROM tombstone WHERE issuer = ? AND expires_at <= ? LIMIT ?)`,
   )
+  const budgets = db.prepare<[number, number, number]>(
+    `DELETE FROM attempt_budget WHERE (issuer, name) IN
+       (SELECT issuer, name FROM attempt_budget WHERE issuer = ? AND expires_at <= ? LIMIT ?)`,
+  )
   const opSessions = db.prepare<[number, number, number], { uid: string }>(
     `DELETE FROM op_session WHERE rowid IN
        (SELECT rowid FROM op_session WHERE issuer = ? AND expires_at <= ? AND account_id IS NULL LIMIT ?) RETURNING uid`,
@@ -58,6 +62,7 @@ function prepareTurn({ db, issuer }: SqliteContext): (now: number) => boolean {
           unsaved.length,
           models.run(issuer, now, rows).changes,
           tombstones.run(issuer, now, rows).changes,
+          budgets.run(issuer, now, rows).changes,
         ]
         return counts.some((count) => count === rows)
       })

@@ -16,6 +16,8 @@ export interface SqliteContext {
   newId(): string
   /** Runs one method of the store as one transaction, after a turn of cleaning. */
   write<Result>(work: () => Result): Result
+  /** As `write`, for what is one statement: that is a transaction by itself. */
+  writeOne(work: () => unknown): void
   /**
    * As `write`, without waiting for the disk: a loss of power may undo it, whole, but nothing that `write` did before or
    * does after. For what is harmless to lose, such as the note that an attempt was made: the attempt is made again.
@@ -48,6 +50,12 @@ export function openContext(
         clean(context)
         return transaction.immediate(work) as ReturnType<typeof work>
       }),
+    writeOne: (work) => {
+      named(() => {
+        clean(context)
+        work()
+      })
+    },
     writeSoon: (work) =>
       named(() => {
         db.exec('PRAGMA synchronous = NORMAL')

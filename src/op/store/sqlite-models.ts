@@ -1,7 +1,7 @@
+import type { Statement } from 'better-sqlite3'
 import type { KeptModel, OpIssuerStore } from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
-import type { SqliteRefusals } from './sqlite-refusals.ts'
-import type { SqliteTombstones } from './sqlite-tombstones.ts'
+import { isModelRefused } from './sqlite-refusals.ts'
 
 interface ModelRow {
   handle: string
@@ -14,17 +14,27 @@ interface ModelRow {
   since: number
 }
 
-interface WrittenModel {
+type WrittenModel = [
+  issuer: number,
+  kind: string,
+  handle: string,
+  payload: string,
+  expiresAt: number | null,
+  grantId: string | null,
+  account: string | null,
+  client: string | null,
+  alias: string | null,
+  since: number,
+]
+
+interface JudgedModel {
   issuer: number
   kind: string
   handle: string
-  payload: string
-  expiresAt: number | null
   grantId: string | null
   account: string | null
   client: string | null
-  alias: string | null
-  since: number
+  now: number
 }
 
 type Models = Pick<
@@ -33,29 +43,36 @@ type Models = Pick<
 >
 
 /** oidc-provider's models and the issuer's secrets in SQLite. */
-export function sqliteModels(
-  context: SqliteContext,
-  tombstones: SqliteTombstones,
-  refusals: Pick<SqliteRefusals, 'model' | 'grantSince'>,
-): Models {
+export function sqliteModels(context: SqliteContext): Models {
   const { db, issuer } = context
   const columns = 'handle, payload, expires_at, grant_id, account_id, client_id, alias, since'
-  const alive = '(expires_at IS NULL OR expires_at > ?)'
+  const alive = `(m.expires_at IS NULL OR m.expires_at > ?) AND NOT ${isModelRefused}`
   const byHandle = db.prepare<[number, string, string, number], ModelRow>(
-    `SELECT ${columns} FROM model WHERE issuer = ? AND kind = ? AND handle = ? AND ${alive}`,
+    `SELECT ${columns} FROM model m WHERE m.issuer = ? AND m.kind = ? AND m.handle = ? AND ${alive}`,
   )
   const byAlias = db.prepare<[number, string, string, number], ModelRow>(
-    `SELECT ${columns} FROM model WHERE issuer = ? AND kind = ? AND alias = ? AND ${alive} ORDER BY rowid DESC LIMIT 1`,
+    `SELECT ${columns} FROM model m WHERE m.issuer = ? AND m.kind = ? AND m.alias = ? AND ${alive} ORDER BY rowid DESC LIMIT 1`,
   )
-  const firstPut = db.prepare<[number, string, string], Pick<ModelRow, 'since'>>(
-    'SELECT since FROM model WHERE issuer = ? AND kind = ? AND handle = ?',
-  )
-  const put = db.prepare<[WrittenModel]>(
-    `INSERT INTO model (issuer, kind, handle, payload, expires_at, grant_id, account_id, client_id, alias, since)
-     VALUES (@issuer, @kind, @handle, @payload, @expiresAt, @grantId, @account, @client, @alias, @since)
-     ON CONFLICT (issuer, kind, handle) DO UPDATE SET
-       payload = excluded.payload, expires_at = excluded.expires_at, grant_id = excluded.grant_id,
-       account_id = excluded.account_id, client_id = excluded.client_id, alias = excluded.alias, since = excluded.since`,
+  const put = (since: 'model.since' | 'excluded.since'): Statement<WrittenModel> =>
+    db.prepare(
+      `INSERT INTO model (issuer, kind, handle, payload, expires_at, grant_id, account_id, client_id, alias, since)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+       ON CONFLICT (issuer, kind, handle) DO UPDATE SET
+         payload = excluded.payload, expires_at = excluded.expires_at, grant_id = excluded.grant_id,
+         account_id = excluded.account_id, client_id = excluded.client_id, alias = excluded.alias, since = ${since}`,
+    )
+  const putUnowned = put('model.since')
+  const putOwned = put('excluded.since')
+  // All questions at once: each step between SQLite and here costs more than the answers.
+  const judge = db.prepare<[JudgedModel], { since: number; refused: 0 | 1 }>(
+    `SELECT m.since,
+       EXISTS (SELECT 1 FROM tombstone t WHERE t.issuer = m.issuer AND t.kind = 'grant' AND t.name = m.grant_id)
+       OR ${isModelRefused} AS refused
+     FROM (SELECT @issuer AS issuer, @kind AS kind, @handle AS handle, @grantId AS grant_id, @account AS account_id,
+       @client AS client_id, coalesce(
+         (SELECT g.since FROM model g WHERE g.issuer = @issuer AND g.grant_id = @grantId AND g.kind = 'Grant' AND @kind <> 'Grant'),
+         (SELECT f.since FROM model f WHERE f.issuer = @issuer AND f.kind = @kind AND f.handle = @handle),
+         @now) AS since) m`,
   )
   const consume = db.prepare<[number, number, string, string]>(
     `UPDATE model SET payload = json_set(payload, '$.consumed', ?) WHERE issuer = ? AND kind = ? AND handle = ?`,
@@ -90,27 +107,19 @@ export function sqliteModels(
       return context.write(() => swapSecret.run(to, issuer, name, from).changes === 1)
     },
 
-    async putModel(model) {
-      const { kind, handle, payload, expiresAt, grantId, accountId, clientId, alias } = model
+    async putModel({ kind, handle, payload, expiresAt, grantId, accountId, clientId, alias }) {
+      const [grant, account, client] = [grantId ?? null, accountId ?? null, clientId ?? null]
+      const text = JSON.stringify(payload)
+      const write = (statement: Statement<WrittenModel>, since: number): unknown =>
+        statement.run(issuer, kind, handle, text, expiresAt ?? null, grant, account, client, alias ?? null, since)
+      if (grant === null && account === null) {
+        context.writeOne(() => write(putUnowned, context.now())) // nothing refuses it
+        return
+      }
       context.write(() => {
-        if (grantId !== undefined && tombstones.has('grant', grantId)) return
-        const since =
-          (grantId === undefined || kind === 'Grant' ? undefined : refusals.grantSince(grantId)) ??
-          firstPut.get(issuer, kind, handle)?.since ??
-          context.now()
-        if (refusals.model({ ...model, since })) return
-        put.run({
-          issuer,
-          kind,
-          handle,
-          payload: JSON.stringify(payload),
-          expiresAt: expiresAt ?? null,
-          grantId: grantId ?? null,
-          account: accountId ?? null,
-          client: clientId ?? null,
-          alias: alias ?? null,
-          since,
-        })
+        const now = context.now()
+        const judged = judge.get({ issuer, kind, handle, grantId: grant, account, client, now })
+        if (judged?.refused === 0) write(putOwned, judged.since)
       })
     },
 
@@ -120,21 +129,20 @@ export function sqliteModels(
           'handle' in by
             ? byHandle.get(issuer, kind, by.handle, context.seconds())
             : byAlias.get(issuer, kind, by.alias, context.seconds())
-        const model = row && toModel(kind, row)
-        return model && refusals.model(model) ? undefined : model
+        return row && toModel(kind, row)
       })
     },
 
     async consumeModel(kind, handle) {
-      context.write(() => consume.run(context.seconds(), issuer, kind, handle))
+      context.writeOne(() => consume.run(context.seconds(), issuer, kind, handle))
     },
 
     async deleteModel(kind, handle) {
-      context.write(() => remove.run(issuer, kind, handle))
+      context.writeOne(() => remove.run(issuer, kind, handle))
     },
 
     async deleteModelsByGrant(kind, grantId) {
-      context.write(() => removeByGrant.run(issuer, grantId, kind))
+      context.writeOne(() => removeByGrant.run(issuer, grantId, kind))
     },
   }
 }

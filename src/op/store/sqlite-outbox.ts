@@ -1,4 +1,13 @@
-import type { AttemptOutcome, ClaimedDelivery, Delivery, FrameNotice, Logout, OpIssuerStore } from './contract.ts'
+import {
+  type AttemptOutcome,
+  type ClaimedDelivery,
+  type Delivery,
+  type FrameNotice,
+  isAttempted,
+  type Logout,
+  type OpIssuerStore,
+} from './contract.ts'
+import { rampSteps } from './ramp.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 
 interface LogoutRow {
@@ -113,12 +122,16 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     `INSERT INTO attempt (issuer, delivery, number, due_at, started_at, connected_at, answered_at, finished_at, outcome)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
-  const hasten = db.prepare<[{ issuer: number; client: string | null; now: number; step: number }]>(
-    `UPDATE delivery SET due_at = sooner.due_at
-     FROM (SELECT seq, @now + CAST((row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) - 1) * @step AS INTEGER) AS due_at
-           FROM delivery
-           WHERE issuer = @issuer AND due_at IS NOT NULL AND state = 'due' AND (@client IS NULL OR client_id = @client)
-          ) AS sooner
+  const hasten = db.prepare<[{ issuer: number; client: string | null; now: number; ramp: string }]>(
+    `WITH ramp AS MATERIALIZED (
+       SELECT value ->> 'from' AS start, value ->> 'after' AS after, value ->> 'every' AS every FROM json_each(@ramp)),
+     waiting AS (
+       SELECT seq, row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) AS turn FROM delivery
+       WHERE issuer = @issuer AND due_at IS NOT NULL AND state = 'due' AND (@client IS NULL OR client_id = @client))
+     UPDATE delivery SET due_at = sooner.due_at
+     FROM (SELECT seq, @now + (
+             SELECT CAST(after + (turn - start) * every AS INTEGER) FROM ramp WHERE start <= turn ORDER BY start DESC LIMIT 1
+           ) AS due_at FROM waiting) AS sooner
      WHERE delivery.seq = sooner.seq AND sooner.due_at < delivery.due_at`,
   )
   const takeOver = db.prepare<[number, number]>(
@@ -187,7 +200,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     async settle({ id, fence }, { dueAt, startedAt, connectedAt = null, answeredAt = null, finishedAt, outcome }) {
       return context.writeSoon(() => {
         const due = outcome.state === 'due'
-        const counted = due && outcome.why === 'released' ? 0 : 1
+        const counted = isAttempted(outcome) ? 1 : 0
         const settled = settle.get({
           issuer,
           id,
@@ -210,7 +223,8 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
 
     async hasten(whose, perSecond) {
       const client = whose === 'all' ? null : whose.clientId
-      return context.writeSoon(() => hasten.run({ issuer, client, now: context.now(), step: 1000 / perSecond }).changes)
+      const ramp = JSON.stringify(rampSteps(perSecond))
+      return context.writeSoon(() => hasten.run({ issuer, client, now: context.now(), ramp }).changes)
     },
 
     async nextDueAt(room = () => 1) {

@@ -29,15 +29,16 @@ export const isRefused: string = `EXISTS (${refusing})`
 /** SQL: since when the OP session `s` is refused, in epoch milliseconds. */
 export const refusedAt: string = `(SELECT min(at) FROM (${refusing}))`
 
-/** A model as the jobs see it. */
-export interface JudgedModel {
-  readonly kind: string
-  readonly handle: string
-  readonly grantId?: string | undefined
-  readonly accountId?: string | undefined
-  readonly clientId?: string | undefined
-  readonly since: number
-}
+/** SQL: a job of this scope, of an end that revokes grants unless the model is an Interaction, refuses the model `m`. */
+const modelRefusedBy = (scope: string, name: string): string => `EXISTS (
+  SELECT 1 FROM end_job j WHERE j.issuer = m.issuer AND j.scope = '${scope}' AND j.name = ${name} AND j.at >= m.since
+    AND (j.revoke_offline OR m.kind = 'Interaction')
+    AND ${notSparing("CASE WHEN m.kind = 'Interaction' THEN m.handle ELSE coalesce(m.grant_id, m.handle) END")})`
+
+/** SQL: the model `m` is refused: an Interaction with its account, another model with its grant, for causes that revoke those. */
+export const isModelRefused: string = `(m.account_id IS NOT NULL AND (
+  ${modelRefusedBy('account', 'm.account_id')} OR ${modelRefusedBy('everyone', "''")}
+  OR (m.kind <> 'Interaction' AND ${modelRefusedBy('client', 'm.client_id')})))`
 
 /** What `endAll` refuses, beside OP sessions that are in the store; all methods belong inside a transaction of the store. */
 export interface SqliteRefusals {
@@ -45,9 +46,6 @@ export interface SqliteRefusals {
   opSession(uid: string, kept: { account_id: string | null; since: number } | undefined): boolean
   /** A login that is as old as `since` is refused. */
   login(accountId: string, since: number, interaction: string): boolean
-  model(model: JudgedModel): boolean
-  /** When a grant was made, in epoch milliseconds; `undefined` when it is not there. */
-  grantSince(grantId: string): number | undefined
   /** Jobs that leave an Interaction alone leave the OP session alone that comes out of it. */
   spareLogin(interaction: string, uid: string): void
   /** Jobs that leave an OP session alone leave the grants alone that are recorded under it. */
@@ -56,9 +54,9 @@ export interface SqliteRefusals {
 
 /** Prepares the questions that reads and saves ask: small ones, since almost always nothing is refused. */
 export function sqliteRefusals({ db, issuer, now }: SqliteContext): SqliteRefusals {
-  const byScope = db.prepare<[number, string, string, number, 0 | 1, string], { refused: 1 }>(
+  const byScope = db.prepare<[number, string, string, number, string], { refused: 1 }>(
     `SELECT 1 AS refused FROM end_job j
-     WHERE j.issuer = ? AND j.scope = ? AND j.name = ? AND j.at >= ? AND j.revoke_offline >= ? AND ${notSparing('?')}
+     WHERE j.issuer = ? AND j.scope = ? AND j.name = ? AND j.at >= ? AND ${notSparing('?')}
      LIMIT 1`,
   )
   const byClient = db.prepare<[number, string, string], { refused: 1 }>(
@@ -73,31 +71,15 @@ export function sqliteRefusals({ db, issuer, now }: SqliteContext): SqliteRefusa
      ON CONFLICT DO NOTHING`,
   )
 
-  const refuses = (
-    scope: 'account' | 'client' | 'everyone',
-    name: string,
-    since: number,
-    thing: string,
-    grants: 0 | 1,
-  ) => byScope.get(issuer, scope, name, since, grants, thing) !== undefined
   const refusesLogin = (accountId: string, since: number, thing: string): boolean =>
-    refuses('account', accountId, since, thing, 0) || refuses('everyone', '', since, thing, 0)
+    byScope.get(issuer, 'account', accountId, since, thing) !== undefined ||
+    byScope.get(issuer, 'everyone', '', since, thing) !== undefined
 
   return {
     opSession: (uid, kept) =>
       (kept !== undefined && kept.account_id !== null && refusesLogin(kept.account_id, kept.since, uid)) ||
       byClient.get(issuer, uid, uid) !== undefined,
     login: refusesLogin,
-    model: ({ kind, handle, grantId = handle, accountId, clientId, since }) => {
-      if (accountId === undefined) return false
-      if (kind === 'Interaction') return refusesLogin(accountId, since, handle)
-      return (
-        refuses('account', accountId, since, grantId, 1) ||
-        refuses('everyone', '', since, grantId, 1) ||
-        (clientId !== undefined && refuses('client', clientId, since, grantId, 1))
-      )
-    },
-    grantSince: (grantId) => grantSince.get(issuer, grantId)?.since,
     spareLogin: (interaction, uid) => {
       spare.run(uid, interaction, issuer, 0)
     },

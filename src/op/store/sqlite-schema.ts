@@ -237,6 +237,27 @@ const steps: readonly string[] = [
     PRIMARY KEY (issuer, client_id)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Attempts at URIs that registered themselves and never answered (T8): name says of what, taken_until (epoch milliseconds)
+  -- how far the budget is used up; it is full again by expires_at.
+  CREATE TABLE attempt_budget (
+    issuer      INTEGER NOT NULL REFERENCES issuer,
+    name        TEXT NOT NULL,
+    taken_until INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    PRIMARY KEY (issuer, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX attempt_budget_by_expiry ON attempt_budget (issuer, expires_at);
+
+  -- Logout URIs (as hashes) that have answered 200 to this client's Logout Token; since is in epoch milliseconds.
+  CREATE TABLE answered_uri (
+    issuer    INTEGER NOT NULL REFERENCES issuer,
+    client_id TEXT NOT NULL,
+    uri       TEXT NOT NULL,
+    since     INTEGER NOT NULL,
+    PRIMARY KEY (issuer, client_id, uri)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]
 
 /**

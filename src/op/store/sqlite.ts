@@ -1,5 +1,6 @@
 import { openSqlite } from '../../runtime/sqlite.ts'
 import type { OpStore } from './contract.ts'
+import { sqliteBudgets } from './sqlite-budgets.ts'
 import { sqliteCleaning } from './sqlite-cleaning.ts'
 import { openContext } from './sqlite-context.ts'
 import { sqliteDeliveries } from './sqlite-deliveries.ts'
@@ -44,12 +45,13 @@ export function sqliteStore(file: string): OpStore {
       const { row, rps, toOpSession, ...opSessions } = sqliteSessions(context, tombstones, refusals)
       const reader = { row, rps, toOpSession }
       return {
-        ...sqliteModels(context, tombstones, refusals),
+        ...sqliteModels(context),
         ...opSessions,
         ...sqliteList(context, reader),
         ...sqliteEnd(context, tombstones, reader),
         ...sqliteEndAll(context, reader),
         ...sqliteOutbox(context),
+        ...sqliteBudgets(context),
         ...sqliteDeliveries(context),
         ...sqliteTrouble(context),
         ...sqliteForget(context),

@@ -7,7 +7,12 @@ it('fills in the defaults, each where it was not given', () => {
     horizon: 259_200,
     concurrency: 128,
     concurrencyPerRp: 8,
-    rampPerSecond: 50,
+    ratePerRp: 250,
+    budgets: 'registered',
+    ratePerHost: 20,
+    unansweredPerHour: 10,
+    unansweredPerOrigin: 30,
+    unansweredPerAddress: 100,
     stopTimeout: 5,
   })
   expect(resolveBackchannelOptions().timeout).toBe(5)
@@ -22,11 +27,22 @@ it.each<[keyof BackchannelOptions, number]>([
   ['concurrency', 0],
   ['concurrency', 1.5],
   ['concurrencyPerRp', 0],
-  ['rampPerSecond', 0],
+  ['ratePerRp', 0],
+  ['ratePerRp', Number.POSITIVE_INFINITY],
+  ['ratePerHost', Number.NaN],
+  ['unansweredPerHour', 0],
+  ['unansweredPerOrigin', 1.5],
+  ['unansweredPerAddress', -1],
   ['stopTimeout', -1],
 ])('names the option that is wrong: %s %d', (name, value) => {
   expect(() => resolveBackchannelOptions({ [name]: value })).toThrow(TypeError)
   expect(() => resolveBackchannelOptions({ [name]: value })).toThrow(`backchannel.${name}`)
+})
+
+it('knows two answers to whom the budgets are for', () => {
+  expect(resolveBackchannelOptions({ budgets: 'all' }).budgets).toBe('all')
+  const options: object = { budgets: 'none' }
+  expect(() => resolveBackchannelOptions(options)).toThrow('backchannel.budgets')
 })
 
 it('names an option that does not exist', () => {

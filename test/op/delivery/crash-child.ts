@@ -29,7 +29,7 @@ const outbox = startOutbox({
   runtime: { ...world, post: network.post },
   options: resolveBackchannelOptions(),
   log: () => {},
-  findReceiver: async () => ({ url }),
+  findReceiver: async () => ({ url, isRegistered: false }),
   mint: async () => 'token of the process that was killed',
 })
 await store.endOpSession('uid', { cause: 'op_logout' }, (rps) => (moment === 'in the transaction' ? die() : rps))

@@ -66,7 +66,7 @@ function startAgain(store: OpIssuerStore): void {
     runtime: { ...world, post: network.post },
     options: resolveBackchannelOptions(),
     log: () => {},
-    findReceiver: async () => ({ url }),
+    findReceiver: async () => ({ url, isRegistered: false }),
     mint: async () => 'fresh token',
   })
   cleanups.push(async () => {

@@ -121,13 +121,13 @@ describe('retry', () => {
   })
 
   it('asks an RP that is down at once whether it is back, and then sends all it is owed', async () => {
-    const deliveries = operate({ rampPerSecond: 1000 })
+    const deliveries = operate({ ratePerRp: 1000 })
     const ended = []
     for (let i = 0; i < 5; i++) ended.push(await world.logout(`u${i}`, 'notes'))
     await world.pass(3 * hour)
     world.rps.set('notes', () => says(200))
     expect(await deliveries.retry({ clientId: 'notes' })).toEqual({ count: 5, more: false })
-    await world.pass(second)
+    await world.pass(7 * second) // ramped: 1, 2, 4, 8, ...
     for (const one of ended) expect((await world.deliveries(one))[0]?.state).toBe('delivered')
   })
 

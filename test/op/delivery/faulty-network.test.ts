@@ -46,7 +46,10 @@ beforeEach(() => {
     runtime: { ...runtime, post: network.post },
     options: resolveBackchannelOptions({ timeout: 8, stopTimeout: 0 }),
     log: () => {},
-    findReceiver: async (clientId) => ({ url: `http://127.0.0.1:${rps.get(clientId)?.proxy.port}/logout` }),
+    findReceiver: async (clientId) => ({
+      url: `http://127.0.0.1:${rps.get(clientId)?.proxy.port}/logout`,
+      isRegistered: false,
+    }),
     mint: async ({ sid }) => sid,
   })
   cleanups.push(async () => {

@@ -198,6 +198,35 @@ describe('text from RPs', () => {
     const outcome = judgeAnswer(answer(403, {}, says(hostile)), context())
     expect(outcome).toMatchObject({ error: `evil[2J${'x'.repeat(193)}` })
   })
+
+  it('keeps error_description beside error, likewise cut, and nothing else of a body [T24]', () => {
+    const body = { error: 'invalid_request', error_description: `no\u001b[1m\n${'y'.repeat(300)}`, sub: 'ada', x: [1] }
+    const wanted = { status: 400, error: 'invalid_request', errorDescription: `no[1m${'y'.repeat(195)}` }
+    expect(judgeAnswer(answer(400, {}, JSON.stringify(body)), context())).toEqual({
+      state: 'due',
+      retryAt: now + minute,
+      why: 'refusal',
+      ...wanted,
+    })
+    const late = context({ now: now + hour, refusals: 4, refusedSince: now })
+    expect(judgeAnswer(answer(400, {}, JSON.stringify(body)), late)).toEqual({ state: 'refused', ...wanted })
+  })
+
+  it.each([
+    '[]',
+    'null',
+    '"text"',
+    '{"error_description":7}',
+    '{"error_description":null}',
+    'x'.repeat(4096),
+  ])('keeps nothing where there is nothing to keep: %s [T24]', (body) => {
+    expect(judgeAnswer(answer(500, {}, body), context())).toEqual({
+      state: 'due',
+      retryAt: now + second,
+      why: 'status',
+      status: 500,
+    })
+  })
 })
 
 describe('one try more of what was given up', () => {

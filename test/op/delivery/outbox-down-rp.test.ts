@@ -31,7 +31,7 @@ describe('an RP that is down', () => {
     expect(world.log.filter(({ event }) => event === 'rp_down')).toEqual([{ event: 'rp_down', clientId: 'notes' }])
 
     world.rps.set('notes', () => says(200))
-    await world.pass(5 * second) // the next probe, and a ramp of 50 a second
+    await world.pass(9 * second) // the next probe, and a ramp of 1, 2, 4, 8, 16, 32
     for (const one of ended) expect((await world.deliveries(one))[0]?.state).toBe('delivered')
     expect(world.log.filter(({ event }) => event === 'rp_back')).toHaveLength(1)
   })

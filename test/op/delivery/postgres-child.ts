@@ -24,6 +24,6 @@ startOutbox({
   runtime: { ...world, post: network.post },
   options: resolveBackchannelOptions(),
   log: () => {},
-  findReceiver: async () => ({ url }),
+  findReceiver: async () => ({ url, isRegistered: false }),
   mint: async () => 'token of the node that was killed',
 })

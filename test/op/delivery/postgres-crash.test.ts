@@ -55,7 +55,7 @@ function startWorker(store: OpIssuerStore, parts: Partial<Parameters<typeof star
     runtime: { ...world, post: network.post },
     options: resolveBackchannelOptions({ concurrencyPerRp: 4 }),
     log: () => {},
-    findReceiver: async () => ({ url }),
+    findReceiver: async () => ({ url, isRegistered: false }),
     mint: async ({ sid }) => sid,
     ...parts,
   })

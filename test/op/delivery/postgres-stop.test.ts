@@ -48,7 +48,7 @@ function startWorker(store: OpIssuerStore, stopTimeout: number): Outbox {
     runtime: { ...world, post: network.post },
     options: resolveBackchannelOptions({ timeout: 600, stopTimeout }), // its lease outlives any test
     log: () => {},
-    findReceiver: async () => ({ url }),
+    findReceiver: async () => ({ url, isRegistered: false }),
     mint: async () => 'token',
   })
 }

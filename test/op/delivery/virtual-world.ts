@@ -26,6 +26,10 @@ export interface VirtualWorld {
   readonly told: [string, unknown][]
   /** What each RP does; one that is not here listens nowhere. */
   readonly rps: Map<string, RpBehaviour>
+  /** The URLs of clients that registered themselves; the others were written down by the operator. */
+  readonly registered: Map<string, string>
+  /** The addresses of host names; one that is not here has one of its own. */
+  readonly addresses: Map<string, readonly string[]>
   /** Starts a worker; stopped with the world. */
   start(options?: BackchannelOptions, parts?: Partial<OutboxParts>): Outbox
   /** Signs in and out at these RPs. */
@@ -74,8 +78,12 @@ export function virtualWorld(): VirtualWorld {
 
   const posts: SentPost[] = []
   const rps = new Map<string, RpBehaviour>()
+  const registered = new Map<string, string>()
+  const addresses = new Map<string, readonly string[]>()
   const post = async (request: PostRequest): Promise<PostAnswer> => {
-    const clientId = new URL(request.url).hostname.replace('.example', '')
+    const { hostname } = new URL(request.url)
+    const clientId = request.pool ?? hostname
+    await request.admit?.(addresses.get(hostname) ?? [`address of ${hostname}`])
     posts.push({ clientId, at: now - start, token: new URLSearchParams(request.body).get('logout_token') ?? '' })
     const done = rps.get(clientId)?.(request) ?? nobodyListens()
     if (done === 'hangs') {
@@ -122,6 +130,8 @@ export function virtualWorld(): VirtualWorld {
     log,
     told,
     rps,
+    registered,
+    addresses,
     start(options, parts) {
       const outbox = startOutbox({
         store,
@@ -129,7 +139,10 @@ export function virtualWorld(): VirtualWorld {
         options: resolveBackchannelOptions(options),
         log: (event) => log.push(event),
         tell: (name, event) => told.push([name, event]),
-        findReceiver: async (clientId) => ({ url: `https://${clientId}.example/logout` }),
+        findReceiver: async (clientId) => ({
+          url: registered.get(clientId) ?? `https://${clientId}.example/logout`,
+          isRegistered: registered.has(clientId),
+        }),
         mint: async () => `token-${++tokens}`,
         ...parts,
       })

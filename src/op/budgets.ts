@@ -1,0 +1,191 @@
+import { createHash } from 'node:crypto'
+import type { Runtime } from '../runtime/runtime.ts'
+import type { BackchannelOptions } from './backchannel-options.ts'
+import type { OpLog } from './log.ts'
+import { createRates } from './rates.ts'
+import type { OpIssuerStore } from './store/contract.ts'
+
+/** What budgets are kept with. */
+export interface BudgetParts {
+  readonly store: Pick<OpIssuerStore, 'takeAttempt' | 'noteAnswered' | 'hasAnswered'>
+  readonly runtime: Pick<Runtime, 'now' | 'random'>
+  readonly options: Required<BackchannelOptions>
+  readonly log: OpLog
+}
+
+/** The permission that an attempt at one RP asks for. */
+export interface Admission {
+  /**
+   * Pays for one attempt that may lead to these addresses, before a packet leaves.
+   *
+   * @throws OverBudgetError when a budget has none left: the RP is held until `retryAt`.
+   */
+  admit(addresses: readonly string[]): Promise<void>
+  /** The RP has answered with success; true when that is what its other deliveries were held for. */
+  answered(): Promise<boolean>
+}
+
+/** No attempt was made, since a budget is used up. */
+export class OverBudgetError extends Error {
+  /** Epoch milliseconds. */
+  readonly retryAt: number
+  constructor(retryAt: number) {
+    super('the budget of attempts is used up')
+    this.name = 'OverBudgetError'
+    this.retryAt = retryAt
+  }
+}
+
+/** How many attempts an RP gets (T8). Times are epoch milliseconds. */
+export interface Budgets {
+  /** Attempts that may be started at an RP now. */
+  room(clientId: string): number
+  started(clientId: string): void
+  /** Until when an RP waits for a budget, if it does. */
+  heldUntil(clientId: string): number | undefined
+  /** When one of the RPs that had no room may have some again. */
+  nextAt(): number | undefined
+  /** The RP was down and is back: it gets 1 attempt in the first second, then 2, 4, ... up to its rate. */
+  ramp(clientId: string): void
+  /** What an RP needs before an attempt, if it needs anything: `isRegistered` says that it registered itself. */
+  admissionOf(
+    clientId: string,
+    receiver: { readonly url: string; readonly isRegistered: boolean },
+  ): Admission | undefined
+}
+
+interface Hold {
+  until: number
+  /** Attempts that it has had here without an answer. */
+  tries: number
+  /** How often in a row it found a budget used up. */
+  misses: number
+  /** It has had to wait for its first answer, and the operator knows. */
+  isReported?: true
+}
+
+/** Milliseconds between two looks for rates that have room again. */
+const lookAgain = 50
+const hour = 3_600_000
+
+/**
+ * Keeps the OP from being a weapon: whoever may register a client may name anybody's URL, and each failed delivery is tried
+ * again for days.
+ *
+ * Each RP has its own rate. Clients that registered themselves share, besides, one rate per origin and one per address that
+ * the connection leads to, so that a thousand of them get no more there than one. As long as a URI has not answered its
+ * client with success, attempts come out of small hourly budgets in the store: the client's, the URI's, the origin's and the
+ * addresses', all or none.
+ *
+ * Who finds a shared budget used up draws lots for its next turn; those that were tried less often here draw before the
+ * others, so that a newcomer does not stand behind a crowd that never answers.
+ */
+export function createBudgets({ store, runtime, options, log }: BudgetParts): Budgets {
+  const own = createRates(options.ratePerRp)
+  const shared = createRates(options.ratePerHost)
+  const holds = new Map<string, Hold>()
+  /** RPs that were asked for and had used up their rate. */
+  const waiting = new Set<string>()
+  /** What the store knows to have answered. */
+  const known = new Set<string>()
+
+  function hold(clientId: string, from: number): OverBudgetError {
+    const now = runtime.now()
+    const held = holds.get(clientId) ?? { until: now, tries: 0, misses: 0 }
+    const [high = 0, low = 0] = runtime.random(2)
+    const lot = (Math.min(held.tries, 9) + (high * 256 + low) / 65_536) / 10
+    held.until = Math.ceil(from + lot * Math.max((from - now) / 10, 100 * 2 ** Math.min(held.misses, 7)))
+    held.misses += 1
+    holds.set(clientId, held)
+    return new OverBudgetError(held.until)
+  }
+
+  async function hasAnswered(clientId: string, uri: string): Promise<boolean> {
+    const name = `${clientId} ${uri}`
+    if (!known.has(name) && (await store.hasAnswered(clientId, uri))) known.add(name)
+    return known.has(name)
+  }
+
+  return {
+    room(clientId) {
+      const now = runtime.now()
+      const held = holds.get(clientId)
+      if (held && held.until > now) return 0
+      const room = own.room(clientId, now)
+      if (room === 0) waiting.add(clientId)
+      return held ? Math.min(room, 1) : room
+    },
+
+    started: (clientId) => own.take(clientId, runtime.now()),
+
+    heldUntil(clientId) {
+      const until = holds.get(clientId)?.until
+      return until !== undefined && until > runtime.now() ? until : undefined
+    },
+
+    nextAt() {
+      const now = runtime.now()
+      let next = Number.POSITIVE_INFINITY
+      for (const clientId of waiting) next = Math.min(next, Math.max(own.nextAt(clientId, now), now + lookAgain))
+      waiting.clear()
+      for (const [clientId, { until }] of holds) {
+        if (until > now) next = Math.min(next, until)
+        else if (until < now - hour) holds.delete(clientId)
+      }
+      return next === Number.POSITIVE_INFINITY ? undefined : next
+    },
+
+    ramp: (clientId) => own.ramp(clientId, runtime.now()),
+
+    admissionOf(clientId, { url, isRegistered }) {
+      if (!isRegistered && options.budgets === 'registered') return undefined
+      const { origin } = new URL(url)
+      const uri = hashOf(url)
+      return {
+        async admit(addresses) {
+          const now = runtime.now()
+          const hosts = [`origin ${origin}`, ...addresses.map((address) => `address ${address}`)]
+          const free = Math.max(...hosts.map((host) => (shared.room(host, now) > 0 ? now : shared.nextAt(host, now))))
+          if (free > now) throw hold(clientId, free)
+          for (const host of hosts) shared.take(host, now)
+          if (await hasAnswered(clientId, uri)) {
+            holds.delete(clientId)
+          } else {
+            const { unansweredPerHour, unansweredPerOrigin, unansweredPerAddress } = options
+            const retryAt = await store.takeAttempt([
+              { name: `client ${hashOf(clientId)}`, perHour: unansweredPerHour },
+              { name: `uri ${uri}`, perHour: unansweredPerHour },
+              { name: `origin ${hashOf(origin)}`, perHour: unansweredPerOrigin },
+              ...addresses.map((address) => ({ name: `address ${address}`, perHour: unansweredPerAddress })),
+            ])
+            const held = holds.get(clientId) ?? { until: now, tries: 0, misses: 0 }
+            holds.set(clientId, held)
+            if (retryAt !== undefined) {
+              if (!held.isReported) log({ event: 'rp_held', clientId, until: retryAt })
+              held.isReported = true
+              for (const host of hosts) shared.giveBack(host, now)
+              throw hold(clientId, retryAt)
+            }
+            held.tries += 1
+            held.misses = 0
+          }
+        },
+
+        async answered() {
+          const name = `${clientId} ${uri}`
+          const wasHeld = holds.get(clientId)?.isReported === true
+          holds.delete(clientId)
+          if (known.has(name)) return false
+          await store.noteAnswered(clientId, uri)
+          known.add(name)
+          return wasHeld
+        },
+      }
+    },
+  }
+}
+
+/** URIs are long, and an index is not for long texts. */
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('base64url')
+}
