@@ -52,7 +52,8 @@ async function open(name: string): Promise<Server> {
 }
 
 function urlOf(server: Server | undefined): string {
-  return `http://localhost:${(server?.address() as AddressInfo).port}`
+  if (!server) throw new Error('a server is missing')
+  return `http://localhost:${(server.address() as AddressInfo).port}`
 }
 
 const secretOf = (app: string) => `the secret of ${app}, for a bench`
