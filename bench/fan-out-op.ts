@@ -1,5 +1,6 @@
 /* A process with one OP in it, ours or stock, that ends OP sessions with many RPs. Started by fan-out.ts. */
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import Sqlite from 'better-sqlite3'
@@ -11,7 +12,7 @@ import { Agent, request } from 'undici'
 import { startStockOp, startTestOp } from '../test/support/test-op.ts'
 import { sqliteAdapter } from './sqlite-adapter.ts'
 
-/** What an OP process is started with, as JSON in its first argument. */
+/** What an OP process is started with: JSON in the file that its first argument names. */
 export interface FanOutOpParts {
   readonly kind: 'ours' | 'stock'
   readonly folder: string
@@ -39,7 +40,7 @@ export interface Commit {
   readonly at: number
 }
 
-const { kind, folder, clients } = JSON.parse(process.argv[2] ?? '') as FanOutOpParts
+const { kind, folder, clients } = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as FanOutOpParts
 let commits: Commit[] = []
 const epoch = (): number => performance.timeOrigin + performance.now()
 

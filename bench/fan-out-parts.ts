@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { ClientMetadata } from 'oidc-provider'
 import { type Asked, startAsked } from './asked-process.ts'
 import type { FanOutOpParts, OpOrder } from './fan-out-op.ts'
@@ -39,7 +41,9 @@ export function clientsOf(urls: readonly string[], alg: 'RS256' | 'ES256'): Clie
 
 export async function startOp(parts: FanOutOpParts & { readonly clients: readonly Client[] }): Promise<BenchOp> {
   const { kind, clients } = parts
-  const child: Asked<OpOrder> = await startAsked<OpOrder>('fan-out-op.ts', [JSON.stringify(parts)])
+  const file = join(parts.folder, `${kind}.json`) // a thousand clients are too many for an argument
+  writeFileSync(file, JSON.stringify(parts))
+  const child: Asked<OpOrder> = await startAsked<OpOrder>('fan-out-op.ts', [file])
   return { kind, clients, issuer: child.greeting as string, ask: child.ask, stop: child.stop }
 }
 

@@ -1,5 +1,6 @@
 /* A process with an OP, two apps and a page without a backend, for tab.ts. It says when logouts happened. */
 import { createServer, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import express from 'express'
@@ -51,9 +52,8 @@ async function open(name: string): Promise<Server> {
 }
 
 function urlOf(server: Server | undefined): string {
-  const address = server?.address()
-  if (typeof address !== 'object') throw new Error('a server does not listen')
-  return `http://localhost:${address?.port}`
+  if (!server) throw new Error('a server is missing')
+  return `http://localhost:${(server.address() as AddressInfo).port}`
 }
 
 const secretOf = (app: string) => `the secret of ${app}, for a bench`

@@ -40,6 +40,7 @@ it('an OP that is killed at random moments while 2,000 deliveries are due loses 
     await wait(chance.below(12))
     expect(crash.untold(), 'the kill came too late').toBeGreaterThan(0)
     await op.kill()
+    rps.senderDied()
     op = await crash.start()
   }
   rps.allow(Number.POSITIVE_INFINITY)

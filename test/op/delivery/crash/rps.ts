@@ -21,6 +21,8 @@ export interface CrashRps {
   allow(answers: number): void
   /** From now on the next POST at each RP is held; resolves when so many are. The way to answer them all with a status. */
   hold(posts: number): Promise<(status: number) => void>
+  /** The one sender there is has died, and with it all its attempts: their connections may say so later. */
+  senderDied(): void
   close(): Promise<void>
 }
 
@@ -35,7 +37,7 @@ export async function startCrashRps(
   chance: Chance,
 ): Promise<CrashRps> {
   const keys = createLocalJWKSet(jwks)
-  const received: Received[] = []
+  const received: { -readonly [K in keyof Received]: Received[K] }[] = []
   const alive = new Set<string>()
   const watchers = new Set<() => void>()
   let holding: { readonly at: Map<string, (status: number) => void> } | undefined
@@ -138,6 +140,9 @@ export async function startCrashRps(
         holding = undefined
         for (const answer of at.values()) answer(status)
       }
+    },
+    senderDied() {
+      for (const one of received) one.until ??= Date.now()
     },
     async close() {
       for (const server of servers) {
