@@ -60,6 +60,7 @@ it('two hundred logins and logouts leave no frame, listener or stream behind', a
   await devtools.send('Performance.enable')
   const login = await open('mail', '/auth/login')
   await page.goto(`${play.url('mail')}/bare`)
+  await page.waitForFunction('window.watchOnce')
   const measure = async () => {
     await devtools.send('HeapProfiler.collectGarbage')
     const { metrics } = await devtools.send('Performance.getMetrics')

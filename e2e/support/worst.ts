@@ -108,6 +108,7 @@ export function describeWorst(engine: Engine): void {
       const watcher = await open('mail', '/auth/login')
       const login = await open('mail', '/')
       await watcher.go(`${play.url('mail')}/bare`)
+      await until(watcher, `window.watchOnce`)
       for (let round = 0; round < 200; round++) {
         await watcher.run('watchOnce()')
         await play.end('ada')

@@ -50,7 +50,7 @@ export function opIframeWatcher(
       const status = await answer
       if (signal.aborted) break
       verdict = status === 'error' || (verdict === 'unknown' && status !== 'unchanged') ? 'refused' : 'works'
-      if (verdict === 'refused') break
+      if (!isUsable()) break
       const isNew = session?.silent_check === 'unknown' && session.session !== tried && status === 'unchanged'
       if (isNew || status === 'changed') {
         tried = session?.session

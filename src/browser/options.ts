@@ -6,7 +6,10 @@ export interface SessionMonitorOptions {
   readonly events?: string
   /** The page that asks the OP with prompt=none, in a hidden iframe. Default `/auth/silent-check`. */
   readonly silentCheck?: string
-  /** Seconds between two questions to `session`, beside the events. Default 300: it only catches what they missed. At most 1,000,000. */
+  /**
+   * Seconds after which `session` is asked when the events have not said meanwhile how it is; a heartbeat says nothing.
+   * Default 300, at most 1,000,000. An app of `lockstep/rp` says so every 240 s, and is not asked.
+   */
   readonly checkInterval?: number
 }
 

@@ -23,8 +23,7 @@ const monitor = watchBackend(
   world,
 )
 
-const types: readonly (keyof SessionMonitorEvents)[] = ['alive', 'unknown', 'userswitched', 'ended']
-for (const type of types) {
+for (const type of ['alive', 'unknown', 'userswitched', 'ended'] satisfies (keyof SessionMonitorEvents)[]) {
   monitor.addEventListener(type, ({ detail }: CustomEvent) =>
     document.dispatchEvent(new CustomEvent(`lockstep:${type}`, { detail })),
   )

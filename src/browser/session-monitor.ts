@@ -47,6 +47,9 @@ export function watchBackend(
   { session, events, silentCheck, checkInterval }: ResolvedSessionMonitorOptions,
   world: BrowserWorld,
 ): SessionMonitor {
+  /** When the stream last said how the RP session is; a heartbeat does not. */
+  let said = 0
+
   return watchSession(
     {
       group: `lockstep:${session}`,
@@ -61,24 +64,24 @@ export function watchBackend(
   async function listen(tab: LeadingTab, signal: AbortSignal): Promise<void> {
     for (let failures = 0; !signal.aborted; failures++) {
       const opened = world.now()
-      let spoke = false
       for await (const document of followSession(world, events, signal)) {
         if (signal.aborted) return
-        spoke ||= document !== undefined
-        const said = document ?? tab.current()
-        if (spoke && said) tab.hear(said, 'push')
+        if (document) said = world.now()
+        const news = document ?? tab.current()
+        if (said >= opened && news) tab.hear(news, 'push')
       }
-      if (!spoke) await tab.check()
+      if (said < opened) await tab.check()
       // A stream that is cut off again and again (by a proxy, say) must not be opened in a tight loop.
       if (world.now() - opened > LARGEST_PAUSE) failures = 0
       await tab.nap(world.random() * Math.min(FIRST_PAUSE * 2 ** failures, LARGEST_PAUSE), signal)
     }
   }
 
+  /** Asks the backend when its stream has not said anything for so long. */
   async function poll(tab: LeadingTab, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await pause(world, checkInterval * 1000, signal)
-      await tab.check()
+      if (world.now() - said >= checkInterval * 1000) await tab.check()
     }
   }
 }

@@ -161,7 +161,7 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
   }
 
   function resume(): void {
-    if (!presence.signal.aborted || life.signal.aborted) return
+    if (!presence.signal.aborted) return
     presence = new AbortController()
     void check()
   }

@@ -12,6 +12,8 @@ import { namesOf } from './session-id.ts'
 const HEARTBEAT = 15_000
 /** Heartbeats after which the store is read without a hint: a hint may get lost (T18). */
 const BEATS_PER_READ = 2
+/** Milliseconds after which it is said again how the RP session is: before tabs ask, which they do after 300 s. */
+const SAY_AGAIN = 240_000
 /** One RP session's tabs share one stream; this many allows for browsers without Web Locks (T17). */
 const MOST = 8
 
@@ -102,14 +104,18 @@ async function* events(
   let unsubscribe = (): void => undefined
   try {
     unsubscribe = await watched.subscribe(bell.ring)
-    let told = ''
+    let [told, toldAt] = ['', 0]
     while (!over.aborted) {
       const document = await watched.read()
       if (document.state === 'none') return // replaced by a new login of this browser: its next stream is the new one's
       const text = JSON.stringify(document)
-      if (text !== told) yield `event: ${SESSION_EVENT}\ndata: ${text}\n\n`
+      const now = options.runtime.now()
+      if (text !== told || now - toldAt >= SAY_AGAIN) {
+        yield `event: ${SESSION_EVENT}\ndata: ${text}\n\n`
+        told = text
+        toldAt = now
+      }
       if (document.state === 'ended') return
-      told = text
       yield* quietly(document.expires_at * 1000 - options.runtime.now())
     }
   } catch (error) {

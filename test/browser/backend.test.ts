@@ -141,6 +141,21 @@ describe('the stream', () => {
     expect(told.at(-1)).toMatchObject({ type: 'ended', heardBy: 'poll' })
   })
 
+  it('spares the question where it says itself how the session is', async () => {
+    const backend = fakeBackend(alive)
+    const { world, types } = await openTab(backend)
+    const { questions } = backend
+    for (let minutes = 0; minutes < 60; minutes++) {
+      if (minutes % 4 === 0) backend.become(alive)
+      backend.heartbeat()
+      await world.advance(30_000)
+      backend.heartbeat()
+      await world.advance(30_000)
+    }
+    expect(backend).toMatchObject({ questions, streamsOpened: 1 })
+    expect(types()).not.toContain('unknown')
+  })
+
   it('does not need to say everything: the session is asked for every five minutes', async () => {
     const backend = fakeBackend(alive)
     const { world, told } = await openTab(backend)

@@ -243,6 +243,18 @@ describe('the stream of a tab', () => {
     expect(await next()).toEqual(ended)
   })
 
+  it('says every four minutes how it is, though nothing has changed: then no tab has to ask', async () => {
+    const { rp, time } = await start()
+    const { next } = await listen(rp)
+    expect(await next()).toEqual(alive)
+    for (let beat = 1; beat <= 16; beat++) {
+      const heard = next()
+      await time.pass(15)
+      expect(await heard).toBe('beat')
+    }
+    expect(await next()).toEqual(alive)
+  })
+
   it('takes a hint for no more than that: a false one is not repeated to the tab [T18]', async () => {
     const hints: (() => void)[] = []
     const { rp, time } = await start(() => ({
@@ -279,7 +291,7 @@ describe('the stream of a tab', () => {
     await next()
     let last: SessionDocument | 'beat' | undefined = 'beat'
     const heard = (async () => {
-      while (last === 'beat') last = await next()
+      while (last === 'beat' || last?.state === 'alive') last = await next()
     })()
     await time.pass(3600)
     await heard
