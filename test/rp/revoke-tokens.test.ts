@@ -100,11 +100,10 @@ describe('a refresh token that an ended RP session leaves', () => {
     await openWithRefreshToken()
     await sessions.endBy({ sid: 's' }, someNotice())
     startRp()
-    for (let attempt = 1; attempt <= 3; attempt++) {
-      await vi.waitFor(() => expect(revoked()).toHaveLength(attempt))
-      await vi.waitFor(() => expect(time.waiting()).toBe(1))
-      await time.pass(10)
-    }
+    await vi.waitFor(async () => {
+      await time.pass(1)
+      expect(revoked().length).toBeGreaterThanOrEqual(3)
+    })
     op.answers.delete('/revoke')
     await vi.waitFor(async () => {
       await time.pass(60)
