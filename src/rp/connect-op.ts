@@ -7,7 +7,11 @@ import type { ResolvedAppOptions, ResolvedRpOptions } from './options.ts'
 
 /** The OP as this RP knows it: found at first use, and asked again at the next use when it could not be reached. */
 export interface OpConnection {
-  /** @throws LockstepError `op_unreachable` naming the URL; logged once until the OP is back. */
+  /**
+   * What is known; when that is older than ten minutes, it is looked up again meanwhile, for those who ask next.
+   *
+   * @throws LockstepError `op_unreachable` naming the URL; logged once until the OP is back.
+   */
   configuration(): Promise<oidc.Configuration>
   /**
    * The same for sending a browser there: asked again when the last answer is older than half a minute, so that nobody
@@ -26,6 +30,8 @@ export interface OpConnection {
 const TIMEOUT = 5
 /** Milliseconds for which an answer shows that the OP is there. */
 const FRESH = 30_000
+/** Milliseconds after which what is known of the OP is looked up again, in the background, by whoever needs it. */
+const AGED = 600_000
 /** Seconds it has to show so again: shorter, since all that is asked is whether it is there. */
 const PROBE = 2
 
@@ -37,10 +43,12 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
   let finding: Promise<oidc.Configuration> | undefined
   let known: oidc.Configuration | undefined
   let foundAt = 0
+  let triedAt = 0
   let keys: { readonly of: oidc.Configuration; readonly uri: string; readonly find: JWTVerifyGetKey } | undefined
   let reported = false
 
   async function discover(timeout: number): Promise<oidc.Configuration> {
+    triedAt = options.runtime.now()
     try {
       const configuration = await oidc.discovery(
         new URL(options.issuer),
@@ -75,7 +83,13 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     return finding
   }
 
-  const configuration = async () => known ?? find(TIMEOUT)
+  const configuration = async () => {
+    if (known === undefined) return find(TIMEOUT)
+    const now = options.runtime.now()
+    // Not waited for, and a failure is logged where it happens: what is known is good until there is better.
+    if (now - foundAt >= AGED && now - triedAt >= FRESH) find(TIMEOUT).catch(() => undefined)
+    return known
+  }
 
   return {
     configuration,

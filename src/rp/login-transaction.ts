@@ -83,7 +83,7 @@ export async function authorizationUrl<Data>(
   params: Readonly<Record<string, string>>,
 ): Promise<string> {
   const url = oidc.buildAuthorizationUrl(await op.reachable(), {
-    ...options.authorizationParams,
+    ...(transaction.kind === 'silent' ? silently(options.authorizationParams) : options.authorizationParams),
     ...params,
     ...(transaction.maxAge === undefined ? {} : { max_age: String(transaction.maxAge) }),
     response_type: 'code',
@@ -95,6 +95,16 @@ export async function authorizationUrl<Data>(
     code_challenge_method: 'S256',
   })
   return url.href
+}
+
+/**
+ * What a silent check asks with. It wants to know who is signed in, not how: an authentication that is too old or too weak
+ * would be answered by `login_required`, as if nobody were. The `max_age` is the longest that any OP takes, which outdoes a
+ * `default_max_age` of this client (Registration §2).
+ */
+function silently(params: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const { acr_values: _acr, claims: _claims, ...others } = params
+  return { ...others, max_age: '2147483647' }
 }
 
 function cookieOf(cookieName: string, state: string): string {
