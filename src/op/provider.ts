@@ -70,6 +70,7 @@ export class Provider extends OidcProvider {
   readonly #options: ResolvedLockstepOptions
   readonly #routes: SessionRoutes
   #secrets: Promise<Secrets> | undefined
+  #closing: Promise<void> | undefined
 
   /**
    * @throws TypeError naming the option or configuration key that is wrong.
@@ -126,7 +127,7 @@ export class Provider extends OidcProvider {
     this.deliveries = deliveriesOf({
       store,
       hurry: (clientId) => this.#outbox.hurry(clientId),
-      dropped: (count, actor) => log({ event: 'deliveries_dropped', count, actor }),
+      log,
     })
     this.#endSession = {
       store,
@@ -165,8 +166,16 @@ export class Provider extends OidcProvider {
     await Promise.all([this.#loadSecrets(), this.#telemetry.ready])
   }
 
-  /** Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. The store is the caller's. */
-  async close(): Promise<void> {
+  /**
+   * Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. May be called again.
+   * The store is the caller's.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#stop()
+    return this.#closing
+  }
+
+  async #stop(): Promise<void> {
     await this.#sweeper.stop()
     await this.#outbox.stop()
     this.#telemetry.close()
