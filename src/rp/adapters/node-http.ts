@@ -41,7 +41,8 @@ function closingOf(res: ServerResponse): AbortSignal {
 }
 
 export function headerOf(req: IncomingMessage, name: string): string | undefined {
-  return [req.headers[name] ?? []].flat().join(', ') || undefined
+  const value = req.headers[name]
+  return (Array.isArray(value) ? value.join(', ') : value) || undefined
 }
 
 /** Writes an answer; resolves when it was written, or when nobody reads it any more. */
