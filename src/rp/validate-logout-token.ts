@@ -4,6 +4,7 @@ import {
   checkLogoutTokenClaims,
   checkLogoutTokenHeader,
   type LogoutTokenExpectations,
+  MAX_AGE,
 } from '../protocol/check-logout-token.ts'
 import { LockstepError } from '../protocol/errors.ts'
 import { type LogoutTokenClaims, LogoutTokenError, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
@@ -44,7 +45,7 @@ export async function validateLogoutToken(
   await verifySignature(token, expected.alg, op)
   return {
     claims,
-    acceptableUntil: claims.exp + CLOCK_TOLERANCE,
+    acceptableUntil: Math.min(claims.exp + CLOCK_TOLERANCE, claims.iat + MAX_AGE + CLOCK_TOLERANCE),
     revokeOffline: Object.hasOwn(claims.events, REVOKE_OFFLINE_EVENT) && claims.events[REVOKE_OFFLINE_EVENT] === true,
   }
 }

@@ -93,7 +93,7 @@ function readRaw(stream: Readable, limit: number): Promise<string> {
 /** The form that a parser made an object of; what came twice still comes twice. */
 function toForm(body: object): string {
   const pairs = Object.entries(body).flatMap(([name, value]: [string, unknown]) =>
-    (Array.isArray(value) ? value : [value]).map((one): [string, string] => [name, String(one)]),
+    (Array.isArray(value) ? value : [value]).map((one): [string, string] => [name, typeof one === 'string' ? one : '']),
   )
   return new URLSearchParams(pairs).toString()
 }
