@@ -66,7 +66,7 @@ export function reachOf(outcome: AttemptOutcome): 'reached' | 'not reached' | 'u
   return why === 'released' || why === 'budget' || why === 'internal' || why === 'dead' ? 'unknown' : 'not reached'
 }
 
-/** All of it but the RP's own words. */
+/** Without `errorDescription`, which is text of the RP's: it might echo what it was sent. */
 function flat({ why, status, error }: AttemptFailure, cause: unknown): AboutFailure {
   const code = codeOf(cause)
   return {
