@@ -233,7 +233,7 @@ describe('a silent check', () => {
     expect(await sessions.listBySub('ada')).toEqual([{ ...before, sessionState: 'hash.salt works' }])
   })
 
-  it('that finds another session of the same End-User at the OP ends the RP session, whose sid nobody will name again [BCL-2.1]', async () => {
+  it('that finds another session of the same End-User at the OP ends the RP session, whose sid nobody will name again [T7]', async () => {
     await respondWith('/auth/login', { sid: 'one' })
     const answer = await respondWith('/auth/silent-check', { sid: 'another' })
     expect(textOf(answer)).toContain('"result":"ended"')
