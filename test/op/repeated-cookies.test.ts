@@ -80,7 +80,12 @@ it('one that was planted for the whole domain is deleted there too [T21]', () =>
 
 it('however long the path and the host, what is answered stays small [T21]', () => {
   const names = ['interaction', 'resume'].map((kind) => `__Secure-op_${kind}`)
-  for (const path of [`/${'a'.repeat(13_000)}/b/c/d/e`, `/b/c/d/e/${'a'.repeat(13_000)}`, `/${'a/'.repeat(200)}`, `/${'a/b/c/d/'.repeat(12)}`]) {
+  for (const path of [
+    `/${'a'.repeat(13_000)}/b/c/d/e`,
+    `/b/c/d/e/${'a'.repeat(13_000)}`,
+    `/${'a/'.repeat(200)}`,
+    `/${'a/b/c/d/'.repeat(12)}`,
+  ]) {
     const lines = deletedAt('a.b.c.d.e.f.g.example.com', path, names)
     expect(lines.length).toBeLessThanOrEqual(48)
     expect(lines.join('').length).toBeLessThan(10_000)
