@@ -435,7 +435,8 @@ export interface OpIssuerStore {
   hasAnswered(clientId: string, uri: string): Promise<boolean>
   /**
    * Makes deliveries that a crashed worker left in flight due at once, without waiting for their leases; returns how
-   * many. Called once when a worker starts. A store that several processes share cannot know who crashed and does nothing.
+   * many. Called once when a worker starts; only the first call on an open store can mean a crash, later ones (another Provider
+   * of this process) do nothing. A store that several processes share cannot know who crashed and does nothing.
    */
   takeOver(): Promise<number>
   /**

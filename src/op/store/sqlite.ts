@@ -38,6 +38,7 @@ export function sqliteStore(file: string): OpStore {
     db.close()
     throw error
   }
+  const takenOver = new Set<string>()
   return {
     forIssuer(issuer, runtime) {
       const context = openContext(db, issuer, runtime, sqliteCleaning())
@@ -45,13 +46,20 @@ export function sqliteStore(file: string): OpStore {
       const refusals = sqliteRefusals(context)
       const { row, rps, toOpSession, ...opSessions } = sqliteSessions(context, tombstones, refusals)
       const reader = { row, rps, toOpSession }
+      const outbox = sqliteOutbox(context)
       return {
         ...sqliteModels(context),
         ...opSessions,
         ...sqliteList(context, reader),
         ...sqliteEnd(context, tombstones, reader),
         ...sqliteEndAll(context, reader),
-        ...sqliteOutbox(context),
+        ...outbox,
+        async takeOver() {
+          if (takenOver.has(issuer)) return 0 // what is in flight now belongs to a worker of this process
+          const count = await outbox.takeOver()
+          takenOver.add(issuer)
+          return count
+        },
         ...sqliteHasten(context),
         ...sqliteBudgets(context),
         ...sqliteDeliveries(context),
