@@ -3,7 +3,9 @@ import oidcProvider, { type Adapter, type AdapterPayload, errors, type KoaContex
 import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
 import { sealState, unsealState } from './sealed-state.ts'
+import { isBackgroundCheck, noteStaleCookie, ROTATION } from './stale-cookie.ts'
 import type { KeptModel, LoggedInRp, OpIssuerStore, OpSession, OpSessionWrite, StoredModel } from './store/contract.ts'
+import { type BearerKey, openBearers, sealBearers } from './stored-bearers.ts'
 
 /** How long OP sessions may live. */
 export interface SessionLifetime {
@@ -11,13 +13,20 @@ export interface SessionLifetime {
   readonly absolute: number
 }
 
-/** Builds oidc-provider's storage adapter on the OP store: bearer values go in as SHA-256 and never come out again (T6). */
-export function modelAdapter(
-  store: OpIssuerStore,
-  now: () => number,
-  lifetime: SessionLifetime,
-): (kind: string) => Adapter {
-  return (kind) => (kind === 'Session' ? sessionAdapter(store, now, lifetime) : plainAdapter(store, kind))
+/** What the storage adapter needs beside the store. */
+export interface ModelAdapterParts {
+  readonly now: () => number
+  readonly lifetime: SessionLifetime
+  readonly bearerKey: BearerKey
+}
+
+/**
+ * Builds oidc-provider's storage adapter on the OP store: bearer values go in as SHA-256 and never come out again; the few
+ * that must come out go in encrypted (T6).
+ */
+export function modelAdapter(store: OpIssuerStore, parts: ModelAdapterParts): (kind: string) => Adapter {
+  const { now, lifetime, bearerKey } = parts
+  return (kind) => (kind === 'Session' ? sessionAdapter(store, now, lifetime) : plainAdapter(store, kind, bearerKey))
 }
 
 /** What the store keeps instead of a bearer value. */
@@ -48,9 +57,10 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
         payload: { ...rest, ...(state === undefined ? {} : { state: await sealState(state, id) }) },
         rps: Object.entries(authorizations).flatMap((entry) => (entry[0] === unrecorded ? [] : toLoggedInRp(entry))),
         expiresAt: Math.min(seconds + expiresIn, (payload.loginTs ?? seconds) + lifetime.absolute),
-        extend: !isBackgroundCheck(),
+        extend: !isBackgroundCheck(oidcProvider.ctx),
         ...loginOf(oidcProvider.ctx),
       })
+      if (outcome === 'stale') noteStaleCookie(oidcProvider.ctx)
       if (outcome === 'ended') {
         const session = oidcProvider.ctx?.oidc?.session
         if (session) session.destroyed = true // else oidc-provider saves it once more, outside its error handler
@@ -59,7 +69,10 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
     },
     async find(id) {
       const session = await store.getOpSession({ handle: handleOf(id) })
-      if (!session) return undefined
+      if (!session) {
+        if (await store.isRotated(handleOf(id), ROTATION)) noteStaleCookie(oidcProvider.ctx)
+        return undefined
+      }
       const { state } = session.payload
       const opened = typeof state === 'string' ? await unsealState(state, id) : undefined
       return { ...toPayload(session, id), ...(opened && { state: opened }) }
@@ -100,12 +113,6 @@ function toPayload(session: OpSession, jti: string): AdapterPayload {
   }
 }
 
-/** prompt=none asks whether somebody is there; it must not keep the session alive by asking (T11). */
-function isBackgroundCheck(): boolean {
-  const prompt = oidcProvider.ctx?.oidc?.params?.prompt
-  return typeof prompt === 'string' && prompt.split(' ').includes('none')
-}
-
 /** The interaction that a request goes on with. */
 const interactions: WeakMap<object, KeptModel> = new WeakMap()
 
@@ -116,16 +123,16 @@ function loginOf(ctx: KoaContextWithOIDC | undefined): Pick<OpSessionWrite, 'log
   return { login: { since: interaction.since, interaction: interaction.handle } }
 }
 
-function plainAdapter(store: OpIssuerStore, kind: string): Adapter {
+function plainAdapter(store: OpIssuerStore, kind: string, bearerKey: BearerKey): Adapter {
   return {
     ...unsupported,
     async upsert(id, payload) {
-      await store.putModel(toModel(kind, id, payload))
+      await store.putModel(toModel(kind, id, await sealBearers(kind, payload, bearerKey)))
     },
     async find(id) {
       const model = await store.getModel(kind, { handle: isOfInteraction(id) ? modelHandle(id) : handleOf(id) })
       if (model && kind === 'Interaction' && oidcProvider.ctx) interactions.set(oidcProvider.ctx, model)
-      return model && fromModel(model, id)
+      return model && openBearers(kind, fromModel(model, id), bearerKey)
     },
     async findByUserCode(userCode) {
       const model = await store.getModel(kind, { alias: handleOf(userCode) })

@@ -22,6 +22,7 @@ beforeEach(async () => {
     clients: [],
     configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
     options: {
+      encryptionKeys: [new Uint8Array(32).fill(1)],
       registration: { dangerouslyAllowAnyone: true },
       runtime: time.runtime,
       log: (event) => log.push(event),
@@ -72,7 +73,7 @@ async function pass(minutes: number): Promise<void> {
   for (let passed = 0; passed < minutes; passed++) {
     time.skip(minute)
     const inFlight = async () => (await op.provider.deliveries.list({ state: 'in-flight' })).deliveries.length
-    await expect.poll(inFlight, { interval: 5 }).toBe(0)
+    await expect.poll(inFlight, { interval: 5, timeout: 30_000 }).toBe(0)
   }
 }
 
@@ -83,14 +84,17 @@ it('a client that registers itself gets ten attempts an hour until it answers 20
   rps.answer('stranger', (response) => response.writeHead(500).end())
   for (let logouts = 0; logouts < 12; logouts++) await logInAndOut(app)
   await pass(59)
-  expect(rps.logouts.length).toBeGreaterThan(5) // half of the budget at once, and those come back one by one
+  expect(rps.logouts.length).toBeGreaterThanOrEqual(3) // so many failures until it counts as down
   expect(rps.logouts.length).toBeLessThanOrEqual(10)
   expect(log.filter(({ event }) => event === 'rp_held')).toEqual([expect.objectContaining({ clientId: app.client_id })])
 
   rps.answer('stranger', (response) => response.end())
   const delivered = async () => (await op.provider.deliveries.list({ state: 'delivered' })).deliveries.length
-  for (let minutes = 0; minutes < 30 && (await delivered()) < 12; minutes++) await pass(1)
-  expect(await delivered()).toBe(12)
+  const soonDelivered = async () => {
+    time.skip(20_000)
+    return delivered()
+  }
+  await expect.poll(soonDelivered, { timeout: 60_000, interval: 20 }).toBe(12)
 
   const told = rps.logouts.length
   await op.provider.opSessions.end(later)

@@ -45,7 +45,7 @@ export function skippingTime(): SkippingTime {
     },
     skip(milliseconds) {
       skipped += milliseconds
-      for (const look of [...sleepers]) look()
+      for (const look of sleepers) look()
     },
   }
 }

@@ -260,6 +260,10 @@ const steps: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX answered_uri_by_age ON answered_uri (issuer, answered_at);
   `,
+  `
+  -- A handle that was replaced, epoch seconds: a request that still carries it belongs to a browser that has the new one.
+  ALTER TABLE op_session_handle ADD COLUMN retired_at INTEGER;
+  `,
 ]
 
 /**
