@@ -116,7 +116,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
         return bell.ring()
       } catch (error) {
         const message = messageOf(error)
-        if (message !== lastFailure) log({ event: 'op_failed', task: 'hasten', message })
+        if (message !== lastFailure) log({ event: 'op_failed', task: 'outbox', message })
         lastFailure = message
         await pause(runtime, afterFailure, giveUp.signal)
       }

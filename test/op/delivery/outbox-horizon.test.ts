@@ -107,5 +107,5 @@ it('what is due is sent although what waits cannot be brought forward at the sta
   await world.pass(5000)
   expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
   expect(asked).toBeGreaterThan(1)
-  expect(world.log.filter(({ event }) => event === 'op_failed')).toEqual([expect.objectContaining({ task: 'hasten' })])
+  expect(world.log.filter(({ event }) => event === 'op_failed')).toEqual([expect.objectContaining({ task: 'outbox' })])
 })
