@@ -248,6 +248,12 @@ export interface DeliveryPage {
   readonly cursor?: string
 }
 
+/** Where {@link OpIssuerStore.giveUp} goes on: behind this row, by the clock of the store. */
+export interface GiveUpCursor {
+  readonly dueAt: number
+  readonly seq: number
+}
+
 /** How many deliveries are in a state; those that were delivered are not counted. */
 export type OutboxCounts = Readonly<Record<Exclude<DeliveryState, 'delivered'>, number>>
 
@@ -423,6 +429,16 @@ export interface OpIssuerStore {
    * a transaction, so that a long backlog keeps nobody waiting.
    */
   hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
+  /**
+   * Gives up the deliveries of an RP that wait and whose horizon began at `begun` (epoch milliseconds) or before: dead, with
+   * what their own last attempt came to. Leaves alone what is in flight or has an operator's one try more. Looks through a
+   * bounded number of rows and answers those it gave up, and a cursor while there are more to look through.
+   */
+  giveUp(
+    clientId: string,
+    begun: number,
+    cursor?: GiveUpCursor,
+  ): Promise<{ readonly deliveries: readonly Delivery[]; readonly cursor?: GiveUpCursor }>
   /** Epoch milliseconds at which the next delivery comes due or its lease runs out, of RPs for which there is `room`. */
   nextDueAt(room?: (clientId: string) => number): Promise<number | undefined>
   /**

@@ -7,6 +7,7 @@ import { sqliteDeliveries } from './sqlite-deliveries.ts'
 import { sqliteEnd } from './sqlite-end.ts'
 import { sqliteEndAll } from './sqlite-end-all.ts'
 import { sqliteForget } from './sqlite-forget.ts'
+import { sqliteGiveUp } from './sqlite-give-up.ts'
 import { sqliteHasten } from './sqlite-hasten.ts'
 import { sqliteList } from './sqlite-list.ts'
 import { sqliteModels } from './sqlite-models.ts'
@@ -61,6 +62,7 @@ export function sqliteStore(file: string): OpStore {
           return count
         },
         ...sqliteHasten(context),
+        ...sqliteGiveUp(context),
         ...sqliteBudgets(context),
         ...sqliteDeliveries(context),
         ...sqliteTrouble(context),
