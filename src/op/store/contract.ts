@@ -248,6 +248,12 @@ export interface DeliveryPage {
   readonly cursor?: string
 }
 
+/** Where {@link OpIssuerStore.giveUp} goes on: behind this row, by the clock of the store. */
+export interface GiveUpCursor {
+  readonly dueAt: number
+  readonly seq: number
+}
+
 /** How many deliveries are in a state; those that were delivered are not counted. */
 export type OutboxCounts = Readonly<Record<Exclude<DeliveryState, 'delivered'>, number>>
 
@@ -423,6 +429,16 @@ export interface OpIssuerStore {
    * a transaction, so that a long backlog keeps nobody waiting.
    */
   hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
+  /**
+   * Gives up the deliveries of an RP that wait and whose horizon began at `begun` (epoch milliseconds) or before: dead, with
+   * what their own last attempt came to. Leaves alone what is in flight or has an operator's one try more. Looks through a
+   * bounded number of rows and answers those it gave up, and a cursor while there are more to look through.
+   */
+  giveUp(
+    clientId: string,
+    begun: number,
+    cursor?: GiveUpCursor,
+  ): Promise<{ readonly deliveries: readonly Delivery[]; readonly cursor?: GiveUpCursor }>
   /** Epoch milliseconds at which the next delivery comes due or its lease runs out, of RPs for which there is `room`. */
   nextDueAt(room?: (clientId: string) => number): Promise<number | undefined>
   /**
@@ -435,7 +451,8 @@ export interface OpIssuerStore {
   hasAnswered(clientId: string, uri: string): Promise<boolean>
   /**
    * Makes deliveries that a crashed worker left in flight due at once, without waiting for their leases; returns how
-   * many. Called once when a worker starts. A store that several processes share cannot know who crashed and does nothing.
+   * many. Called once when a worker starts; only the first call on an open store can mean a crash, later ones (another Provider
+   * of this process) do nothing. A store that several processes share cannot know who crashed and does nothing.
    */
   takeOver(): Promise<number>
   /**

@@ -8,6 +8,7 @@ import { postgresDeliveries } from './postgres-deliveries.ts'
 import { postgresEnd } from './postgres-end.ts'
 import { postgresEndAll } from './postgres-end-all.ts'
 import { postgresForget } from './postgres-forget.ts'
+import { postgresGiveUp } from './postgres-give-up.ts'
 import { postgresHasten } from './postgres-hasten.ts'
 import { postgresList } from './postgres-list.ts'
 import { postgresModels } from './postgres-models.ts'
@@ -66,6 +67,7 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): OpSt
         ...postgresForget(context),
         ...postgresOutbox(context, () => wake.attend()),
         ...postgresHasten(context),
+        ...postgresGiveUp(context),
         ...postgresBudgets(context),
         ...postgresDeliveries(context),
         ...postgresTrouble(context),

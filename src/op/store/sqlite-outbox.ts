@@ -122,7 +122,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
   const takeOver = db.prepare<[number, number]>(
-    `UPDATE delivery SET state = 'due', due_at = ? WHERE issuer = ? AND due_at IS NOT NULL AND state = 'in-flight'`,
+    `UPDATE delivery SET state = 'due', due_at = ? WHERE issuer = ? AND state <> 'delivered' AND state = 'in-flight'`,
   )
   const logoutById = db.prepare<[number, string], LogoutRow>(
     `SELECT ${logoutColumns} FROM logout l WHERE l.issuer = ? AND l.id = ?`,
