@@ -141,7 +141,7 @@ export function sqliteSessions(
       context.write(() => {
         const expiresAt = byHandle.get(issuer, handle)?.expires_at ?? 0
         dropHandle.run(issuer, handle)
-        tombstones.put('handle', handle, expiresAt)
+        tombstones.put('handle', [handle], expiresAt)
       })
     },
 
