@@ -2,7 +2,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
-import type { Provider } from 'lockstep/op'
+import { isSameOrigin, type Provider } from 'lockstep/op'
 import { errors } from 'oidc-provider'
 import type { Accounts } from './accounts.ts'
 import { type ConfiguredAccount, subjectOf } from './config.ts'
@@ -52,7 +52,7 @@ export function loginRoutes(parts: LoginParts): Hono<Env> {
       onError: (c) => problem(c, 413, 'The form was too large', 'The sign-in form held too much.'),
     }),
     async (c) => {
-      if (!isOwnForm(c))
+      if (!isSameOrigin(c.env.incoming.headers, site.issuer))
         return problem(c, 403, 'That did not come from this page', 'The sign-in came from another page.')
       const interaction = await current(c)
       if (!interaction) return expired(c)
@@ -136,18 +136,6 @@ export function loginRoutes(parts: LoginParts): Hono<Env> {
 
   function csrfToken(uid: string): string {
     return createHmac('sha256', parts.csrfKey).update(`login form of ${uid}`).digest('base64url')
-  }
-
-  /**
-   * Whether a form may be from this page (T5). Every browser says on a POST where it comes from, by one header or by both;
-   * who says nothing is refused, though he has the form's token.
-   */
-  function isOwnForm(c: Context): boolean {
-    const origin = c.req.header('origin')
-    const fetchSite = c.req.header('sec-fetch-site')
-    if (origin === undefined && fetchSite === undefined) return false
-    if (origin !== undefined && origin !== new URL(site.issuer).origin) return false
-    return fetchSite === undefined || fetchSite === 'same-origin'
   }
 
   return routes

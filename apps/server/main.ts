@@ -33,7 +33,10 @@ async function main(args: readonly string[]): Promise<void> {
     process.exit(0)
   }
   process.on('SIGHUP', () => {
-    server.takeUpKeys().catch((error: Error) => log('error', 'keys_unread', { message: error.message }))
+    server.takeUpKeys().then(
+      () => log('info', 'keys_looked_at'),
+      (error: Error) => log('error', 'keys_unread', { message: error.message }),
+    )
   })
   process.on('SIGINT', stop)
   process.on('SIGTERM', stop)

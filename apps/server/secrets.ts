@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import {
+  type OpIssuerStore,
   type OpSecrets,
   type OpStore,
   openSecrets,
@@ -16,14 +17,38 @@ import { ConfigError } from './config-error.ts'
 /** Keys of 32 bytes in base64url, separated by commas: the first encrypts, all decrypt. */
 const VARIABLE = 'LOCKSTEP_SECRETS_KEY'
 
+/** What a server's OPs are built with, one after the other. */
+export interface ServerSecrets {
+  /** Under these the secrets are encrypted in the store; empty where that is in memory. */
+  readonly encryptionKeys: readonly Uint8Array[]
+  /**
+   * Reads what stands in the store now.
+   *
+   * @throws ConfigError when no key fits, or the store cannot be used.
+   */
+  read(): Promise<OpSecrets>
+}
+
 /**
  * Opens the OP's secrets, encrypted in the store under a key from the environment or from a file that nobody else may read
  * (T6); the first start makes both.
  *
  * @throws ConfigError when there is no such key.
  */
-export async function openServerSecrets(store: OpStore, config: ServerConfig): Promise<OpSecrets> {
-  return explained(config, () => openSecrets(store, config.issuer, secretsOptions(config)))
+export function serverSecrets(store: OpStore, config: ServerConfig): ServerSecrets {
+  const options = secretsOptions(config)
+  let ofIssuer: OpIssuerStore | undefined // for each one SQLite prepares all its statements: one for all looks
+  const looked: OpStore = {
+    forIssuer: (...asked) => {
+      ofIssuer ??= store.forIssuer(...asked)
+      return ofIssuer
+    },
+    close: () => store.close(),
+  }
+  return {
+    encryptionKeys: options.encryptionKeys ?? [],
+    read: () => explained(config, () => openSecrets(looked, config.issuer, options)),
+  }
 }
 
 /** Rotates the signing keys in the store of a configuration; returns the `kid`s that sign from the next start on. */

@@ -12,7 +12,7 @@ import type { Site } from './pages.ts'
 import { providerConfiguration } from './provider-configuration.ts'
 import { answerNotFound, answerTooLarge, errorRenderer } from './provider-errors.ts'
 import { requestListener } from './request-listener.ts'
-import { openServerSecrets } from './secrets.ts'
+import { serverSecrets } from './secrets.ts'
 import { serverOf } from './tls.ts'
 
 /** An OP that runs. */
@@ -49,8 +49,9 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
       demo: config.demo,
     }
     const accounts = accountsOf(config.accounts)
+    const { read, encryptionKeys } = serverSecrets(store, config)
     const generation = async (secrets: OpSecrets): Promise<Generation> => {
-      const op = buildProvider(config, { store, secrets, accounts, site, log })
+      const op = buildProvider(config, { store, secrets, encryptionKeys, accounts, site, log })
       try {
         await checkClients(op, config)
         await op.ready()
@@ -61,13 +62,13 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
         throw error
       }
     }
-    const current = { generation: await generation(await openServerSecrets(store, config)) }
+    const current = { generation: await generation(await read()) }
     try {
       const server = await listen(
         serverOf(config, (req, res) => current.generation.listener(req, res)),
         config,
       )
-      const keys = followKeys(current, { read: () => openServerSecrets(store, config), generation, log })
+      const keys = followKeys(current, { read, generation, log })
       return {
         get op() {
           return current.generation.op
@@ -128,12 +129,16 @@ function followKeys(
 interface ProviderParts {
   readonly store: OpStore
   readonly secrets: OpSecrets
+  readonly encryptionKeys: readonly Uint8Array[]
   readonly accounts: Accounts
   readonly site: Site
   readonly log: Log
 }
 
-function buildProvider(config: ServerConfig, { store, secrets, accounts, site, log }: ProviderParts): Provider {
+function buildProvider(
+  config: ServerConfig,
+  { store, secrets, encryptionKeys, accounts, site, log }: ProviderParts,
+): Provider {
   const clients = config.clients.map((client) => ({ ...client }))
   const renderError = errorRenderer(site, log)
   try {
@@ -149,6 +154,7 @@ function buildProvider(config: ServerConfig, { store, secrets, accounts, site, l
       }),
       {
         store,
+        encryptionKeys,
         egress: egressOf(config),
         log: ({ event, ...fields }) => log(levelOf(event), event, fields),
       },

@@ -27,6 +27,8 @@ export interface ConfigurationParts {
   readonly lastPrompt: interactionPolicy.Prompt
   /** What clients that register themselves may do. */
   readonly registration: Required<RegistrationOptions>
+  /** Whether there are keys to encrypt client secrets under. */
+  readonly encrypts: boolean
   /** Whether the OP takes prompt=create. */
   readonly promptCreate: boolean
 }
@@ -54,7 +56,7 @@ export function completeConfiguration(
     'cookies.keys',
     'is missing: the OP cookie must be signed; openSecrets(store, issuer) makes keys and keeps them',
   )
-  const { rpInitiatedLogout, backchannelLogout, registration } = given.features ?? {}
+  const { rpInitiatedLogout, backchannelLogout, registration, ciba } = given.features ?? {}
   refuse(rpInitiatedLogout?.enabled === false, 'features.rpInitiatedLogout.enabled', 'must not be false')
   refuse(backchannelLogout?.enabled === false, 'features.backchannelLogout.enabled', 'must not be false')
 
@@ -62,6 +64,18 @@ export function completeConfiguration(
     registration?.enabled === true && !registration.initialAccessToken && !parts.registration.dangerouslyAllowAnyone,
     'features.registration.initialAccessToken',
     'is missing: without one anybody may register clients and have Logout Tokens sent to their URLs (T8). Set it, or the option registration.dangerouslyAllowAnyone',
+  )
+
+  const secretive =
+    registration?.enabled === true
+      ? 'features.registration'
+      : ciba?.enabled === true && [...(ciba.deliveryModes ?? [])].includes('ping')
+        ? 'features.ciba.deliveryModes'
+        : undefined
+  refuse(
+    secretive !== undefined && !parts.encrypts,
+    secretive ?? '',
+    'needs the option encryptionKeys: without it the secrets of clients would stand in the store in clear (T6). Give the keys that openSecrets is given',
   )
 
   const cookieNames = namesFor(given, parts.issuer)

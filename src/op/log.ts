@@ -10,7 +10,7 @@ export interface AboutDelivery {
 }
 
 /** How an attempt failed. `code` is the network's (`CERT_HAS_EXPIRED`, say). */
-export interface AboutFailure extends Omit<AttemptFailure, 'why'> {
+export interface AboutFailure extends Omit<AttemptFailure, 'why' | 'errorDescription'> {
   readonly failed?: AttemptFailure['why']
   readonly code?: string
 }

@@ -6,6 +6,7 @@ import { type Answer, type HttpRequest, TooLarge } from './http.ts'
 import { at, languagesFor, localesOf, seeOther } from './logout-http.ts'
 import { type LogoutRequest, mustAsk, postLogoutRedirect, validateLogoutRequest } from './logout-request.ts'
 import { showPage } from './pages/show.ts'
+import { isSameOrigin } from './same-origin.ts'
 import { type PendingLogout, type Refusal, seal, unseal } from './sealed-request.ts'
 import { type FramesParts, showFrames, throughFrames } from './show-frames.ts'
 import { showReceipt } from './show-receipt.ts'
@@ -134,7 +135,8 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
     async answer(exchange) {
       const { request, session } = exchange
       return guarded(request, async () => {
-        if (!isSameOrigin(request, new URL(provider.issuer).origin)) {
+        const from = { origin: request.header('origin'), 'sec-fetch-site': request.header('sec-fetch-site') }
+        if (!isSameOrigin(from, provider.issuer)) {
           return endpoint.refuse(request, 403, { problem: 'logout_answer_cross_origin' })
         }
         const form = await request.form(BODY_LIMIT)
@@ -204,16 +206,4 @@ function redirectOf({
 
 function endingOf(clientId: string | undefined): Ending {
   return clientId === undefined ? { cause: 'op_logout' } : { cause: 'rp_initiated', initiator: clientId }
-}
-
-/**
- * A state-changing POST must come from the OP's own page (T5): the OP cookie alone travels cross-site. Every browser says on
- * a POST where it comes from, by one header or by both; who says nothing is refused, though he has a sealed request.
- */
-function isSameOrigin(request: HttpRequest, origin: string): boolean {
-  const sentOrigin = request.header('origin')
-  const site = request.header('sec-fetch-site')
-  return (
-    (sentOrigin ?? origin) === origin && (site ?? 'same-origin') === 'same-origin' && (sentOrigin ?? site) !== undefined
-  )
 }

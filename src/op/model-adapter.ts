@@ -4,6 +4,7 @@ import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
 import { sealState, unsealState } from './sealed-state.ts'
 import type { KeptModel, LoggedInRp, OpIssuerStore, OpSession, OpSessionWrite, StoredModel } from './store/contract.ts'
+import { type BearerKey, openBearers, sealBearers } from './stored-bearers.ts'
 
 /** How long OP sessions may live. */
 export interface SessionLifetime {
@@ -11,13 +12,20 @@ export interface SessionLifetime {
   readonly absolute: number
 }
 
-/** Builds oidc-provider's storage adapter on the OP store: bearer values go in as SHA-256 and never come out again (T6). */
-export function modelAdapter(
-  store: OpIssuerStore,
-  now: () => number,
-  lifetime: SessionLifetime,
-): (kind: string) => Adapter {
-  return (kind) => (kind === 'Session' ? sessionAdapter(store, now, lifetime) : plainAdapter(store, kind))
+/** What the storage adapter needs beside the store. */
+export interface ModelAdapterParts {
+  readonly now: () => number
+  readonly lifetime: SessionLifetime
+  readonly bearerKey: BearerKey
+}
+
+/**
+ * Builds oidc-provider's storage adapter on the OP store: bearer values go in as SHA-256 and never come out again; the few
+ * that must come out go in encrypted (T6).
+ */
+export function modelAdapter(store: OpIssuerStore, parts: ModelAdapterParts): (kind: string) => Adapter {
+  const { now, lifetime, bearerKey } = parts
+  return (kind) => (kind === 'Session' ? sessionAdapter(store, now, lifetime) : plainAdapter(store, kind, bearerKey))
 }
 
 /** What the store keeps instead of a bearer value. */
@@ -116,16 +124,16 @@ function loginOf(ctx: KoaContextWithOIDC | undefined): Pick<OpSessionWrite, 'log
   return { login: { since: interaction.since, interaction: interaction.handle } }
 }
 
-function plainAdapter(store: OpIssuerStore, kind: string): Adapter {
+function plainAdapter(store: OpIssuerStore, kind: string, bearerKey: BearerKey): Adapter {
   return {
     ...unsupported,
     async upsert(id, payload) {
-      await store.putModel(toModel(kind, id, payload))
+      await store.putModel(toModel(kind, id, await sealBearers(kind, payload, bearerKey)))
     },
     async find(id) {
       const model = await store.getModel(kind, { handle: isOfInteraction(id) ? modelHandle(id) : handleOf(id) })
       if (model && kind === 'Interaction' && oidcProvider.ctx) interactions.set(oidcProvider.ctx, model)
-      return model && fromModel(model, id)
+      return model && openBearers(kind, fromModel(model, id), bearerKey)
     },
     async findByUserCode(userCode) {
       const model = await store.getModel(kind, { alias: handleOf(userCode) })

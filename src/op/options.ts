@@ -1,6 +1,7 @@
 import type { Runtime } from '../runtime/runtime.ts'
 import { type BackchannelOptions, resolveBackchannelOptions } from './backchannel-options.ts'
 import { type EgressPolicyOptions, type ResolvedEgressPolicy, resolveEgressPolicy } from './egress-options.ts'
+import { checkEncryptionKeys, type EncryptionKeys } from './encryption.ts'
 import { resolveSilentCheckOptions, type SilentCheckOptions } from './limit-silent-checks.ts'
 import type { OpLog } from './log.ts'
 import { type LogoutPages, PAGE_NAMES } from './pages/pages.ts'
@@ -19,6 +20,12 @@ export interface LockstepOptions {
   store: OpStore
   /** Which addresses the URLs of clients may lead to: public unicast ones, and what you allow. */
   egress?: EgressPolicyOptions
+  /**
+   * The keys that `openSecrets` is given: what this OP must keep in clear to use it (secrets of clients that register themselves,
+   * keys that seal logout requests) is encrypted in the store under the first, and all decrypt (T6). They must be given where
+   * `features.registration` or the CIBA ping mode is on. Default none.
+   */
+  encryptionKeys?: EncryptionKeys
   /** What clients that register themselves may do. */
   registration?: RegistrationOptions
   /** How Logout Tokens are delivered. */
@@ -56,6 +63,7 @@ export interface LockstepOptions {
 export interface ResolvedLockstepOptions {
   readonly store: OpStore
   readonly egress: ResolvedEgressPolicy
+  readonly encryptionKeys: EncryptionKeys
   readonly registration: Required<RegistrationOptions>
   readonly backchannel: Required<BackchannelOptions>
   readonly sessionLifetime: number
@@ -71,6 +79,7 @@ export interface ResolvedLockstepOptions {
 const KNOWN: ReadonlySet<string> = new Set([
   'store',
   'egress',
+  'encryptionKeys',
   'registration',
   'backchannel',
   'sessionLifetime',
@@ -96,6 +105,7 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
   const {
     store,
     egress,
+    encryptionKeys = [],
     registration,
     backchannel,
     sessionLifetime = 2_592_000,
@@ -112,8 +122,10 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
   if (!(sessionLifetime > 0)) throw new TypeError('sessionLifetime must be a positive number of seconds')
   if (typeof promptCreate !== 'boolean') throw new TypeError('promptCreate must be true or false')
   if (typeof log !== 'function') throw new TypeError('log must be a function')
+  checkEncryptionKeys(encryptionKeys)
   return {
     store,
+    encryptionKeys,
     egress: resolveEgressPolicy(egress),
     registration: resolveRegistrationOptions(registration),
     backchannel: resolveBackchannelOptions(backchannel),

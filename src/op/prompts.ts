@@ -90,11 +90,12 @@ const SOMEBODY_IS_THERE: ReadonlySet<unknown> = new Set([
 ])
 
 /**
- * What a framed prompt=none is told: `login_required`, whether nobody is signed in or somebody who has granted this client
- * nothing; else any site could ask who is there (T33). At the top level the user sees who asks.
+ * What prompt=none is told out of the user's sight, in a frame, an image, a script: `login_required`, whether nobody is signed in
+ * or somebody who has granted this client nothing; else any site could ask who is there (T33). At the top level the user sees
+ * who asks, and there alone, or where a browser does not say (plain http), the truth is told.
  */
 export function hideWhoIsThere<Payload extends object>(ctx: KoaContextWithOIDC, payload: Payload): Payload {
-  const isFramed = /^(i?frame|fencedframe|object|embed)$/.test(ctx.get('sec-fetch-dest'))
-  if (!isFramed || !('error' in payload) || !SOMEBODY_IS_THERE.has(payload.error)) return payload
+  const isUnseen = !['', 'document'].includes(ctx.get('sec-fetch-dest'))
+  if (!isUnseen || !('error' in payload) || !SOMEBODY_IS_THERE.has(payload.error)) return payload
   return { ...payload, error: 'login_required', error_description: 'End-User authentication is required' }
 }

@@ -17,6 +17,7 @@ import { modelAdapter } from './model-adapter.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
 import { type Outbox, startOutbox } from './outbox.ts'
+import { type OwnSecrets, ownSecretsOf } from './own-secrets.ts'
 import { hideWhoIsThere, refusedPrompt, showRefusedPrompt } from './prompts.ts'
 import { attachSeam } from './provider-seam.ts'
 import { type Receipts, receiptsOf } from './receipts.ts'
@@ -25,16 +26,9 @@ import { recordingPrompt, recordLogin } from './record-login.ts'
 import { dropRepeatedCookies } from './repeated-cookies.ts'
 import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { throughFrames } from './show-frames.ts'
-import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
+import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
 import { openTelemetry, type Telemetry } from './telemetry.ts'
-
-/** What stays the same from the first start on. */
-interface Secrets {
-  readonly browserState: string
-  /** 256 bits. */
-  readonly sealing: Uint8Array
-}
 
 /**
  * oidc-provider's `Provider` with session management and logout: `session_state`, the OP iframe, a Logout Endpoint to the
@@ -58,7 +52,6 @@ export class Provider extends OidcProvider {
   /** Proof of logout: what became of each app. */
   readonly receipts: Receipts
   readonly #configuration: Configuration
-  readonly #store: OpIssuerStore
   readonly #runtime: Runtime
   readonly #egress: Egress
   readonly #outbox: Outbox
@@ -69,7 +62,7 @@ export class Provider extends OidcProvider {
   readonly #ownCookies: ReadonlySet<string>
   readonly #options: ResolvedLockstepOptions
   readonly #routes: SessionRoutes
-  #secrets: Promise<Secrets> | undefined
+  readonly #secrets: () => Promise<OwnSecrets>
 
   /**
    * @throws TypeError naming the option or configuration key that is wrong.
@@ -81,24 +74,31 @@ export class Provider extends OidcProvider {
     const { post, ...others }: Runtime = { ...world, post: network.post, ...resolved.runtime }
     const runtime: Runtime = { ...others, post: (request) => telemetry.untraced(() => post(request)) }
     const store = resolved.store.forIssuer(issuer, runtime)
+    const { encryptionKeys } = resolved
+    const secrets = ownSecretsOf({ store, keys: encryptionKeys, random: runtime.random })
     let outbox: Outbox | undefined
     const telemetry = openTelemetry(issuer, resolved.log, () =>
       readOutbox(store, runtime.now(), outbox?.openBreakers() ?? 0),
     )
     const { configuration: complete, cookieNames } = completeConfiguration(configuration, {
       issuer,
-      adapter: modelAdapter(store, runtime.now, { absolute: resolved.sessionLifetime }),
+      adapter: modelAdapter(store, {
+        now: runtime.now,
+        lifetime: { absolute: resolved.sessionLifetime },
+        bearerKey: encryptionKeys.length > 0 ? async () => (await secrets()).bearers : undefined,
+      }),
       fetch: (url, request) => telemetry.untraced(() => network.fetch(url, request)),
       checkSessionPath: CHECK_SESSION_PATH,
       firstPrompt: silentCheckLimit(resolved.silentChecks, runtime.now),
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
       promptCreate: resolved.promptCreate,
       registration: resolved.registration,
+      encrypts: encryptionKeys.length > 0,
     })
     super(issuer, complete)
 
     this.#configuration = complete
-    this.#store = store
+    this.#secrets = secrets
     this.#runtime = runtime
     this.#egress = network
     this.#telemetry = telemetry
@@ -162,7 +162,7 @@ export class Provider extends OidcProvider {
 
   /** Resolves when the store has answered; requests wait for it by themselves. */
   async ready(): Promise<void> {
-    await Promise.all([this.#loadSecrets(), this.#telemetry.ready])
+    await Promise.all([this.#secrets(), this.#telemetry.ready])
   }
 
   /** Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. The store is the caller's. */
@@ -206,7 +206,7 @@ export class Provider extends OidcProvider {
   }
 
   async #rotateBrowserState(ctx: Context, signedIn: SignedIn): Promise<string> {
-    const { browserState: secret } = await this.#loadSecrets()
+    const { browserState: secret } = await this.#secrets()
     const { random } = this.#runtime
     return rotateBrowserState(ctx, signedIn, { cookieName: this.#cookieNames.browserState, secret, random })
   }
@@ -245,24 +245,7 @@ export class Provider extends OidcProvider {
   }
 
   async #sealingKey(): Promise<Uint8Array> {
-    return (await this.#loadSecrets()).sealing
-  }
-
-  #loadSecrets(): Promise<Secrets> {
-    this.#secrets ??= this.#readSecrets().catch((error: unknown) => {
-      this.#secrets = undefined // the next request asks the store again
-      throw error
-    })
-    return this.#secrets
-  }
-
-  async #readSecrets(): Promise<Secrets> {
-    const fresh = async (): Promise<string> => base64url(this.#runtime.random(32))
-    const [browserState, sealing] = await Promise.all([
-      this.#store.secret('browser-state', fresh),
-      this.#store.secret('logout-request', fresh),
-    ])
-    return { browserState, sealing: Buffer.from(sealing, 'base64url') }
+    return (await this.#secrets()).sealing
   }
 }
 

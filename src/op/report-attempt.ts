@@ -66,9 +66,15 @@ export function reachOf(outcome: AttemptOutcome): 'reached' | 'not reached' | 'u
   return why === 'released' || why === 'budget' || why === 'internal' || why === 'dead' ? 'unknown' : 'not reached'
 }
 
-function flat({ why, errorDescription: _, ...said }: AttemptFailure, cause: unknown): AboutFailure {
+/** Without `errorDescription`, which is text of the RP's: it might echo what it was sent. */
+function flat({ why, status, error }: AttemptFailure, cause: unknown): AboutFailure {
   const code = codeOf(cause)
-  return { failed: why, ...said, ...(code !== undefined && { code }) }
+  return {
+    failed: why,
+    ...(status !== undefined && { status }),
+    ...(error !== undefined && { error }),
+    ...(code !== undefined && { code }),
+  }
 }
 
 function codeOf(error: unknown): string | undefined {

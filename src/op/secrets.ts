@@ -1,6 +1,6 @@
-import { CompactEncrypt, compactDecrypt, errors, type JWK } from 'jose'
-import { LockstepError } from '../protocol/errors.ts'
+import type { JWK } from 'jose'
 import { world } from '../runtime/runtime.ts'
+import { checkEncryptionKeys, decrypt, type EncryptionKeys, encrypt } from './encryption.ts'
 import {
   completeRing,
   jwksOf,
@@ -27,7 +27,7 @@ export interface SecretsOptions {
   algorithms?: readonly SigningAlgorithm[]
   /**
    * 256-bit keys, from outside the store, under which the secrets are encrypted in it (T6): the first encrypts, all decrypt.
-   * To replace one, put the new one in front and start the OP. Default none: the secrets stand in the store as they are.
+   * Give the `Provider` the same. To replace one, put the new one in front and start the OP. Default none: the secrets stand in the store as they are.
    */
   encryptionKeys?: readonly Uint8Array[]
   /** Seconds for which RPs may cache the JWKS: a key is listed for so long before it signs. Default 900. */
@@ -109,9 +109,7 @@ function resolveSecretsOptions({
   if (algorithms.length === 0 || algorithms.some((alg) => !ALGORITHMS.has(alg))) {
     throw new TypeError('algorithms must be some of RS256, PS256, ES256 and EdDSA')
   }
-  if (encryptionKeys.some((key) => !(key instanceof Uint8Array) || key.length !== 32)) {
-    throw new TypeError('encryptionKeys must be Uint8Arrays of 32 bytes')
-  }
+  checkEncryptionKeys(encryptionKeys)
   if (!(jwksCache >= 0)) throw new TypeError('jwksCache must be a number of seconds, not negative')
   if (!(keepRetired > 0)) throw new TypeError('keepRetired must be a positive number of seconds')
   return { algorithms, encryptionKeys, jwksCache, keepRetired, now }
@@ -136,32 +134,13 @@ async function updateRing(
   }
 }
 
-const ENCRYPTION = { alg: 'dir', enc: 'A256GCM' } as const
-
-async function write(ring: KeyRing, [key]: readonly Uint8Array[]): Promise<string> {
-  const text = JSON.stringify(ring)
-  if (!key) return text
-  return new CompactEncrypt(new TextEncoder().encode(text)).setProtectedHeader(ENCRYPTION).encrypt(key)
+async function write(ring: KeyRing, keys: EncryptionKeys): Promise<string> {
+  return encrypt(JSON.stringify(ring), keys)
 }
 
-/** `fresh` when it was written under the first of these keys, and needs no rewriting. */
-async function read(stored: string, keys: readonly Uint8Array[]): Promise<{ ring: KeyRing; fresh: boolean }> {
-  if (stored.startsWith('{')) return { ring: JSON.parse(stored) as KeyRing, fresh: keys.length === 0 }
-  for (const [index, key] of keys.entries()) {
-    try {
-      const { plaintext } = await compactDecrypt(stored, key, {
-        keyManagementAlgorithms: [ENCRYPTION.alg],
-        contentEncryptionAlgorithms: [ENCRYPTION.enc],
-      })
-      return { ring: JSON.parse(new TextDecoder().decode(plaintext)) as KeyRing, fresh: index === 0 }
-    } catch (error) {
-      if (!(error instanceof errors.JWEDecryptionFailed)) throw error
-    }
-  }
-  throw new LockstepError(
-    'secrets_unreadable',
-    `The store's signing keys are encrypted and ${keys.length === 0 ? 'no key was given' : 'none of the given keys fits'}`,
-  )
+async function read(stored: string, keys: EncryptionKeys): Promise<{ ring: KeyRing; fresh: boolean }> {
+  const { text, fresh } = await decrypt(stored, keys)
+  return { ring: JSON.parse(text) as KeyRing, fresh }
 }
 
 function seconds(now: () => number): number {

@@ -1,39 +1,11 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { expect, it, onTestFinished } from 'vitest'
+import { start } from './start-program.ts'
 import { fileFor, freePort, scratchFolder } from './support.ts'
-
-const programs = { server: 'apps/server/main.ts', app: 'apps/demo-rp/main.ts' }
-
-function start(program: keyof typeof programs, ...args: string[]) {
-  const child = spawn(process.execPath, ['-C', '@lockstep/source', programs[program], ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  onTestFinished(() => {
-    child.kill('SIGKILL')
-  })
-  const said = { stdout: '', stderr: '' }
-  child.stdout.on('data', (chunk) => {
-    said.stdout += String(chunk)
-  })
-  child.stderr.on('data', (chunk) => {
-    said.stderr += String(chunk)
-  })
-  const closed = once(child, 'close').then(([code]) => ({ code: code as number | null, ...said }))
-  const listening = (async () => {
-    for await (const line of createInterface({ input: child.stdout })) {
-      if (line.includes('"event":"listening"')) return JSON.parse(line) as { url: string; pid: number }
-    }
-    throw new Error(`it did not start: ${said.stderr}`)
-  })()
-  listening.catch(() => {}) // judged by those who wait for it
-  return { child, closed, listening }
-}
 
 /** A port that somebody else listens on. */
 async function takenPort(): Promise<number> {

@@ -52,7 +52,7 @@ describe('signing in', () => {
     expect(page.body).toContain('Too many wrong passwords')
   })
 
-  it('refuses a form that another origin sends [T5]', async () => {
+  it('refuses a form that another origin sends, or that does not say who sends it [T5]', async () => {
     const { login, issuer } = await world()
     const tab = browser()
     const form = await tab.open(login())
@@ -74,6 +74,19 @@ describe('signing in', () => {
       expect(refused.status).toBe(403)
       expect(refused.body).toContain('That did not come from this page')
     }
+    // one that says nothing of where it comes from, as no browser does
+    const cookie = tab
+      .cookies(form.url)
+      .map(({ name, value }) => `${name}=${value}`)
+      .join('; ')
+    const silent = await fetch(form.url, {
+      method: 'POST',
+      body,
+      headers: { cookie, 'content-type': 'application/x-www-form-urlencoded' },
+      redirect: 'manual',
+    })
+    expect(silent.status).toBe(403)
+    expect(await silent.text()).toContain('That did not come from this page')
     expect((await post({ origin: issuer, 'sec-fetch-site': 'same-origin' })).status).toBe(303)
   })
 

@@ -10,6 +10,7 @@ import { startTestOp } from '../support/test-op.ts'
 import { createUserAgent } from '../support/user-agent.ts'
 
 const issuer = 'https://op.example'
+const encryptionKeys = [new Uint8Array(32).fill(1)]
 const keys = { cookies: { keys: ['a key'] } }
 const { jwks } = await openSecrets(sqliteStore(':memory:'), issuer)
 const opened: { close(): Promise<unknown> }[] = []
@@ -166,7 +167,7 @@ describe('lockstep_logout_details', () => {
     const op = await startTestOp({
       clients: [],
       configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
-      options: { egress: { allow: ['127.0.0.1'] }, registration: { dangerouslyAllowAnyone: true } },
+      options: { encryptionKeys, egress: { allow: ['127.0.0.1'] }, registration: { dangerouslyAllowAnyone: true } },
     })
     opened.push(op)
     const register = async (more: object) => {
@@ -214,7 +215,7 @@ describe('lockstep_first_party', () => {
           registrationManagement: { enabled: true },
         },
       },
-      options: { registration: { dangerouslyAllowAnyone: true } },
+      options: { encryptionKeys, registration: { dangerouslyAllowAnyone: true } },
     })
     opened.push(op)
     const send = async (url: string, method: string, body: object, token = '') => {
@@ -267,7 +268,7 @@ describe('client metadata about the reasons of logouts', () => {
     const op = await startTestOp({
       clients: [],
       configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
-      options: { egress: { allow: ['127.0.0.1'] }, registration: { dangerouslyAllowAnyone: true } },
+      options: { encryptionKeys, egress: { allow: ['127.0.0.1'] }, registration: { dangerouslyAllowAnyone: true } },
     })
     opened.push(op)
     const register = async (more: object): Promise<number> => {
@@ -320,9 +321,29 @@ describe('Dynamic Client Registration', () => {
     const open = features({ enabled: true })
     expect(() => construct(open)).toThrow('features.registration.initialAccessToken')
     expect(() => construct(features({ enabled: true, initialAccessToken: '' }))).toThrow(TypeError)
-    expect(() => construct(features({ enabled: true, initialAccessToken: 'a secret' }))).not.toThrow()
-    expect(() => construct(features({ enabled: true, initialAccessToken: true }))).not.toThrow()
-    expect(() => construct(open, { registration: { dangerouslyAllowAnyone: true } })).not.toThrow()
+    expect(() =>
+      construct(features({ enabled: true, initialAccessToken: 'a secret' }), { encryptionKeys }),
+    ).not.toThrow()
+    expect(() => construct(features({ enabled: true, initialAccessToken: true }), { encryptionKeys })).not.toThrow()
+    expect(() => construct(open, { encryptionKeys, registration: { dangerouslyAllowAnyone: true } })).not.toThrow()
+  })
+
+  it('wants keys to encrypt the secrets of clients under, and so does the CIBA ping mode [T6]', () => {
+    const registration = { enabled: true, initialAccessToken: 'a secret' }
+    expect(() => construct(features(registration))).toThrow('features.registration needs the option encryptionKeys')
+    const ciba = {
+      enabled: true,
+      deliveryModes: ['poll', 'ping'],
+      processLoginHint: async () => 'ada',
+      validateRequestContext: async () => {},
+      validateBindingMessage: async () => {},
+      verifyUserCode: async () => {},
+      triggerAuthenticationDevice: async () => {},
+    } satisfies NonNullable<Configuration['features']>['ciba']
+    expect(() => construct({ features: { ciba }, ...keys })).toThrow('features.ciba.deliveryModes needs the option')
+    for (const wrong of [[new Uint8Array(16)], ['a'.repeat(32)], new Uint8Array(32)]) {
+      expect(() => construct(keys, { encryptionKeys: wrong as Uint8Array[] })).toThrow('encryptionKeys must be')
+    }
   })
 
   it('takes a logout URI of another origin only where the operator says so [T8]', async () => {
@@ -334,7 +355,7 @@ describe('Dynamic Client Registration', () => {
       const op = await startTestOp({
         clients: [],
         configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
-        options: { registration: { dangerouslyAllowAnyone: true, dangerouslyAllowForeignLogoutUri } },
+        options: { encryptionKeys, registration: { dangerouslyAllowAnyone: true, dangerouslyAllowForeignLogoutUri } },
       })
       opened.push(op)
       const headers = { 'content-type': 'application/json' }

@@ -121,6 +121,7 @@ describe('Dynamic Client Registration', () => {
     const registration = { enabled: true, initialAccessToken: 'who-may-register' }
     op = await startTestOp({
       clients: [],
+      options: { encryptionKeys: [new Uint8Array(32).fill(1)] },
       configuration: {
         features: {
           devInteractions: { enabled: false },

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { authorizationUrl, logIn } from '../support/op-flow.ts'
+import { authorizationUrl, isSignedIn, logIn, logoutUrl, redeem } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 import { createUserAgent, type Page, type UserAgent } from '../support/user-agent.ts'
@@ -58,6 +58,9 @@ function recompute(sessionState: string): string {
 }
 
 describe.each<[string, (page: Page) => Fields]>([
+  ['query', inQuery],
+  ['fragment', inFragment],
+  ['form_post', inForm],
   ['jwt', (page) => unwrapped(inQuery(page))],
   ['query.jwt', (page) => unwrapped(inQuery(page))],
   ['fragment.jwt', (page) => unwrapped(inFragment(page))],
@@ -75,6 +78,14 @@ describe.each<[string, (page: Page) => Fields]>([
     const state = String(fields.session_state)
     expect(state).toBe(recompute(state))
     expect(state).not.toContain(' ')
+  })
+
+  it('comes with a login that a logout ends [RPI-2-k]', async () => {
+    await logIn(browser, op, notes)
+    const { id_token } = await redeem(op, notes, String((await ask()).code))
+    expect(await isSignedIn(browser, op, notes)).toBe(true)
+    await browser.open(logoutUrl(op, { id_token_hint: id_token }))
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
   })
 
   it('is in an error [SM-2-b]', async () => {

@@ -255,3 +255,24 @@ describe('the options of the sweeper', () => {
     expect(() => resolveRetentionOptions(options)).toThrow(TypeError)
   })
 })
+
+describe('a job of endAll', () => {
+  it('ends so many at its rate, by the clock, however many nodes work on it [T2]', async () => {
+    await signIn(50)
+    const begun = world.runtime.now()
+    const job = await world.store.endAll({ accountId: 'ada' }, { cause: 'admin' })
+    const ended = async () => (await world.store.getEndJob(job.id))?.ended
+    start({ batch: 10, perSecond: 2 })
+    start({ batch: 10, perSecond: 2 })
+    await world.quiet()
+    const counts: (number | undefined)[] = [await ended()]
+    for (let i = 0; i < 4; i++) {
+      await world.pass(4_999)
+      counts.push(await ended())
+      await world.pass(1)
+      counts.push(await ended())
+    }
+    expect(counts).toEqual([10, 10, 20, 20, 30, 30, 40, 40, 50])
+    expect(world.runtime.now() - begun).toBe(20_000) // 50 at 2 a second, of which the first 10 go at once
+  })
+})

@@ -117,7 +117,9 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
 
   it('changes no other table when it ends an OP session: the list above is complete', async () => {
     const tables = [
+      'answered_uri',
       'attempt',
+      'attempt_budget',
       'client_trouble',
       'end_job',
       'issuer',
