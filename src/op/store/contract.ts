@@ -306,12 +306,15 @@ export interface OpIssuerStore {
    * Merges one request's view into the OP session: RPs that others added stay, the first `sid` of an RP wins, a handle
    * that was retired stays retired, and a request that still believes the OP session to be anonymous takes no login back.
    * `ended` when the uid was ended before, has expired, is refused by `endAll`, or is signed in as another account:
-   * nothing is written.
+   * nothing is written. `stale` when it was saved by a request whose handle was retired meanwhile. Without `extend` the
+   * payload that is kept stays as well: such a request changes nobody.
    */
-  saveOpSession(session: OpSessionWrite): Promise<'saved' | 'ended'>
+  saveOpSession(session: OpSessionWrite): Promise<'saved' | 'stale' | 'ended'>
   getOpSession(by: { handle: string } | { uid: string }): Promise<OpSession | undefined>
   /** The cookie's value was replaced; the old one is worthless from now on. */
   retireHandle(handle: string): Promise<void>
+  /** Whether a handle of a live OP session was retired in the last `seconds`: its browser has, or is about to get, another. */
+  isRotated(handle: string, seconds: number): Promise<boolean>
   /**
    * Records that an RP is logging in under this OP session and returns the `sid` and grant to use: the first that was
    * recorded wins, so that the codes of several tabs all redeem. `replaceGrant` is for a fresh consent. The OP session

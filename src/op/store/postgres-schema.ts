@@ -252,6 +252,10 @@ const steps: readonly string[] = [
     PRIMARY KEY (issuer, client_id, uri)
   );
   `,
+  `
+  -- A handle that was replaced, epoch seconds: a request that still carries it belongs to a browser that has the new one.
+  ALTER TABLE op_session_handle ADD COLUMN retired_at BIGINT;
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

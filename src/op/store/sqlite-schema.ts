@@ -258,6 +258,10 @@ const steps: readonly string[] = [
     PRIMARY KEY (issuer, client_id, uri)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- A handle that was replaced, epoch seconds: a request that still carries it belongs to a browser that has the new one.
+  ALTER TABLE op_session_handle ADD COLUMN retired_at INTEGER;
+  `,
 ]
 
 /**
