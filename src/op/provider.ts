@@ -64,6 +64,7 @@ export class Provider extends OidcProvider {
   readonly #options: ResolvedLockstepOptions
   readonly #routes: SessionRoutes
   readonly #secrets: () => Promise<OwnSecrets>
+  #closing: Promise<void> | undefined
 
   /**
    * @throws TypeError naming the option or configuration key that is wrong.
@@ -127,7 +128,7 @@ export class Provider extends OidcProvider {
     this.deliveries = deliveriesOf({
       store,
       hurry: (clientId) => this.#outbox.hurry(clientId),
-      dropped: (count, actor) => log({ event: 'deliveries_dropped', count, actor }),
+      log,
     })
     this.#endSession = {
       store,
@@ -166,8 +167,16 @@ export class Provider extends OidcProvider {
     await Promise.all([this.#secrets(), this.#telemetry.ready])
   }
 
-  /** Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. The store is the caller's. */
-  async close(): Promise<void> {
+  /**
+   * Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. May be called again.
+   * The store is the caller's.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#stop()
+    return this.#closing
+  }
+
+  async #stop(): Promise<void> {
     await this.#sweeper.stop()
     await this.#outbox.stop()
     this.#telemetry.close()

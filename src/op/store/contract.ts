@@ -393,8 +393,8 @@ export interface OpIssuerStore {
 
   /**
    * Forgets up to `limit` of each: attempts that finished before `attempts`, facts of before `logouts` with their
-   * deliveries, once all of those are final, and jobs that were done before `logouts` and refuse nothing any more (epoch
-   * milliseconds). True when there is more to forget.
+   * deliveries, once all of those are final, jobs that were done before `logouts` and refuse nothing any more, and URIs that
+   * last answered before `logouts` (epoch milliseconds). True when there is more to forget.
    */
   forget(before: { attempts: number; logouts: number }, limit: number): Promise<boolean>
 
@@ -419,7 +419,8 @@ export interface OpIssuerStore {
   settle(delivery: { id: string; fence: number }, attempt: AttemptRecord): Promise<boolean>
   /**
    * Makes all due rows of an RP (or of all, each by itself) due at once, in their order and ramped: 1 in the first second, then
-   * 2, 4, 8, ... up to `perSecond` a second. None comes later than before; returns how many come sooner.
+   * 2, 4, 8, ... up to `perSecond` a second. None comes later than before; returns how many come sooner. Done in steps, each
+   * a transaction, so that a long backlog keeps nobody waiting.
    */
   hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
   /** Epoch milliseconds at which the next delivery comes due or its lease runs out, of RPs for which there is `room`. */
@@ -429,7 +430,7 @@ export interface OpIssuerStore {
    * milliseconds). All nodes share the budgets, and a restart leaves them as they are (T8).
    */
   takeAttempt(budgets: readonly AttemptBudget[]): Promise<number | undefined>
-  /** Keeps that a client's logout URI (some name of it) has answered a Logout Token with success. */
+  /** Keeps that a client's logout URI (some name of it) has answered a Logout Token with success now, until `forget`. */
   noteAnswered(clientId: string, uri: string): Promise<void>
   hasAnswered(clientId: string, uri: string): Promise<boolean>
   /**
