@@ -94,12 +94,15 @@ export function egress({
 
   return {
     async post({ url, headers, body, timeout, signal, ...how }: PostRequest): Promise<PostAnswer> {
-      const deadline = AbortSignal.timeout(timeout)
-      const within = signal ? AbortSignal.any([signal, deadline]) : deadline
-      const sent = send(new URL(url), { method: 'POST', headers, body, signal: within }, how)
-      const answer = await Promise.race([sent, aborted(within)])
-      how.onAnswered?.()
-      return { status: answer.statusCode, headers: flatten(answer.headers), body: await readStart(answer.body) }
+      const within = limited(timeout, signal)
+      try {
+        const sent = send(new URL(url), { method: 'POST', headers, body, signal: within.signal }, how)
+        const answer = await Promise.race([sent, aborted(within.signal)])
+        how.onAnswered?.()
+        return { status: answer.statusCode, headers: flatten(answer.headers), body: await readStart(answer.body) }
+      } finally {
+        within.done()
+      }
     },
 
     async fetch(url, { method = 'GET', headers, body, signal } = {}) {
@@ -131,6 +134,25 @@ export function egress({
 
 async function resolveAll(hostname: string): Promise<Awaited<ReturnType<ConnectionParts['resolve']>>> {
   return resolveByDns(hostname, { all: true })
+}
+
+/**
+ * A signal that aborts with another, or with a `TimeoutError` after `ms` milliseconds. `AbortSignal.timeout` would keep its clock
+ * running when the answer has long come, and end in an error that nobody sees, once for each request.
+ */
+function limited(ms: number, other: AbortSignal | undefined): { signal: AbortSignal; done(): void } {
+  const controller = new AbortController()
+  const give = (): void => controller.abort(other?.reason)
+  const clock = setTimeout(() => controller.abort(new DOMException('the time is up', 'TimeoutError')), ms)
+  if (other?.aborted) give()
+  else other?.addEventListener('abort', give, { once: true })
+  return {
+    signal: controller.signal,
+    done() {
+      clearTimeout(clock)
+      other?.removeEventListener('abort', give)
+    },
+  }
 }
 
 /**
