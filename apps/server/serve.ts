@@ -179,7 +179,7 @@ function egressOf({ egress: { allow, proxy, proxyEnforces } }: ServerConfig): Eg
 
 function levelOf(event: OpLogEvent['event']): 'info' | 'warn' | 'error' {
   if (event === 'delivery_delivered' || event === 'rp_back') return 'info'
-  return event === 'delivery_failing' || event === 'deliveries_dropped' || event === 'rp_down' ? 'warn' : 'error'
+  return event.startsWith('deliveries_') || event === 'delivery_failing' || event === 'rp_down' ? 'warn' : 'error'
 }
 
 function listen(server: Server, { source, listen: { host, port } }: ServerConfig): Promise<Server> {

@@ -1,3 +1,4 @@
+import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { type BackchannelOptions, resolveBackchannelOptions } from './backchannel-options.ts'
 import { type EgressPolicyOptions, type ResolvedEgressPolicy, resolveEgressPolicy } from './egress-options.ts'
@@ -135,8 +136,20 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     sweep: resolveSweepOptions(sweep),
     retention: resolveRetentionOptions(retention),
     silentChecks: resolveSilentCheckOptions(silentChecks),
-    log,
+    log: whole(log),
     runtime: options.runtime ?? {},
+  }
+}
+
+/** A log that fails must not stop what it reports: the events go to standard error, and why. */
+function whole(log: OpLog): OpLog {
+  return (event) => {
+    try {
+      log(event)
+    } catch (error) {
+      toStandardError(event)
+      toStandardError({ event: 'op_failed', task: 'log', message: messageOf(error) })
+    }
   }
 }
 

@@ -110,6 +110,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
   /** Tries the RPs that are down with one delivery each. */
   async function probe(): Promise<void> {
     for (const clientId of breakers.takeProbes(runtime.now())) {
+      if (perRp.has(clientId)) continue // it is being asked
       const heldUntil = budgets.heldUntil(clientId)
       if (heldUntil !== undefined) {
         breakers.putOff(clientId, heldUntil)
@@ -142,7 +143,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
     budgets.started(clientId)
     places.take(delivery)
     perRp.set(clientId, (perRp.get(clientId) ?? 0) + 1)
-    const done = attempt(delivery).finally(() => {
+    const done = guard('attempt', clientId, () => attempt(delivery)).finally(() => {
       inFlight.delete(done)
       places.leave(delivery)
       const left = (perRp.get(clientId) ?? 1) - 1

@@ -26,6 +26,10 @@ export interface OpConnection {
 const TIMEOUT = 5
 /** Milliseconds for which an answer shows that the OP is there. */
 const FRESH = 30_000
+/** Milliseconds after which what the OP says of itself is looked at again in the background. */
+const AGED = 600_000
+/** Milliseconds between two attempts at that. */
+const LOOK_AGAIN = 30_000
 /** Seconds it has to show so again: shorter, since all that is asked is whether it is there. */
 const PROBE = 2
 
@@ -37,6 +41,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
   let finding: Promise<oidc.Configuration> | undefined
   let known: oidc.Configuration | undefined
   let foundAt = 0
+  let lookedAt = 0
   let keys: { readonly of: oidc.Configuration; readonly uri: string; readonly find: JWTVerifyGetKey } | undefined
   let reported = false
 
@@ -75,6 +80,14 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     return finding
   }
 
+  /** In the background; a failure is logged where it happens, and what is known goes on being used. */
+  function lookAgain(): void {
+    const now = options.runtime.now()
+    if (now - foundAt < AGED || now - lookedAt < LOOK_AGAIN) return
+    lookedAt = now
+    find(TIMEOUT).catch(() => undefined)
+  }
+
   const configuration = async () => known ?? find(TIMEOUT)
 
   return {
@@ -90,6 +103,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     },
     async keys() {
       const found = await configuration()
+      lookAgain() // its keys may have moved, and not every app has logins that would notice
       if (keys?.of === found) return keys.find // asking for its metadata copies them all
       const { jwks_uri: uri } = found.serverMetadata()
       if (uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)

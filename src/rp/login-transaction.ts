@@ -67,6 +67,8 @@ export async function takeTransaction<Data>(
   state: string,
 ): Promise<{ transaction: LoginTransaction | undefined; cookies: readonly string[] }> {
   const { options, sealer } = context
+  // Nobody else's text becomes the name of a cookie.
+  if (!/^(silent\.)?[\w-]{22}$/.test(state)) return { transaction: undefined, cookies: [] }
   const name = cookieOf(options.cookieName, state)
   const value = readCookies(request).get(name)
   if (value === undefined) return { transaction: undefined, cookies: [] }
@@ -82,8 +84,9 @@ export async function authorizationUrl<Data>(
   transaction: LoginTransaction,
   params: Readonly<Record<string, string>>,
 ): Promise<string> {
+  const isSilent = transaction.kind === 'silent'
   const url = oidc.buildAuthorizationUrl(await op.reachable(), {
-    ...options.authorizationParams,
+    ...(isSilent ? askedOfAnyLogin(options.authorizationParams) : options.authorizationParams),
     ...params,
     ...(transaction.maxAge === undefined ? {} : { max_age: String(transaction.maxAge) }),
     response_type: 'code',
@@ -97,6 +100,12 @@ export async function authorizationUrl<Data>(
   return url.href
 }
 
+/** Without what only a login can meet: an authentication that is too old or too weak for one is no logout. */
+function askedOfAnyLogin(params: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const { max_age: _age, acr_values: _acr, claims: _claims, prompt: _prompt, ...others } = params
+  return others
+}
+
 function cookieOf(cookieName: string, state: string): string {
   return `${cookieName}-login-${state.slice(-8)}`
 }
@@ -104,7 +113,7 @@ function cookieOf(cookieName: string, state: string): string {
 /** Names of the cookies that must go so that, with a new one, there are at most {@link MOST}. */
 function tooOld(request: RpRequest, cookieName: string): string[] {
   return [...readCookies(request)]
-    .filter(([name]) => name.startsWith(`${cookieName}-login-`))
+    .filter(([name]) => name.startsWith(`${cookieName}-login-`) && /^[\w-]+$/.test(name.slice(-8)))
     .sort(([, a], [, b]) => Number.parseInt(b, 10) - Number.parseInt(a, 10))
     .slice(MOST - 1)
     .map(([name]) => name)

@@ -26,7 +26,7 @@ interface Parts {
   readonly options: Pick<ResolvedAppOptions, 'runtime' | 'log'>
 }
 
-/** Milliseconds for which one process has a debt in its hands: far longer than paying it may take. */
+/** Milliseconds for which one process has a debt in its hands: twice as long as paying it may take. */
 const LEASE = 60_000
 const FIRST_RETRY = 1_000
 const LONGEST_RETRY = 15 * 60_000
@@ -34,8 +34,10 @@ const LONGEST_RETRY = 15 * 60_000
 const HORIZON = 7 * 86_400_000
 /** How long to leave a store alone that has just failed. */
 const STORE_PAUSE = 30_000
+/** How long nothing is looked for at most: who wrote a debt down may be dead, and nobody else rings. */
+const LONGEST_REST = 60_000
 
-/** Starts at once, since a crash may have left something owed, and rests as long as nothing is. */
+/** Starts at once, since a crash may have left something owed, and looks again each minute for what other processes left. */
 export function startPaying({ store, options: { runtime, log } }: Parts, debt: Debt): Payer {
   const { kind } = debt
   const stopped = new AbortController()
@@ -46,14 +48,17 @@ export function startPaying({ store, options: { runtime, log } }: Parts, debt: D
     while (!stopped.signal.aborted) {
       let pause: number
       try {
-        for (const owed of await store.claimOwed({ kind, limit: 10, lease: LEASE })) await payOne(owed)
+        // Side by side: one that hangs holds up no other, and none is begun late in its lease.
+        const claimed = await store.claimOwed({ kind, limit: 10, lease: LEASE })
+        const paid = await Promise.allSettled(claimed.map(payOne))
+        for (const one of paid) if (one.status === 'rejected') throw one.reason
         pause = ((await store.nextOwedAt(kind)) ?? Number.POSITIVE_INFINITY) - runtime.now()
       } catch (error) {
         if (stopped.signal.aborted) return
         log({ event: 'internal_error', route: debt.route, message: messageOf(error) })
         pause = STORE_PAUSE
       }
-      if (pause > 0) await bell.sleep(Math.min(pause, longestTimer(pause)), stopped.signal)
+      if (pause > 0) await bell.sleep(Math.min(pause, LONGEST_REST), stopped.signal)
     }
   }
 
@@ -78,9 +83,4 @@ export function startPaying({ store, options: { runtime, log } }: Parts, debt: D
       await running
     },
   }
-}
-
-/** Timers end at 2^31 ms; nothing owed needs none at all. */
-function longestTimer(pause: number): number {
-  return pause === Number.POSITIVE_INFINITY ? pause : 86_400_000
 }

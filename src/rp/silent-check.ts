@@ -81,6 +81,12 @@ async function judge<Data>(
       await endRpSession(context, handle, { cause: 'user_switched', at })
       return { result: 'switched' }
     }
+    const { sid } = found.session
+    if (sid !== undefined && typeof claims.sid === 'string' && claims.sid !== sid) {
+      // The OP session of this login is over, and the one that took its place would be ended by a name nobody knows here.
+      await endRpSession(context, handle, { cause: 'silent_check', at })
+      return { result: 'ended' }
+    }
     const works = packOpWatch({ sessionState: sessionState ?? watch.sessionState, silentCheck: 'works' })
     if (!(await context.store.updateIfExists(handle, { sessionState: works }))) return { result: 'ended' }
     return { result: 'same', ...(sessionState === undefined ? {} : { session_state: sessionState }) }

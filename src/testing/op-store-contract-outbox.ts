@@ -1,6 +1,6 @@
 import { deepEqual, equal, ok } from 'node:assert/strict'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from '../op/store/contract.ts'
-import { issuer, type Law, type OpStoreBench, owe } from './op-store-bench.ts'
+import { issuer, type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
 
 /** What an OP store promises about the outbox: no notice is lost, and none is in two hands. */
 export function outboxContract(law: Law, durable: boolean): void {
@@ -235,6 +235,31 @@ export function outboxContract(law: Law, durable: boolean): void {
     runtime.pass(1000)
     equal((await op.claimDue({ limit: 10, lease: 60_000 })).length, 2)
   })
+
+  law(
+    'brings a long backlog forward whole, each RP by itself, in the order in which it was due',
+    async ({ op, runtime }) => {
+      const rows = 1500
+      const sids = Array.from({ length: rows }, (_, i) => `sid-${i}`)
+      await op.saveOpSession(opSession(runtime, { rps: [loggedIn('a')] }))
+      await op.endOpSession('uid-1', { cause: 'op_logout' }, () =>
+        ['a', 'b'].flatMap((clientId) => sids.map((sid) => ({ clientId, sid }))),
+      )
+      runtime.pass(-3_600_000) // now all of it waits for an hour
+      equal(await op.hasten('all', 1000), 2 * rows)
+      const told: string[] = []
+      const claim = async (): Promise<number> => {
+        const claimed = await op.claimDue({ limit: 2 * rows, lease: 60_000 })
+        told.push(...claimed.filter(({ clientId }) => clientId === 'a').map(({ sid }) => sid))
+        return claimed.length
+      }
+      runtime.pass(9_999)
+      equal(await claim(), 2 * 1023) // 1 + 2 + 4 + ... + 512 of each RP in ten seconds
+      runtime.pass(477)
+      equal(await claim(), 2 * 477)
+      deepEqual(told, sids)
+    },
+  )
 
   law('keeps issuers apart [T20]', async (bench) => {
     const { store, op, runtime } = bench

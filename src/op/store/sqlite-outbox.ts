@@ -7,7 +7,6 @@ import {
   type Logout,
   type OpIssuerStore,
 } from './contract.ts'
-import { rampSteps } from './ramp.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 
 interface LogoutRow {
@@ -67,7 +66,7 @@ interface SettledRow {
 
 type Outbox = Pick<
   OpIssuerStore,
-  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
+  'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
 const logoutColumns =
@@ -121,18 +120,6 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
   >(
     `INSERT INTO attempt (issuer, delivery, number, due_at, started_at, connected_at, answered_at, finished_at, outcome)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-  )
-  const hasten = db.prepare<[{ issuer: number; client: string | null; now: number; ramp: string }]>(
-    `WITH ramp AS MATERIALIZED (
-       SELECT value ->> 'from' AS start, value ->> 'after' AS after, value ->> 'every' AS every FROM json_each(@ramp)),
-     waiting AS (
-       SELECT seq, row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) AS turn FROM delivery
-       WHERE issuer = @issuer AND due_at IS NOT NULL AND state = 'due' AND (@client IS NULL OR client_id = @client))
-     UPDATE delivery SET due_at = sooner.due_at
-     FROM (SELECT seq, @now + (
-             SELECT CAST(after + (turn - start) * every AS INTEGER) FROM ramp WHERE start <= turn ORDER BY start DESC LIMIT 1
-           ) AS due_at FROM waiting) AS sooner
-     WHERE delivery.seq = sooner.seq AND sooner.due_at < delivery.due_at`,
   )
   const takeOver = db.prepare<[number, number]>(
     `UPDATE delivery SET state = 'due', due_at = ? WHERE issuer = ? AND due_at IS NOT NULL AND state = 'in-flight'`,
@@ -219,12 +206,6 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
         }
         return settled !== undefined
       })
-    },
-
-    async hasten(whose, perSecond) {
-      const client = whose === 'all' ? null : whose.clientId
-      const ramp = JSON.stringify(rampSteps(perSecond))
-      return context.writeSoon(() => hasten.run({ issuer, client, now: context.now(), ramp }).changes)
     },
 
     async nextDueAt(room = () => 1) {

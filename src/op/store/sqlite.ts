@@ -7,6 +7,7 @@ import { sqliteDeliveries } from './sqlite-deliveries.ts'
 import { sqliteEnd } from './sqlite-end.ts'
 import { sqliteEndAll } from './sqlite-end-all.ts'
 import { sqliteForget } from './sqlite-forget.ts'
+import { sqliteHasten } from './sqlite-hasten.ts'
 import { sqliteList } from './sqlite-list.ts'
 import { sqliteModels } from './sqlite-models.ts'
 import { sqliteOutbox } from './sqlite-outbox.ts'
@@ -51,6 +52,7 @@ export function sqliteStore(file: string): OpStore {
         ...sqliteEnd(context, tombstones, reader),
         ...sqliteEndAll(context, reader),
         ...sqliteOutbox(context),
+        ...sqliteHasten(context),
         ...sqliteBudgets(context),
         ...sqliteDeliveries(context),
         ...sqliteTrouble(context),
