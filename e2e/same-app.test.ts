@@ -35,6 +35,18 @@ it('signing out of one app only signs out its other tab, and signing in again as
   await second.locator('[name=password]').waitFor()
 })
 
+it('every page says truly whether this browser is signed in, also the one after a logout and one that is not there', async () => {
+  const first = await signIn(chromium, demo.url('Notes'))
+  await signOutIn(first)
+  await first.waitForURL('**/signed-out')
+  await first.locator('#strip').getByText('not signed in').waitFor()
+  const second = await signIn(chromium, demo.url('Notes'))
+  await second.goto(`${demo.url('Notes')}/nowhere`)
+  await second.locator('#strip').getByText('signed in', { exact: true }).waitFor()
+  await first.bringToFront()
+  await first.locator('#strip').getByText('signed in', { exact: true }).waitFor()
+})
+
 it('when somebody else signs in in this browser the other tab says so, and not that its user has signed out', async () => {
   const ada = await signIn(chromium, demo.url('Notes'))
   const grace = await chromium.openTab(`${demo.url('Notes')}/auth/login?prompt=login`)

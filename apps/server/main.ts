@@ -35,7 +35,7 @@ async function main(args: readonly string[]): Promise<void> {
   process.on('SIGHUP', () => {
     server.takeUpKeys().then(
       () => log('info', 'keys_looked_at'),
-      (error: Error) => log('error', 'keys_unread', { message: error.message }),
+      (error: Error) => log('error', 'keys_not_taken_up', { message: error.message }),
     )
   })
   process.on('SIGINT', stop)

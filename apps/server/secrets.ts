@@ -65,7 +65,8 @@ async function explained<T>({ source, secrets, store }: ServerConfig, work: () =
     return await work()
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
-    if (code === 'key_too_young') throw new ConfigError(`${(cause as Error).message}.`, { cause })
+    if (code === 'key_too_young' || code === 'key_unknown')
+      throw new ConfigError(`${(cause as Error).message}.`, { cause })
     if ('postgres' in store && code !== 'secrets_unreadable') {
       const why = cause instanceof Error ? cause.message : String(cause) // the first time that PostgreSQL is asked
       throw new ConfigError(

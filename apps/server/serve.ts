@@ -53,7 +53,6 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
     const generation = async (secrets: OpSecrets): Promise<Generation> => {
       const op = buildProvider(config, { store, secrets, encryptionKeys, accounts, site, log })
       try {
-        await checkClients(op, config)
         await op.ready()
         const csrfKey = secrets.cookieKeys[0] ?? ''
         return generationOf(op, secrets, requestListener({ op, config, site, accounts, csrfKey, log }))
@@ -64,6 +63,7 @@ export async function startServer(config: ServerConfig, log: Log): Promise<Runni
     }
     const current = { generation: await generation(await read()) }
     try {
+      await checkClients(current.generation.op, config) // at the start only: a rotation waits for nobody's metadata
       const server = await listen(
         serverOf(config, (req, res) => current.generation.listener(req, res)),
         config,
@@ -115,7 +115,7 @@ function followKeys(
     return next
   }
   const timer = setInterval(() => {
-    look().catch((error: Error) => log('error', 'keys_unread', { message: error.message }))
+    look().catch((error: Error) => log('error', 'keys_not_taken_up', { message: error.message }))
   }, KEYS_EVERY)
   return {
     look,
@@ -179,7 +179,7 @@ function egressOf({ egress: { allow, proxy, proxyEnforces } }: ServerConfig): Eg
 
 function levelOf(event: OpLogEvent['event']): 'info' | 'warn' | 'error' {
   if (event === 'delivery_delivered' || event === 'rp_back') return 'info'
-  return event === 'delivery_failing' || event === 'deliveries_dropped' || event === 'rp_down' ? 'warn' : 'error'
+  return event.startsWith('deliveries_') || event === 'delivery_failing' || event === 'rp_down' ? 'warn' : 'error'
 }
 
 function listen(server: Server, { source, listen: { host, port } }: ServerConfig): Promise<Server> {

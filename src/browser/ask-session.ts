@@ -38,10 +38,9 @@ export async function* followSession(
   let rest = ''
   for await (const text of readText(world, url, STREAM, signal)) {
     const lines = (rest + text).split('\n')
-    rest = lines.pop() ?? ''
+    rest = lines.pop()!
     const documents = lines.flatMap((line) => (line.startsWith('data:') && parseSessionDocument(line.slice(5))) || [])
-    if (documents.length > 0) yield* documents
-    else yield undefined
+    yield* documents[0] ? documents : [undefined]
   }
 }
 

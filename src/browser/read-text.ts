@@ -23,15 +23,15 @@ export async function* readText(
       redirect: 'error', // a proxy that wants a login says nothing about the RP session
       signal: AbortSignal.any([signal, over.signal]),
     })
-    const reader = body?.pipeThrough(new TextDecoderStream()).getReader()
+    const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
     for (;;) {
-      const { value } = (await reader?.read()) ?? {}
-      if (value === undefined || signal.aborted) return
+      const { value } = await reader.read()
+      if (!value || signal.aborted) return
       wait()
       yield value
     }
   } catch {
-    // offline, refused, timed out or stopped: all of them are silence
+    // offline, refused, timed out, stopped or without a body: all of them are silence
   } finally {
     callOff()
     over.abort()

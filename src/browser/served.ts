@@ -36,4 +36,4 @@ const leave = pageLeaver(
   () => sessionStorage,
   () => (onEnded === 'reload' ? location.reload() : location.assign(onEnded)),
 )
-if (onEnded !== 'event') monitor.addEventListener('ended', ({ detail }) => leave(detail))
+if (onEnded !== 'event') monitor.addEventListener('ended', leave)

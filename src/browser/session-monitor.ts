@@ -1,3 +1,4 @@
+import type { SessionDocument } from '../protocol/session-document.ts'
 import { askSession, followSession } from './ask-session.ts'
 import {
   type ResolvedSessionMonitorOptions,
@@ -64,13 +65,16 @@ export function watchBackend(
   async function listen(tab: LeadingTab, signal: AbortSignal): Promise<void> {
     for (let failures = 0; !signal.aborted; failures++) {
       const opened = world.now()
+      let news: SessionDocument | undefined
       for await (const document of followSession(world, events, signal)) {
         if (signal.aborted) return
         if (document) said = world.now()
-        const news = document ?? tab.current()
-        if (said >= opened && news) tab.hear(news, 'push')
+        // A heartbeat confirms what this stream has said before.
+        news = document ?? (news && tab.current())
+        if (news?.state === 'none') break
+        if (news) tab.hear(news, 'push')
       }
-      if (said < opened) await tab.check()
+      if (news?.state !== 'alive') await tab.check()
       // A stream that is cut off again and again (by a proxy, say) must not be opened in a tight loop.
       if (world.now() - opened > LARGEST_PAUSE) failures = 0
       await tab.nap(world.random() * Math.min(FIRST_PAUSE * 2 ** failures, LARGEST_PAUSE), signal)
@@ -81,7 +85,8 @@ export function watchBackend(
   async function poll(tab: LeadingTab, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await pause(world, checkInterval * 1000, signal)
-      if (world.now() - said >= checkInterval * 1000) await tab.check()
+      // Also where the clock has been set back.
+      if (Math.abs(world.now() - said) >= checkInterval * 1000) await tab.check()
     }
   }
 }

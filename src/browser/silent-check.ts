@@ -42,6 +42,6 @@ export function limiter(world: BrowserWorld): (signal: AbortSignal) => Promise<b
   }
 }
 
-function isResult(data: unknown): true | undefined {
-  return (data as { lockstep?: unknown } | null)?.lockstep === 'silent-check' || undefined
+function isResult(data: unknown): boolean {
+  return (data as { lockstep?: unknown } | null)?.lockstep === 'silent-check'
 }

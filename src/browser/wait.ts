@@ -20,27 +20,29 @@ export async function visible(world: BrowserWorld, signal: AbortSignal): Promise
   }
 }
 
+type Nothing = undefined | false | ''
+
 /**
- * Resolves with the first message of that frame that `read` makes something of; `undefined` after `ms` milliseconds or
+ * Resolves with the first message of that frame that `read` makes something of; with nothing after `ms` milliseconds or
  * when the signal aborts. Messages of other windows and other origins are not looked at (Session §3.1).
  */
 export async function messageFrom<T>(
   world: BrowserWorld,
   frame: Frame,
   origin: string,
-  read: (data: unknown) => T | undefined,
+  read: (data: unknown) => T | Nothing,
   ms: number,
   signal: AbortSignal,
-): Promise<T | undefined> {
+): Promise<T | Nothing> {
   const heard = new AbortController()
-  let message: T | undefined
+  let message: T | Nothing
   world.window.addEventListener(
     'message',
     (event) => {
       const { data, source, origin: from } = event as MessageEvent<unknown>
       if (from !== origin || source !== frame.contentWindow) return
       message = read(data)
-      if (message !== undefined) heard.abort()
+      if (message) heard.abort()
     },
     { signal: heard.signal },
   )

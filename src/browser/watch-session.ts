@@ -6,6 +6,12 @@ import { takeTurns } from './tabs.ts'
 import { pause } from './wait.ts'
 import type { BrowserWorld, Channel } from './world.ts'
 
+/**
+ * Milliseconds after which a known RP session that the authority knows no more is asked for again: a login in another
+ * tab replaces it a moment before the browser has the new cookie.
+ */
+const SECOND_LOOK = 10_000
+
 /** Who can say how the RP session of a page is: its backend, or the OP where there is none. */
 export interface SessionAuthority {
   /** What the tabs that share the RP session have in common, and no other page of the origin. */
@@ -82,7 +88,11 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
   async function ask(heardBy: HeardBy): Promise<void> {
     const { signal } = presence
     if (signal.aborted) return
-    const document = await authority.ask(current, signal)
+    let document = await authority.ask(current, signal)
+    if (document?.state === 'none' && current()) {
+      await pause(world, SECOND_LOOK, signal)
+      document = await authority.ask(current, signal)
+    }
     if (!signal.aborted) hear(document, heardBy)
   }
 
@@ -110,12 +120,10 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
    */
   function overhear(event: Event): void {
     const { document, heardBy } = (event as MessageEvent<{ document?: SessionDocument; heardBy?: HeardBy }>).data
+    const same = !document || (document.state !== 'none' && document.session === current()?.session)
     if (!heardBy) {
       if (said?.heardBy === 'push') channel?.postMessage(said)
-      return
-    }
-    const same = !document || (document.state !== 'none' && document.session === current()?.session)
-    if (same) hear(document, heardBy, true)
+    } else if (same) hear(document, heardBy, true)
     else void check(heardBy)
   }
 
@@ -167,7 +175,7 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
   }
 
   function stop(): void {
-    life.abort()
     rest()
+    life.abort()
   }
 }

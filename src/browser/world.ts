@@ -43,8 +43,8 @@ export interface Channel extends EventTarget {
 /** The world of this page. */
 export function browserWorld(): BrowserWorld {
   return {
-    now: () => Date.now(),
-    random: () => Math.random(),
+    now: Date.now,
+    random: Math.random,
     after(ms, task) {
       const timer = setTimeout(task, ms)
       return () => clearTimeout(timer)
@@ -56,13 +56,13 @@ export function browserWorld(): BrowserWorld {
     openFrame,
     tabs:
       // Only where the page is a secure context; BroadcastChannel is older and everywhere.
-      'locks' in navigator ? { locks: navigator.locks, openChannel: (name) => new BroadcastChannel(name) } : undefined,
+      navigator.locks && { locks: navigator.locks, openChannel: (name) => new BroadcastChannel(name) },
   }
 }
 
 function openFrame(url: string): Frame {
   const frame = document.createElement('iframe')
-  frame.id = `lockstep:${url}` // Session §3.2 wants the OP iframe to have one
+  frame.id = url // Session §3.2 wants the OP iframe to have one
   frame.style.display = 'none' // the attribute "hidden" loses against any style sheet
   frame.src = url
   document.documentElement.append(frame) // frameworks exchange the body

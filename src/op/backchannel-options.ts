@@ -1,3 +1,5 @@
+import { isPositive } from './positive.ts'
+
 /** How Logout Tokens are delivered. */
 export interface BackchannelOptions {
   /** Seconds to wait for one RP before the attempt counts as failed. Default 5. */
@@ -46,13 +48,14 @@ export function resolveBackchannelOptions(options: BackchannelOptions = {}): Req
   const { timeout, horizon, concurrency, concurrencyPerRp, stopTimeout, budgets } = resolved
   const unknown = Object.keys(resolved).find((name) => !KNOWN.has(name))
   if (unknown !== undefined) throw new TypeError(`backchannel.${unknown} is not an option`)
-  if (!(timeout > 0 && timeout <= 600))
+  if (!(isPositive(timeout) && timeout <= 600))
     throw new TypeError('backchannel.timeout must be more than 0 and at most 600 seconds')
-  if (!(horizon >= timeout)) throw new TypeError('backchannel.horizon must be at least backchannel.timeout')
+  if (!(isPositive(horizon) && horizon >= timeout))
+    throw new TypeError('backchannel.horizon must be at least backchannel.timeout')
   if (!isCount(concurrency)) throw new TypeError('backchannel.concurrency must be a positive whole number')
   if (!isCount(concurrencyPerRp)) throw new TypeError('backchannel.concurrencyPerRp must be a positive whole number')
   for (const name of ['ratePerRp', 'ratePerHost'] as const) {
-    if (!(resolved[name] > 0 && resolved[name] < Number.POSITIVE_INFINITY))
+    if (!(isPositive(resolved[name]) && resolved[name] < Number.POSITIVE_INFINITY))
       throw new TypeError(`backchannel.${name} must be a positive number`)
   }
   for (const name of ['unansweredPerHour', 'unansweredPerOrigin', 'unansweredPerAddress'] as const) {
@@ -60,7 +63,8 @@ export function resolveBackchannelOptions(options: BackchannelOptions = {}): Req
   }
   if (budgets !== 'registered' && budgets !== 'all')
     throw new TypeError('backchannel.budgets must be "registered" or "all"')
-  if (!(stopTimeout >= 0)) throw new TypeError('backchannel.stopTimeout must be a number of seconds, not negative')
+  if (!(isPositive(stopTimeout) || stopTimeout === 0))
+    throw new TypeError('backchannel.stopTimeout must be a number of seconds, not negative')
   return resolved
 }
 

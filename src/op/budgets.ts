@@ -67,6 +67,8 @@ interface Hold {
 /** Milliseconds between two looks for rates that have room again. */
 const lookAgain = 50
 const hour = 3_600_000
+/** Milliseconds after which the store hears again that a URI still answers: it forgets those that are silent for long. */
+const noteAgain = 24 * hour
 
 /**
  * Keeps the OP from being a weapon: whoever may register a client may name anybody's URL, and each failed delivery is tried
@@ -86,8 +88,8 @@ export function createBudgets({ store, runtime, options, log }: BudgetParts): Bu
   const holds = new Map<string, Hold>()
   /** RPs that were asked for and had used up their rate. */
   const waiting = new Set<string>()
-  /** What the store knows to have answered. */
-  const known = new Set<string>()
+  /** What the store knows to have answered, and when it was last told so by this worker; 0 for not yet. */
+  const known = new Map<string, number>()
 
   function hold(clientId: string, from: number): OverBudgetError {
     const now = runtime.now()
@@ -102,7 +104,7 @@ export function createBudgets({ store, runtime, options, log }: BudgetParts): Bu
 
   async function hasAnswered(clientId: string, uri: string): Promise<boolean> {
     const name = `${clientId} ${uri}`
-    if (!known.has(name) && (await store.hasAnswered(clientId, uri))) known.add(name)
+    if (!known.has(name) && (await store.hasAnswered(clientId, uri))) known.set(name, 0)
     return known.has(name)
   }
 
@@ -175,10 +177,13 @@ export function createBudgets({ store, runtime, options, log }: BudgetParts): Bu
           const name = `${clientId} ${uri}`
           const wasHeld = holds.get(clientId)?.isReported === true
           holds.delete(clientId)
-          if (known.has(name)) return false
-          await store.noteAnswered(clientId, uri)
-          known.add(name)
-          return wasHeld
+          const now = runtime.now()
+          const notedAt = known.get(name)
+          if (notedAt === undefined || notedAt < now - noteAgain) {
+            await store.noteAnswered(clientId, uri)
+            known.set(name, now)
+          }
+          return notedAt === undefined && wasHeld
         },
       }
     },

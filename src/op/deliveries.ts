@@ -1,3 +1,4 @@
+import type { OpLog } from './log.ts'
 import type {
   AttemptOutcome,
   AttemptRecord,
@@ -68,10 +69,11 @@ export interface Deliveries {
    * An RP that counts as down is asked with one of them at once, and gets the others when it answers.
    *
    * @param options.limit How many at most, up to 10,000. Default 1,000.
+   * @param options.actor Who does it, for the log.
    */
-  retry(filter: DeliveryFilter, options?: { limit?: number }): Promise<DeliveryCount>
+  retry(filter: DeliveryFilter, options?: { actor?: string; limit?: number }): Promise<DeliveryCount>
   /** Gives refused and dead deliveries a new horizon, from now on: tried now, and again until it is over. */
-  reschedule(filter: DeliveryFilter, options?: { limit?: number }): Promise<DeliveryCount>
+  reschedule(filter: DeliveryFilter, options?: { actor?: string; limit?: number }): Promise<DeliveryCount>
   /**
    * Gives up deliveries that wait, are refused or are dead: they are tried no more, and stay in lists and receipts as dead, with
    * who dropped them. A muted logout may leave somebody signed in, so the filter must name something.
@@ -86,15 +88,14 @@ export interface DeliveriesParts {
   readonly store: OpIssuerStore
   /** Called when deliveries came due by hand, of one RP or of some. */
   readonly hurry: (clientId?: string) => void
-  /** Called when deliveries were dropped. */
-  readonly dropped: (count: number, actor: string) => void
+  readonly log: OpLog
 }
 
 /** Attempts that `get` shows at most. */
 const longestHistory = 500
 
 /** Builds an OP's `deliveries`. */
-export function deliveriesOf({ store, hurry, dropped }: DeliveriesParts): Deliveries {
+export function deliveriesOf({ store, hurry, log }: DeliveriesParts): Deliveries {
   return {
     async list(filter = {}, page = {}) {
       const limit = checkedLimit(page.limit, { most: 1000, usual: 100 })
@@ -116,27 +117,35 @@ export function deliveriesOf({ store, hurry, dropped }: DeliveriesParts): Delive
 
     async retry(filter, options = {}) {
       const limit = checkedLimit(options.limit)
+      const actor = checkedActor(options.actor)
       const count = await store.retryDeliveries(actedOn(filter, ['due', 'refused', 'dead', 'dropped']), limit)
-      if (count > 0) hurry(filter.clientId)
+      if (count > 0) {
+        hurry(filter.clientId)
+        log({ event: 'deliveries_retried', count, ...actor })
+      }
       return { count, more: count === limit }
     },
 
     async reschedule(filter, options = {}) {
       const limit = checkedLimit(options.limit)
+      const actor = checkedActor(options.actor)
       const count = await store.rescheduleDeliveries(actedOn(filter, ['refused', 'dead', 'dropped']), limit)
-      if (count > 0) hurry(filter.clientId)
+      if (count > 0) {
+        hurry(filter.clientId)
+        log({ event: 'deliveries_rescheduled', count, ...actor })
+      }
       return { count, more: count === limit }
     },
 
     async drop(filter, { actor, ...options }) {
       const limit = checkedLimit(options.limit)
-      if (typeof actor !== 'string' || actor === '') throw new TypeError('actor must be a name: who drops them?')
+      if (checkedActor(actor).actor === undefined) throw new TypeError('actor must be a name: who drops them?')
       const checked = actedOn(filter, ['due', 'refused', 'dead'])
       if (Object.values(checked).every((value) => value === undefined)) {
         throw new TypeError('the filter of drop must name something: an empty one would mute every logout')
       }
       const count = await store.dropDeliveries(checked, actor, limit)
-      if (count > 0) dropped(count, actor)
+      if (count > 0) log({ event: 'deliveries_dropped', count, actor })
       return { count, more: count === limit }
     },
   }
@@ -173,6 +182,12 @@ function actedOn(filter: DeliveryFilter, those: readonly DeliveryFilter['state']
     throw new TypeError(`state must be one of ${those.join(', ')} here, not ${state}`)
   }
   return filter
+}
+
+function checkedActor(actor: unknown): { readonly actor?: string } {
+  if (actor === undefined) return {}
+  if (typeof actor !== 'string' || actor === '') throw new TypeError('actor must be a name: who does it?')
+  return { actor }
 }
 
 function checkedLimit(limit: number | undefined, { most, usual } = { most: 10_000, usual: 1000 }): number {

@@ -27,7 +27,7 @@ export interface KeyRing {
 
 /** Makes the ring of an OP that starts for the first time. */
 export async function newRing(algorithms: readonly SigningAlgorithm[], now: number): Promise<KeyRing> {
-  const empty: KeyRing = { keys: [], cookieKeys: [randomBytes(32).toString('base64url')] }
+  const empty: KeyRing = { keys: [], cookieKeys: [newCookieKey()] }
   return startedRing(await completeRing(empty, algorithms), { now, keep: Number.POSITIVE_INFINITY })
 }
 
@@ -71,14 +71,35 @@ export function rotatedRing(ring: KeyRing, { now, jwksCache }: { now: number; jw
   return { ...ring, keys: ring.keys.map((key) => ({ ...key, state: turned[key.state] })) }
 }
 
-/** The ring without keys that somebody else may have: at once, whatever becomes of the tokens they signed. */
+/**
+ * The ring without keys that somebody else may have: at once, whatever becomes of the tokens they signed. `all` are the keys
+ * that sign cookies too: a fresh one signs from now on, and only the one before it still verifies, or nobody's OP session
+ * would be found by its cookie any more, nor be logged out. (A cookie holds a random handle; its signature opens nothing.)
+ *
+ * @throws LockstepError `key_unknown` when one of them is not there: a misspelt `kid` withdraws nothing.
+ */
 export function ringWithout(ring: KeyRing, compromised: readonly string[] | 'all'): KeyRing {
+  const kids = ring.keys.map(({ jwk }) => jwk.kid ?? '')
+  const unknown = compromised === 'all' ? undefined : compromised.find((kid) => !kids.includes(kid))
+  if (unknown !== undefined) {
+    throw new LockstepError(
+      'key_unknown',
+      `There is no key ${unknown}, so nothing was withdrawn; there are ${kids.join(', ')}`,
+    )
+  }
   const isLost = ({ jwk }: RingKey): boolean => compromised === 'all' || compromised.includes(jwk.kid ?? '')
   const orphaned = new Set(ring.keys.filter((key) => key.state === 'current' && isLost(key)).map(({ alg }) => alg))
   const keys = ring.keys
     .filter((key) => !isLost(key))
     .map((key): RingKey => (key.state === 'next' && orphaned.has(key.alg) ? { ...key, state: 'current' } : key))
-  return { ...ring, keys }
+  return {
+    cookieKeys: compromised === 'all' ? [newCookieKey(), ...ring.cookieKeys.slice(0, 1)] : ring.cookieKeys,
+    keys,
+  }
+}
+
+function newCookieKey(): string {
+  return randomBytes(32).toString('base64url')
 }
 
 /** The JWKS to configure: oidc-provider signs with the first key of an algorithm and verifies with all. */

@@ -1,5 +1,6 @@
-import { isIPv6 } from 'node:net'
+import { isIP, isIPv6 } from 'node:net'
 import { errors, interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
+import { isPositive } from './positive.ts'
 
 /** How often an OP may be asked by prompt=none whether somebody is there (T33). */
 export interface SilentCheckOptions {
@@ -18,7 +19,7 @@ export function resolveSilentCheckOptions({
   const [extra] = Object.keys(unknown)
   if (extra !== undefined) throw new TypeError(`silentChecks.${extra} is not an option of Lockstep's Provider`)
   for (const [name, value] of Object.entries({ perSession, perAddress })) {
-    if (!(value > 0)) throw new TypeError(`silentChecks.${name} must be a positive number of requests a minute`)
+    if (!isPositive(value)) throw new TypeError(`silentChecks.${name} must be a positive number of requests a minute`)
   }
   return { perSession, perAddress }
 }
@@ -32,7 +33,8 @@ const MOST = 100_000
  * The step of oidc-provider's interaction policy that answers too many silent checks with `temporarily_unavailable`: an error
  * that no RP takes for a logout. It counts in this process; several nodes let through as many times more.
  *
- * The address is Koa's `ctx.ip`: behind a proxy that of the client only where oidc-provider's `proxy` is on.
+ * The address is Koa's `ctx.ip`: behind a proxy that of the client only where oidc-provider's `proxy` is on, and what the proxy
+ * says only with `maxIpsCount`.
  */
 export function silentCheckLimit(limits: Required<SilentCheckOptions>, now: () => number): interactionPolicy.Prompt {
   const { Check, Prompt } = interactionPolicy
@@ -62,6 +64,7 @@ export function silentCheckLimit(limits: Required<SilentCheckOptions>, now: () =
 }
 
 function networkOf({ ip }: KoaContextWithOIDC): string {
+  if (isIP(ip) === 0) return 'unknown' // X-Forwarded-For is text of the client's where no proxy replaces it
   if (!isIPv6(ip) || ip.startsWith('::ffff:')) return ip
   const [head = '', tail] = ip.split('::')
   const groups = head.split(':').filter((group) => group !== '')

@@ -35,6 +35,12 @@ export type OpLogEvent =
         readonly event: 'delivery_dead'
         readonly why: Extract<AttemptOutcome, { state: 'dead' }>['why']
       })
+  /** An operator had deliveries tried once more, or gave them a new horizon. */
+  | {
+      readonly event: 'deliveries_retried' | 'deliveries_rescheduled'
+      readonly count: number
+      readonly actor?: string
+    }
   /** An operator gave deliveries up. */
   | { readonly event: 'deliveries_dropped'; readonly count: number; readonly actor: string }
   /** For an hour nothing but failures has come from an RP, since `since` (epoch ms); said once until it answers. */

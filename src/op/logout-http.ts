@@ -29,7 +29,8 @@ export function at(path: string, locales: string | undefined, sealed?: string): 
   return query === '' ? path : `${path}?${query}`
 }
 
-/** Sends the browser on. */
-export function seeOther(location: string): Answer {
+/** Sends the browser on; of a registered URI only what a header cannot hold is encoded, as browsers do it too. */
+export function seeOther(uri: string): Answer {
+  const location = uri.replaceAll(/[^!-~]+/g, (part) => encodeURI(part.toWellFormed()))
   return { status: 303, headers: { location, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' }, body: '' }
 }

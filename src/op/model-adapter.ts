@@ -3,6 +3,7 @@ import oidcProvider, { type Adapter, type AdapterPayload, errors, type KoaContex
 import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
 import { sealState, unsealState } from './sealed-state.ts'
+import { isBackgroundCheck, noteStaleCookie, ROTATION } from './stale-cookie.ts'
 import type { KeptModel, LoggedInRp, OpIssuerStore, OpSession, OpSessionWrite, StoredModel } from './store/contract.ts'
 import { type BearerKey, openBearers, sealBearers } from './stored-bearers.ts'
 
@@ -56,9 +57,10 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
         payload: { ...rest, ...(state === undefined ? {} : { state: await sealState(state, id) }) },
         rps: Object.entries(authorizations).flatMap((entry) => (entry[0] === unrecorded ? [] : toLoggedInRp(entry))),
         expiresAt: Math.min(seconds + expiresIn, (payload.loginTs ?? seconds) + lifetime.absolute),
-        extend: !isBackgroundCheck(),
+        extend: !isBackgroundCheck(oidcProvider.ctx),
         ...loginOf(oidcProvider.ctx),
       })
+      if (outcome === 'stale') noteStaleCookie(oidcProvider.ctx)
       if (outcome === 'ended') {
         const session = oidcProvider.ctx?.oidc?.session
         if (session) session.destroyed = true // else oidc-provider saves it once more, outside its error handler
@@ -67,7 +69,10 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
     },
     async find(id) {
       const session = await store.getOpSession({ handle: handleOf(id) })
-      if (!session) return undefined
+      if (!session) {
+        if (await store.isRotated(handleOf(id), ROTATION)) noteStaleCookie(oidcProvider.ctx)
+        return undefined
+      }
       const { state } = session.payload
       const opened = typeof state === 'string' ? await unsealState(state, id) : undefined
       return { ...toPayload(session, id), ...(opened && { state: opened }) }
@@ -106,12 +111,6 @@ function toPayload(session: OpSession, jti: string): AdapterPayload {
     ...(session.accountId === undefined ? {} : { accountId: session.accountId }),
     ...(authorizations.length > 0 ? { authorizations: Object.fromEntries(authorizations) } : {}),
   }
-}
-
-/** prompt=none asks whether somebody is there; it must not keep the session alive by asking (T11). */
-function isBackgroundCheck(): boolean {
-  const prompt = oidcProvider.ctx?.oidc?.params?.prompt
-  return typeof prompt === 'string' && prompt.split(' ').includes('none')
 }
 
 /** The interaction that a request goes on with. */

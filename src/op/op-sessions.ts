@@ -112,9 +112,7 @@ export function opSessionsOf({ store, end, wake }: OpSessionsParts): OpSessions 
   return {
     async list(scope, page = {}) {
       const { limit = 100 } = page
-      if (!(Number.isSafeInteger(limit) && limit > 0 && limit <= 1000)) {
-        throw new TypeError('limit must be a whole number from 1 to 1,000')
-      }
+      checkLimit(limit)
       const { sessions, cursor } = await store.listOpSessions(checkedScope(scope).scope, { ...page, limit })
       return { sessions: sessions.map(toInfo), ...(cursor !== undefined && { cursor }) }
     },
@@ -125,7 +123,10 @@ export function opSessionsOf({ store, end, wake }: OpSessionsParts): OpSessions 
     endAll,
     jobs: {
       get: (id) => store.getEndJob(id),
-      list: (limit = 100) => store.listEndJobs(limit),
+      list: async (limit = 100) => {
+        checkLimit(limit)
+        return store.listEndJobs(limit)
+      },
     },
   }
 }
@@ -162,4 +163,10 @@ const scopeRule = `whose OP sessions must be { accountId, except? }, { clientId 
 
 function toInfo({ uid, accountId = '', createdAt, expiresAt, rps }: OpSession): OpSessionInfo {
   return { uid, accountId, createdAt, expiresAt, clients: rps.map(({ clientId, sid }) => ({ clientId, sid })) }
+}
+
+function checkLimit(limit: number): void {
+  if (!(Number.isSafeInteger(limit) && limit > 0 && limit <= 1000)) {
+    throw new TypeError('limit must be a whole number from 1 to 1,000')
+  }
 }

@@ -1,3 +1,4 @@
+import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { type BackchannelOptions, resolveBackchannelOptions } from './backchannel-options.ts'
 import { type EgressPolicyOptions, type ResolvedEgressPolicy, resolveEgressPolicy } from './egress-options.ts'
@@ -5,6 +6,7 @@ import { checkEncryptionKeys, type EncryptionKeys } from './encryption.ts'
 import { resolveSilentCheckOptions, type SilentCheckOptions } from './limit-silent-checks.ts'
 import type { OpLog } from './log.ts'
 import { type LogoutPages, PAGE_NAMES } from './pages/pages.ts'
+import { isPositive } from './positive.ts'
 import { type RegistrationOptions, resolveRegistrationOptions } from './registration-options.ts'
 import type { OpStore } from './store/contract.ts'
 import {
@@ -30,7 +32,10 @@ export interface LockstepOptions {
   registration?: RegistrationOptions
   /** How Logout Tokens are delivered. */
   backchannel?: BackchannelOptions
-  /** Seconds from a login to the end of its OP session, however busy it is. Default 2,592,000 (30 days). */
+  /**
+   * Seconds from a login to the end of its OP session, however busy it is. Default 2,592,000 (30 days). Where it is longer, give
+   * `openSecrets` a longer `keepRetired`, or hints signed before a rotation are refused.
+   */
   sessionLifetime?: number
   /** What the Logout Endpoint does. */
   logout?: {
@@ -96,9 +101,18 @@ const KNOWN: ReadonlySet<string> = new Set([
 export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockstepOptions {
   const unknown = Object.keys(options ?? {}).find((name) => !KNOWN.has(name))
   if (unknown !== undefined) throw new TypeError(`"${unknown}" is not an option of Lockstep's Provider`)
-  for (const name of ['egress', 'registration', 'backchannel', 'silentChecks', 'runtime'] as const) {
+  for (const name of [
+    'egress',
+    'registration',
+    'backchannel',
+    'logout',
+    'sweep',
+    'retention',
+    'silentChecks',
+    'runtime',
+  ] as const) {
     const value: unknown = options?.[name]
-    if (value !== undefined && (typeof value !== 'object' || value === null)) {
+    if (value !== undefined && !isObject(value)) {
       throw new TypeError(`${name} must be an object`)
     }
   }
@@ -119,7 +133,7 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
   if (typeof store?.forIssuer !== 'function') {
     throw new TypeError('store is missing: pass sqliteStore(file) from lockstep/op/sqlite, or a store of your own')
   }
-  if (!(sessionLifetime > 0)) throw new TypeError('sessionLifetime must be a positive number of seconds')
+  if (!isPositive(sessionLifetime)) throw new TypeError('sessionLifetime must be a positive number of seconds')
   if (typeof promptCreate !== 'boolean') throw new TypeError('promptCreate must be true or false')
   if (typeof log !== 'function') throw new TypeError('log must be a function')
   checkEncryptionKeys(encryptionKeys)
@@ -135,8 +149,20 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     sweep: resolveSweepOptions(sweep),
     retention: resolveRetentionOptions(retention),
     silentChecks: resolveSilentCheckOptions(silentChecks),
-    log,
+    log: whole(log),
     runtime: options.runtime ?? {},
+  }
+}
+
+/** A log that fails must not stop what it reports: the events go to standard error, and why. */
+function whole(log: OpLog): OpLog {
+  return (event) => {
+    try {
+      log(event)
+    } catch (error) {
+      toStandardError(event)
+      toStandardError({ event: 'op_failed', task: 'log', message: messageOf(error) })
+    }
   }
 }
 
@@ -149,12 +175,17 @@ function resolveLogout({
   if (extra !== undefined) throw new TypeError(`logout.${extra} is not an option of Lockstep's Provider`)
   if (declined !== 'page' && declined !== 'redirect')
     throw new TypeError('logout.declined must be "page" or "redirect"')
+  if (!isObject(pages)) throw new TypeError('logout.pages must be an object of functions')
   const names: ReadonlySet<string> = new Set(PAGE_NAMES)
   for (const [name, page] of Object.entries(pages)) {
     if (!names.has(name)) throw new TypeError(`logout.pages.${name} is not a page; there are ${[...names].join(', ')}`)
     if (typeof page !== 'function') throw new TypeError(`logout.pages.${name} must be a function that returns HTML`)
   }
   return { declined, pages }
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 const toStandardError: OpLog = (event) => {

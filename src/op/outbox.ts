@@ -8,6 +8,7 @@ import { createBudgets } from './budgets.ts'
 import type { Tell } from './events.ts'
 import type { OpLog } from './log.ts'
 import { attemptMeasure } from './measure-attempt.ts'
+import { createGiveUp, isHeldBack } from './overdue.ts'
 import { createPlaces } from './places.ts'
 import { attemptReporter } from './report-attempt.ts'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from './store/contract.ts'
@@ -75,6 +76,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
   // two tries of `timeout` at most, and time to sign, to settle and to be late
   const lease = 2 * options.timeout * 1000 + 20_000
   let stopping = false
+  const giveUpOverdue = createGiveUp({ store, log, tell }, () => stopping)
 
   const room = (clientId: string): number =>
     breakers.isOpen(clientId)
@@ -86,8 +88,11 @@ export function startOutbox(parts: OutboxParts): Outbox {
     let lastFailure: string | undefined
     while (!stopping) {
       try {
-        if (!isStarted) await startUp()
-        isStarted = true
+        if (!isStarted) {
+          await store.takeOver()
+          isStarted = true
+          inBackground(catchUp())
+        }
         await probe()
         const isAllClaimed = await claim()
         const next = await nextTurn(isAllClaimed)
@@ -102,14 +107,31 @@ export function startOutbox(parts: OutboxParts): Outbox {
     }
   }
 
-  async function startUp(): Promise<void> {
-    await store.takeOver()
-    await store.hasten('all', options.ratePerRp)
+  /** Brings forward what waits, beside the claims: a long backlog must not keep what is due already from being sent. */
+  async function catchUp(): Promise<void> {
+    let lastFailure: string | undefined
+    while (!stopping) {
+      try {
+        await store.hasten('all', options.ratePerRp)
+        return bell.ring()
+      } catch (error) {
+        const message = messageOf(error)
+        if (message !== lastFailure) log({ event: 'op_failed', task: 'outbox', message })
+        lastFailure = message
+        await pause(runtime, afterFailure, giveUp.signal)
+      }
+    }
+  }
+
+  function inBackground(work: Promise<void>): void {
+    const done = work.finally(() => inFlight.delete(done))
+    inFlight.add(done)
   }
 
   /** Tries the RPs that are down with one delivery each. */
   async function probe(): Promise<void> {
     for (const clientId of breakers.takeProbes(runtime.now())) {
+      if (perRp.has(clientId)) continue // it is being asked
       const heldUntil = budgets.heldUntil(clientId)
       if (heldUntil !== undefined) {
         breakers.putOff(clientId, heldUntil)
@@ -142,7 +164,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
     budgets.started(clientId)
     places.take(delivery)
     perRp.set(clientId, (perRp.get(clientId) ?? 0) + 1)
-    const done = attempt(delivery).finally(() => {
+    const done = guard('attempt', clientId, () => attempt(delivery)).finally(() => {
       inFlight.delete(done)
       places.leave(delivery)
       const left = (perRp.get(clientId) ?? 1) - 1
@@ -169,6 +191,9 @@ export function startOutbox(parts: OutboxParts): Outbox {
     })
     await guard('measure', clientId, () => measured.end(made, finishedAt, isWritten))
     await guard('trouble', clientId, () => watch(clientId, made.outcome))
+    if (isHeldBack(made, breakers.isOpen(clientId))) {
+      await guard('give_up', clientId, () => giveUpOverdue(clientId, finishedAt - options.horizon * 1000))
+    }
     await guard('hasten', clientId, async () => {
       if (await isFree(delivery, made, isBack)) await store.hasten({ clientId }, options.ratePerRp)
     })

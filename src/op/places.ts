@@ -41,7 +41,7 @@ export function createPlaces(concurrency: number): Places {
     nextFreeAt(now) {
       if (isFull()) return undefined
       for (const at of posted.values()) if (now - at < patience) return at + patience
-      return undefined
+      return taken.size > posted.size ? now + patience : undefined // those still at work post in a moment
     },
     take: (attempt) => void taken.add(attempt),
     leave(attempt) {

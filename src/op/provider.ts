@@ -26,6 +26,7 @@ import { recordingPrompt, recordLogin } from './record-login.ts'
 import { dropRepeatedCookies } from './repeated-cookies.ts'
 import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { throughFrames } from './show-frames.ts'
+import { askAgain, isStaleAnonymous, withholdCookie } from './stale-cookie.ts'
 import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
 import { openTelemetry, type Telemetry } from './telemetry.ts'
@@ -63,6 +64,7 @@ export class Provider extends OidcProvider {
   readonly #options: ResolvedLockstepOptions
   readonly #routes: SessionRoutes
   readonly #secrets: () => Promise<OwnSecrets>
+  #closing: Promise<void> | undefined
 
   /**
    * @throws TypeError naming the option or configuration key that is wrong.
@@ -126,7 +128,7 @@ export class Provider extends OidcProvider {
     this.deliveries = deliveriesOf({
       store,
       hurry: (clientId) => this.#outbox.hurry(clientId),
-      dropped: (count, actor) => log({ event: 'deliveries_dropped', count, actor }),
+      log,
     })
     this.#endSession = {
       store,
@@ -165,8 +167,16 @@ export class Provider extends OidcProvider {
     await Promise.all([this.#secrets(), this.#telemetry.ready])
   }
 
-  /** Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. The store is the caller's. */
-  async close(): Promise<void> {
+  /**
+   * Stops sweeping and delivering: attempts under way finish or go back to the outbox within seconds. May be called again.
+   * The store is the caller's.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#stop()
+    return this.#closing
+  }
+
+  async #stop(): Promise<void> {
     await this.#sweeper.stop()
     await this.#outbox.stop()
     this.#telemetry.close()
@@ -181,7 +191,7 @@ export class Provider extends OidcProvider {
       if (refusal) return showRefusedPrompt(ctx, refusal, this.#configuration)
       const sessionState = await this.#sessionState(ctx, redirectUri)
       const extended = sessionState === undefined ? payload : { ...payload, session_state: sessionState }
-      return handler.call(this, ctx, redirectUri, hideWhoIsThere(ctx, extended))
+      return handler.call(this, ctx, redirectUri, askAgain(ctx, hideWhoIsThere(ctx, extended)))
     })
   }
 
@@ -199,7 +209,7 @@ export class Provider extends OidcProvider {
   async #sessionState(ctx: KoaContextWithOIDC, redirectUri: string): Promise<string | undefined> {
     const clientId = ctx.oidc.client?.clientId
     const { origin } = new URL(redirectUri)
-    if (clientId === undefined || origin === 'null') return undefined
+    if (clientId === undefined || origin === 'null' || isStaleAnonymous(ctx)) return undefined
     const value = await this.#rotateBrowserState(ctx, signedInOf(ctx.oidc.session))
     const salt = base64url(this.#runtime.random(16))
     return computeSessionState({ clientId, origin, browserState: value, salt }, sha256)
@@ -222,6 +232,8 @@ export class Provider extends OidcProvider {
     await next()
     const session: Session | undefined = ctx.oidc?.session
     if (!session) return
+    withholdCookie(ctx as KoaContextWithOIDC, this.#cookieNames.session)
+    if (isStaleAnonymous(ctx as KoaContextWithOIDC)) return
     await this.#rotateBrowserState(ctx, signedInOf(session))
     const ended = endedIn.get(ctx)
     if (ended && ctx.status === 303) {

@@ -19,7 +19,8 @@ export interface ReceiverParts {
 /**
  * Answers the outbox's questions from oidc-provider's clients and keys, as they are at the time of the attempt.
  *
- * @param written The ids of the clients that the operator wrote down; all others registered themselves.
+ * @param written The ids of the clients that the operator wrote down. All others registered themselves, but for those that the
+ *   operator has marked as first-party in the store: no client can take that mark for itself (T13).
  */
 export function receiverOf(
   provider: OidcProvider,
@@ -32,7 +33,7 @@ export function receiverOf(
       if (client?.backchannelLogoutUri === undefined) return undefined
       return {
         url: client.backchannelLogoutUri,
-        isRegistered: !written.has(clientId),
+        isRegistered: !written.has(clientId) && client[FIRST_PARTY] !== true,
         isFirstParty: client[FIRST_PARTY] === true,
       }
     },

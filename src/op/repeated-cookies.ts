@@ -40,13 +40,19 @@ function deletions(name: string, req: IncomingMessage & { originalUrl?: string }
   if (name.startsWith('__Host-')) return [line('/')] // browsers refuse any other, of that name
   const { originalUrl, url = '/', headers } = req
   const host = /^[\w.-]+/.exec(headers.host ?? '')?.[0] ?? ''
-  const labels = host.split('.').slice(-MOST)
+  const labels = host.length > LONGEST ? [] : host.split('.').slice(-MOST_LABELS)
   const domains = labels.slice(0, -1).map((_, index) => `; Domain=${labels.slice(index).join('.')}`)
   const [path = ''] = /^[\w./~%-]*/.exec(originalUrl ?? url) ?? []
-  const steps = path.split('/').slice(1, MOST)
+  const steps = path.length > LONGEST ? [] : path.split('/').slice(1, MOST_STEPS + 1)
   const paths = steps.map((_, index) => `/${steps.slice(0, index + 1).join('/')}`)
   return ['', ...domains].flatMap((domain) => ['/', ...paths].map((each) => line(each, domain)))
 }
 
-/** Labels of a host and steps of a path that are looked at. */
-const MOST = 6
+/**
+ * Labels of a host and steps of a path that are looked at: what we answer must not be many times what was asked, nor more than a
+ * proxy takes as headers. A mount of one step, and a route with an id, are three.
+ */
+const MOST_LABELS = 3
+const MOST_STEPS = 3
+/** Characters of a host or a path beyond which it is not looked at: no address of an OP is so long. */
+const LONGEST = 100

@@ -2,7 +2,7 @@ import { messageOf } from '../runtime/message-of.ts'
 import type { Attempt } from './backchannel.ts'
 import type { Tell } from './events.ts'
 import type { AboutFailure, OpLog } from './log.ts'
-import type { AttemptFailure, AttemptOutcome, ClaimedDelivery } from './store/contract.ts'
+import type { AttemptFailure, AttemptOutcome, ClaimedDelivery, Delivery } from './store/contract.ts'
 
 /** Failed attempts after which a delivery is said to be failing: about half a minute, when a restart is over. */
 const failuresToTell = 4
@@ -56,6 +56,19 @@ export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDeliv
       }
     }
   }
+}
+
+/** Tells of a delivery that was given up without an attempt of its own, since its horizon is over and its RP is down. */
+export function reportGivenUp(
+  log: OpLog,
+  tell: Tell,
+  { id: deliveryId, logout, clientId, attempts, lastOutcome }: Delivery,
+): void {
+  const failure = lastOutcome?.state === 'dead' ? lastOutcome.failure : undefined
+  const about = { deliveryId, logoutId: logout.id, clientId, attempts, why: 'horizon' as const }
+  const told = { ...about, ...(failure && flat(failure, undefined)) }
+  log({ event: 'delivery_dead', ...told })
+  tell('lockstep.delivery.dead', told)
 }
 
 /** What an outcome says of whether the RP can be reached; of what failed here it says nothing. */

@@ -11,6 +11,7 @@ import {
   type SigningAlgorithm,
   startedRing,
 } from './key-ring.ts'
+import { isPositive } from './positive.ts'
 import type { OpIssuerStore, OpStore } from './store/contract.ts'
 
 /** What an OP signs with: pass `jwks` and `cookies: { keys: cookieKeys }` in the configuration. */
@@ -72,10 +73,12 @@ export async function openSecrets(store: OpStore, issuer: string, options: Secre
  * Lets the next keys sign and makes new next ones. The keys that signed until now go on verifying. A `Provider` has the keys it
  * was built with: the server program builds another one within 10 seconds, and docs/mounting.md shows how an app does.
  *
- * With `compromised` the keys named are withdrawn instead: nothing they signed is accepted any more, and a logout whose hint
- * they signed is asked about.
+ * With `compromised` the keys named are withdrawn instead: nothing they signed is accepted any more; a logout whose hint they
+ * signed is refused with a page from which the user can still log out.
  *
- * @throws LockstepError `key_too_young` when RPs cannot know the next keys yet.
+ * @throws TypeError naming the option that is wrong.
+ * @throws LockstepError `key_too_young` when RPs cannot know the next keys yet; `key_unknown` when a compromised one is not
+ *   there, and then nothing was withdrawn.
  *
  * @returns The `kid` of each key that signs from now on.
  */
@@ -84,8 +87,12 @@ export async function rotateKeys(
   issuer: string,
   options: RotationOptions = {},
 ): Promise<readonly string[]> {
-  const { algorithms, encryptionKeys, jwksCache, now } = resolveSecretsOptions(options)
-  const { compromised } = options
+  const { compromised, ...others } = options
+  const { algorithms, encryptionKeys, jwksCache, now } = resolveSecretsOptions(others)
+  const isList = Array.isArray(compromised) && compromised.length > 0
+  if (compromised !== undefined && compromised !== 'all' && !isList) {
+    throw new TypeError('compromised must name at least one kid in an array, or be "all"')
+  }
   const ring = await updateRing(
     store.forIssuer(issuer, { ...world, now }),
     { algorithms, encryptionKeys, now },
@@ -105,13 +112,17 @@ function resolveSecretsOptions({
   jwksCache = 900,
   keepRetired = 2_678_400,
   now = world.now,
+  ...unknown
 }: SecretsOptions): ResolvedSecretsOptions {
+  const [extra] = Object.keys(unknown)
+  if (extra !== undefined) throw new TypeError(`"${extra}" is not an option of openSecrets and rotateKeys`)
   if (algorithms.length === 0 || algorithms.some((alg) => !ALGORITHMS.has(alg))) {
     throw new TypeError('algorithms must be some of RS256, PS256, ES256 and EdDSA')
   }
   checkEncryptionKeys(encryptionKeys)
-  if (!(jwksCache >= 0)) throw new TypeError('jwksCache must be a number of seconds, not negative')
-  if (!(keepRetired > 0)) throw new TypeError('keepRetired must be a positive number of seconds')
+  if (!(isPositive(jwksCache) || jwksCache === 0))
+    throw new TypeError('jwksCache must be a number of seconds, not negative')
+  if (!isPositive(keepRetired)) throw new TypeError('keepRetired must be a positive number of seconds')
   return { algorithms, encryptionKeys, jwksCache, keepRetired, now }
 }
 

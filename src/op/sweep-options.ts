@@ -1,3 +1,5 @@
+import { isPositive } from './positive.ts'
+
 /** How OP sessions are ended that nobody ends by hand: expired ones, and those of `opSessions.endAll`. */
 export interface SweepOptions {
   /** Seconds between two looks for OP sessions that have expired. Default 60. */
@@ -20,13 +22,13 @@ export interface RetentionOptions {
 export function resolveSweepOptions(options: SweepOptions = {}): Required<SweepOptions> {
   const resolved = { interval: 60, batch: 25, perSecond: 250, ...options }
   refuseUnknown('sweep', resolved, ['interval', 'batch', 'perSecond'])
-  if (!(resolved.interval > 0 && resolved.interval <= 86_400)) {
+  if (!(isPositive(resolved.interval) && resolved.interval <= 86_400)) {
     throw new TypeError('sweep.interval must be more than 0 and at most 86,400 seconds')
   }
   if (!(Number.isSafeInteger(resolved.batch) && resolved.batch > 0 && resolved.batch <= 1000)) {
     throw new TypeError('sweep.batch must be a whole number from 1 to 1,000')
   }
-  if (!(resolved.perSecond > 0)) throw new TypeError('sweep.perSecond must be a positive number')
+  if (!isPositive(resolved.perSecond)) throw new TypeError('sweep.perSecond must be a positive number')
   return resolved
 }
 
@@ -34,8 +36,8 @@ export function resolveSweepOptions(options: SweepOptions = {}): Required<SweepO
 export function resolveRetentionOptions(options: RetentionOptions = {}): Required<RetentionOptions> {
   const resolved = { attempts: 2_592_000, logouts: 31_536_000, ...options }
   refuseUnknown('retention', resolved, ['attempts', 'logouts'])
-  if (!(resolved.attempts > 0)) throw new TypeError('retention.attempts must be a positive number of seconds')
-  if (!(resolved.logouts >= resolved.attempts)) {
+  if (!isPositive(resolved.attempts)) throw new TypeError('retention.attempts must be a positive number of seconds')
+  if (!(isPositive(resolved.logouts) && resolved.logouts >= resolved.attempts)) {
     throw new TypeError('retention.logouts must be at least retention.attempts: attempts go with their logout')
   }
   return resolved

@@ -31,7 +31,7 @@ export interface LogoutTokenAllowances {
 export const CLOCK_TOLERANCE = 60
 
 /** Seconds after which a Logout Token is old however late it says it expires: mod_auth_openidc's slack. */
-const MAX_AGE = 600
+export const MAX_AGE = 600
 
 /** Longest identifier that is looked at; Core §2 has 255 for `sub`. */
 const MAX_ID = 1024

@@ -14,6 +14,7 @@ export type LockstepErrorCode =
   | 'provider_unsupported'
   | 'secrets_unreadable'
   | 'key_too_young'
+  | 'key_unknown'
 
 /**
  * The base of every error Lockstep throws for something another party or the environment did wrong.

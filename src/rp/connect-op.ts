@@ -7,11 +7,7 @@ import type { ResolvedAppOptions, ResolvedRpOptions } from './options.ts'
 
 /** The OP as this RP knows it: found at first use, and asked again at the next use when it could not be reached. */
 export interface OpConnection {
-  /**
-   * What is known; when that is older than ten minutes, it is looked up again meanwhile, for those who ask next.
-   *
-   * @throws LockstepError `op_unreachable` naming the URL; logged once until the OP is back.
-   */
+  /** @throws LockstepError `op_unreachable` naming the URL; logged once until the OP is back. */
   configuration(): Promise<oidc.Configuration>
   /**
    * The same for sending a browser there: asked again when the last answer is older than half a minute, so that nobody
@@ -30,8 +26,10 @@ export interface OpConnection {
 const TIMEOUT = 5
 /** Milliseconds for which an answer shows that the OP is there. */
 const FRESH = 30_000
-/** Milliseconds after which what is known of the OP is looked up again, in the background, by whoever needs it. */
+/** Milliseconds after which what the OP says of itself is looked at again in the background. */
 const AGED = 600_000
+/** Milliseconds between two attempts at that. */
+const LOOK_AGAIN = 30_000
 /** Seconds it has to show so again: shorter, since all that is asked is whether it is there. */
 const PROBE = 2
 
@@ -43,12 +41,11 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
   let finding: Promise<oidc.Configuration> | undefined
   let known: oidc.Configuration | undefined
   let foundAt = 0
-  let triedAt = 0
+  let lookedAt = 0
   let keys: { readonly of: oidc.Configuration; readonly uri: string; readonly find: JWTVerifyGetKey } | undefined
   let reported = false
 
   async function discover(timeout: number): Promise<oidc.Configuration> {
-    triedAt = options.runtime.now()
     try {
       const configuration = await oidc.discovery(
         new URL(options.issuer),
@@ -83,13 +80,15 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     return finding
   }
 
-  const configuration = async () => {
-    if (known === undefined) return find(TIMEOUT)
+  /** In the background; a failure is logged where it happens, and what is known goes on being used. */
+  function lookAgain(): void {
     const now = options.runtime.now()
-    // Not waited for, and a failure is logged where it happens: what is known is good until there is better.
-    if (now - foundAt >= AGED && now - triedAt >= FRESH) find(TIMEOUT).catch(() => undefined)
-    return known
+    if (now - foundAt < AGED || now - lookedAt < LOOK_AGAIN) return
+    lookedAt = now
+    find(TIMEOUT).catch(() => undefined)
   }
+
+  const configuration = async () => known ?? find(TIMEOUT)
 
   return {
     configuration,
@@ -104,6 +103,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     },
     async keys() {
       const found = await configuration()
+      lookAgain() // its keys may have moved, and not every app has logins that would notice
       if (keys?.of === found) return keys.find // asking for its metadata copies them all
       const { jwks_uri: uri } = found.serverMetadata()
       if (uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)

@@ -67,6 +67,8 @@ export async function takeTransaction<Data>(
   state: string,
 ): Promise<{ transaction: LoginTransaction | undefined; cookies: readonly string[] }> {
   const { options, sealer } = context
+  // Nobody else's text becomes the name of a cookie.
+  if (!/^(silent\.)?[\w-]{22}$/.test(state)) return { transaction: undefined, cookies: [] }
   const name = cookieOf(options.cookieName, state)
   const value = readCookies(request).get(name)
   if (value === undefined) return { transaction: undefined, cookies: [] }
@@ -82,8 +84,9 @@ export async function authorizationUrl<Data>(
   transaction: LoginTransaction,
   params: Readonly<Record<string, string>>,
 ): Promise<string> {
+  const isSilent = transaction.kind === 'silent'
   const url = oidc.buildAuthorizationUrl(await op.reachable(), {
-    ...(transaction.kind === 'silent' ? silently(options.authorizationParams) : options.authorizationParams),
+    ...(isSilent ? askedOfAnyLogin(options.authorizationParams) : options.authorizationParams),
     ...params,
     ...(transaction.maxAge === undefined ? {} : { max_age: String(transaction.maxAge) }),
     response_type: 'code',
@@ -98,12 +101,11 @@ export async function authorizationUrl<Data>(
 }
 
 /**
- * What a silent check asks with. It wants to know who is signed in, not how: an authentication that is too old or too weak
- * would be answered by `login_required`, as if nobody were. The `max_age` is the longest that any OP takes, which outdoes a
- * `default_max_age` of this client (Registration §2).
+ * Without what only a login can meet: an authentication that is too old or too weak for one is no logout. The `max_age` is
+ * the longest that any OP takes, which outdoes a `default_max_age` of this client (Registration §2).
  */
-function silently(params: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
-  const { acr_values: _acr, claims: _claims, ...others } = params
+function askedOfAnyLogin(params: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const { acr_values: _acr, claims: _claims, prompt: _prompt, ...others } = params
   return { ...others, max_age: '2147483647' }
 }
 
@@ -114,7 +116,7 @@ function cookieOf(cookieName: string, state: string): string {
 /** Names of the cookies that must go so that, with a new one, there are at most {@link MOST}. */
 function tooOld(request: RpRequest, cookieName: string): string[] {
   return [...readCookies(request)]
-    .filter(([name]) => name.startsWith(`${cookieName}-login-`))
+    .filter(([name]) => name.startsWith(`${cookieName}-login-`) && /^[\w-]+$/.test(name.slice(-8)))
     .sort(([, a], [, b]) => Number.parseInt(b, 10) - Number.parseInt(a, 10))
     .slice(MOST - 1)
     .map(([name]) => name)

@@ -71,6 +71,22 @@ export function budgetContract(law: Law, durable: boolean): void {
     equal(await op.hasAnswered('other', 'uri'), false)
   })
 
+  law('forgets a URI that has not answered for as long as logouts are kept [T8] [T30]', async ({ op, runtime }) => {
+    const forget = async (): Promise<void> => {
+      while (await op.forget({ attempts: runtime.now() - hour, logouts: runtime.now() - 2 * hour }, 1));
+    }
+    for (const uri of ['gone', 'gone too', 'there']) await op.noteAnswered('a', uri)
+    runtime.pass(hour)
+    await op.noteAnswered('a', 'there')
+    await forget()
+    equal(await op.hasAnswered('a', 'gone'), true)
+    runtime.pass(hour + 1)
+    await forget()
+    equal(await op.hasAnswered('a', 'gone'), false)
+    equal(await op.hasAnswered('a', 'gone too'), false)
+    equal(await op.hasAnswered('a', 'there'), true)
+  })
+
   law('keeps the budgets and answers of issuers apart [T8] [T20]', async ({ store, op, runtime }) => {
     const other = store.forIssuer('https://other.example', runtime)
     const budgets = [{ name: 'uri', perHour: 1 }]

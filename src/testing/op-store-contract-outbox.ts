@@ -1,6 +1,6 @@
 import { deepEqual, equal, ok } from 'node:assert/strict'
-import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from '../op/store/contract.ts'
-import { issuer, type Law, type OpStoreBench, owe } from './op-store-bench.ts'
+import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, Delivery, OpIssuerStore } from '../op/store/contract.ts'
+import { issuer, type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
 
 /** What an OP store promises about the outbox: no notice is lost, and none is in two hands. */
 export function outboxContract(law: Law, durable: boolean): void {
@@ -236,6 +236,73 @@ export function outboxContract(law: Law, durable: boolean): void {
     equal((await op.claimDue({ limit: 10, lease: 60_000 })).length, 2)
   })
 
+  law(
+    'brings a long backlog forward whole, each RP by itself, in the order in which it was due',
+    async ({ op, runtime }) => {
+      const rows = 1500
+      const sids = Array.from({ length: rows }, (_, i) => `sid-${i}`)
+      await op.saveOpSession(opSession(runtime, { rps: [loggedIn('a')] }))
+      await op.endOpSession('uid-1', { cause: 'op_logout' }, () =>
+        ['a', 'b'].flatMap((clientId) => sids.map((sid) => ({ clientId, sid }))),
+      )
+      runtime.pass(-3_600_000) // now all of it waits for an hour
+      equal(await op.hasten('all', 1000), 2 * rows)
+      const told: string[] = []
+      const claim = async (): Promise<number> => {
+        const claimed = await op.claimDue({ limit: 2 * rows, lease: 60_000 })
+        told.push(...claimed.filter(({ clientId }) => clientId === 'a').map(({ sid }) => sid))
+        return claimed.length
+      }
+      runtime.pass(9_999)
+      equal(await claim(), 2 * 1023) // 1 + 2 + 4 + ... + 512 of each RP in ten seconds
+      runtime.pass(477)
+      equal(await claim(), 2 * 477)
+      deepEqual(told, sids)
+    },
+  )
+
+  law('gives up what waits past its horizon, and nothing else, part by part', async (bench) => {
+    const { op, runtime } = bench
+    const failed: AttemptOutcome = { state: 'due', retryAt: runtime.now() + 60_000, why: 'status', status: 503 }
+    const tried = await owe(bench, 'tried', ['a'])
+    await op.settle(await claimOne(op), attempt(bench, failed))
+    await owe(bench, 'once more', ['a'])
+    await op.settle(await claimOne(op), attempt(bench, { state: 'refused', status: 410 }))
+    await op.retryDeliveries({ state: 'refused' }, 1)
+    const inFlight = await owe(bench, 'in flight', ['a'])
+    const leased = await op.claimDue({ limit: 9, lease: 3_600_000 })
+    const oneMore = leased.find(({ logout }) => logout.uid === 'once more') as ClaimedDelivery
+    await op.settle(oneMore, attempt(bench, { state: 'due', retryAt: runtime.now(), why: 'released' }))
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('a')] }))
+    await op.endOpSession('uid-1', { cause: 'op_logout' }, () =>
+      Array.from({ length: 1200 }, (_, i) => ({ clientId: i % 2 === 0 ? 'a' : 'b', sid: `sid-${i}` })),
+    )
+    const begun = runtime.now()
+    runtime.pass(1000)
+    await owe(bench, 'young', ['a'])
+    deepEqual((await op.giveUp('a', begun - 1_000_000)).deliveries, [])
+
+    const given: Delivery[] = []
+    let part: Awaited<ReturnType<OpIssuerStore['giveUp']>> | undefined
+    do {
+      part = await op.giveUp('a', begun, part?.cursor)
+      given.push(...part.deliveries)
+    } while (part.cursor)
+    equal(given.length, 601)
+    equal(new Set(given.map(({ id }) => id)).size, 601)
+    ok(given.every(({ state, clientId }) => state === 'dead' && clientId === 'a'))
+    deepEqual((await op.getLogout(tried.logout.id))?.deliveries, [
+      given.find(({ logout }) => logout.id === tried.logout.id),
+    ])
+    deepEqual((await op.getLogout(tried.logout.id))?.deliveries[0]?.lastOutcome, {
+      state: 'dead',
+      why: 'horizon',
+      failure: { why: 'status', status: 503 },
+    })
+    equal((await op.getLogout(inFlight.logout.id))?.deliveries[0]?.state, 'in-flight')
+    deepEqual(await op.countDeliveries(10_000), { due: 602, 'in-flight': 1, refused: 0, dead: 601 })
+  })
+
   law('keeps issuers apart [T20]', async (bench) => {
     const { store, op, runtime } = bench
     const other = store.forIssuer('https://other.example', runtime)
@@ -245,6 +312,7 @@ export function outboxContract(law: Law, durable: boolean): void {
     const claimed = await claimOne(op)
     equal(await other.settle(claimed, attempt(bench, { state: 'dead', why: 'horizon' })), false)
     equal(await other.takeOver(), 0)
+    deepEqual(await other.giveUp('a', runtime.now()), { deliveries: [] })
     await op.settle(claimed, attempt(bench, { state: 'due', retryAt: runtime.now() + 60_000, why: 'timeout' }))
     equal(await other.hasten('all', 10), 0)
     equal(await other.hasten({ clientId: 'a' }, 10), 0)

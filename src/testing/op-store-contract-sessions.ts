@@ -105,7 +105,7 @@ export function opSessionContract(law: Law, durable: boolean): void {
       await op.saveOpSession(opSession(runtime, { handle: 'old', rps: [loggedIn('notes')] }))
       await op.retireHandle('old')
       equal(await op.getOpSession({ handle: 'old' }), undefined)
-      equal(await op.saveOpSession(opSession(runtime, { handle: 'old', rps: [loggedIn('mail')] })), 'saved')
+      equal(await op.saveOpSession(opSession(runtime, { handle: 'old', rps: [loggedIn('mail')] })), 'stale')
       equal(await op.getOpSession({ handle: 'old' }), undefined)
       const found = await op.getOpSession({ handle: 'new' })
       equal(found?.handle, 'new')
@@ -113,6 +113,29 @@ export function opSessionContract(law: Law, durable: boolean): void {
       await op.retireHandle('never seen')
     },
   )
+
+  law('knows for a while that a handle was replaced, as long as its OP session lives', async ({ op, runtime }) => {
+    for (const handle of ['old', 'new']) await op.saveOpSession(opSession(runtime, { handle }))
+    equal(await op.isRotated('old', 60), false)
+    await op.retireHandle('old')
+    equal(await op.isRotated('old', 60), true)
+    equal(await op.isRotated('new', 60), false)
+    equal(await op.isRotated('never seen', 60), false)
+    runtime.pass(60_000)
+    equal(await op.isRotated('old', 60), false)
+    await op.retireHandle('new')
+    equal(await op.isRotated('new', 60), true)
+    await op.endOpSession('uid-1', { cause: 'op_logout' }, () => [])
+    equal(await op.isRotated('new', 60), false)
+  })
+
+  law('lets a background check change nothing of what the OP session says', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime, { payload: { acr: 'high' } }))
+    await op.saveOpSession(opSession(runtime, { payload: { acr: 'low' }, extend: false, rps: [loggedIn('notes')] }))
+    const found = await op.getOpSession({ uid: 'uid-1' })
+    deepEqual(found?.payload, { acr: 'high' })
+    deepEqual(found?.rps, [loggedIn('notes')])
+  })
 
   law('lists the live OP sessions of one account, newest first', async ({ op, runtime }) => {
     for (const uid of ['first', 'second', 'third']) {

@@ -99,6 +99,29 @@ describe('a backend that does not answer', () => {
   })
 })
 
+describe('a clock that is set back', () => {
+  it('does not hide that the stream has ended and the session is gone', async () => {
+    const backend = fakeBackend(alive)
+    const { world, types } = await openTab(backend)
+    world.setClock(-3_600_000)
+    backend.become({ state: 'none' })
+    await world.advance(20_000)
+    expect(types().at(-1)).toBe('ended')
+  })
+
+  it('does not put off the question when the stream says nothing', async () => {
+    const backend = fakeBackend(alive)
+    const { world, types } = await openTab(backend)
+    world.setClock(-3_600_000)
+    backend.become(ended, { quietly: true })
+    for (let minutes = 0; minutes < 40; minutes++) {
+      backend.heartbeat()
+      await world.advance(15_000)
+    }
+    expect(types().at(-1)).toBe('ended')
+  })
+})
+
 describe('the stream', () => {
   it('is opened anew when it is silent for 45 seconds', async () => {
     const backend = fakeBackend(alive)

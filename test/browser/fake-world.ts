@@ -11,6 +11,8 @@ export interface FakeWorld extends BrowserWorld {
   /** Listeners and timers that are still there. */
   leftovers(): number
   show(state: DocumentVisibilityState): void
+  /** Sets the clock another way, as a time server or the user does; timers do not mind. */
+  setClock(ms: number): void
   /** Moves the clock, running what comes due on the way. */
   advance(ms: number): Promise<void>
 }
@@ -51,6 +53,7 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
   } = options
   const baseUrl = options.baseUrl ?? freshPage()
   let now = 1_800_000_000_000
+  let skew = 0
   let timers: { at: number; task: () => void }[] = []
   const window = countingTarget()
   const state: { visibilityState: DocumentVisibilityState } = { visibilityState: 'visible' }
@@ -59,7 +62,7 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
   const framesOpened: FakeFrame[] = []
 
   return {
-    now: () => now,
+    now: () => now + skew,
     random,
     after(ms, task) {
       if (!(ms >= 0 && ms < 2 ** 31)) throw new RangeError(`a timer of ${ms} ms fires whenever it likes`)
@@ -81,6 +84,9 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
     show(state) {
       document.visibilityState = state
       document.dispatchEvent(new Event('visibilitychange'))
+    },
+    setClock(ms) {
+      skew += ms
     },
     async advance(ms) {
       const end = now + ms

@@ -56,10 +56,32 @@ describe('a page that somebody is signed in to', () => {
 
   it('takes a cookie that is gone for a session that expired', async () => {
     const backend = fakeBackend(alive)
-    const { monitor, told } = await openTab(backend)
+    const { monitor, world, told } = await openTab(backend)
     backend.become({ state: 'none' }, { quietly: true })
-    await monitor.check()
+    void monitor.check()
+    await world.advance(10_000)
     expect(told.at(-1)).toMatchObject({ type: 'ended', session: 's1', ended: { cause: 'expired' }, heardBy: 'poll' })
+  })
+
+  it('stays signed in while a login in another tab replaces the session and the new cookie is still on its way', async () => {
+    const backend = fakeBackend(alive)
+    const { monitor, world, types } = await openTab(backend)
+    backend.become({ state: 'none' })
+    await world.advance(2_000)
+    backend.become({ ...alive, session: 's2' })
+    await world.advance(15_000)
+    expect(types()).not.toContain('ended')
+    expect(monitor.state).toBe('alive')
+    expect(backend.streams).toBe(1)
+  })
+
+  it('has a stream that says that there is no session checked like any other such answer', async () => {
+    const backend = fakeBackend(alive)
+    const { world, types } = await openTab(backend)
+    backend.write('data: {"state":"none"}\n\n')
+    await world.advance(15_000)
+    expect(types()).not.toContain('ended')
+    expect(backend.streams).toBe(1)
   })
 
   it('stays signed in when the same End-User signs in anew in another tab, and listens to the new session', async () => {

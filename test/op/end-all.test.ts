@@ -331,6 +331,11 @@ describe('the end of all OP sessions', () => {
     await expect(op.provider.opSessions.endAll({ accountId: 'ada' }, options)).rejects.toThrow(new RegExp(message))
     await expect(op.provider.opSessions.end('uid', options as { actor: string })).rejects.toThrow(TypeError)
   })
+
+  it.each([-1, 0, 1.5, 1001])('lists no jobs with a limit of %d', async (limit) => {
+    const op = await start()
+    await expect(op.provider.opSessions.jobs.list(limit)).rejects.toThrow('limit must be a whole number')
+  })
 })
 
 describe('a token with offline_access', () => {

@@ -115,6 +115,43 @@ describe('a compromised key', () => {
   })
 })
 
+describe('a compromised key that is named wrongly', () => {
+  const lost = (compromised: readonly string[]) => rotateKeys(store, issuer, { ...options(), compromised })
+
+  it('withdraws nothing and says so, with the keys there are: a typing error must not look like a rescue [T26]', async () => {
+    const before = await kids()
+    await expect(lost(['no-such-kid'])).rejects.toMatchObject({ code: 'key_unknown' })
+    await expect(lost([before[0] ?? '', 'no-such-kid'])).rejects.toThrow('There is no key no-such-kid')
+    await expect(lost(['no-such-kid'])).rejects.toThrow(before[1] ?? 'no second key')
+    await expect(lost([])).rejects.toThrow('compromised must name')
+    expect(await kids()).toEqual(before)
+  })
+
+  it('is refused in any other form, and so is an option that does not exist [T26]', async () => {
+    const before = await kids()
+    const asked = (more: object) => rotateKeys(store, issuer, { ...options(), ...more })
+    await expect(asked({ compromised: before[0] })).rejects.toThrow('compromised must name')
+    await expect(asked({ compromised: 'none' })).rejects.toThrow('compromised must name')
+    await expect(asked({ compromised: null })).rejects.toThrow('compromised must name')
+    await expect(asked({ compromized: 'all', jwksCache: 0 })).rejects.toThrow('"compromized" is not an option')
+    await expect(openSecrets(store, issuer, JSON.parse('{"keepretired":1}'))).rejects.toThrow('"keepretired"')
+    expect(await kids()).toEqual(before)
+  })
+})
+
+describe('all keys compromised', () => {
+  it('are the cookie keys too, which lay beside them: another one signs, and the old one is good for the cookies that are out, once [T26]', async () => {
+    const before = await openSecrets(store, issuer, options())
+    await rotateKeys(store, issuer, { ...options(), compromised: 'all' })
+    const { cookieKeys: after } = await openSecrets(store, issuer, options())
+    expect(after).toEqual([expect.stringMatching(/^[\w-]{43}$/), ...before.cookieKeys])
+    expect(after[0]).not.toBe(after[1])
+    await rotateKeys(store, issuer, { ...options(), compromised: 'all' })
+    const { cookieKeys: then } = await openSecrets(store, issuer, options())
+    expect(then.slice(1)).toEqual([after[0]])
+  })
+})
+
 describe('the keys of a running OP', () => {
   it('rotate with a restart: old hints are still accepted, new tokens are signed by the next key; a compromised key’s hints are not [T26] [RPI-2-k]', async () => {
     const rps = await startRpSite()
@@ -179,6 +216,8 @@ describe('the secrets at rest', () => {
     ['encryptionKeys', { encryptionKeys: [randomBytes(16)] }],
     ['jwksCache', { jwksCache: -1 }],
     ['keepRetired', { keepRetired: 0 }],
+    ['keepRetired', JSON.parse('{"keepRetired":"31"}')],
+    ['jwksCache', JSON.parse('{"jwksCache":true}')],
   ])('are refused a wrong option with a TypeError that names %s', async (name, wrong) => {
     await expect(openSecrets(store, issuer, wrong)).rejects.toThrow(TypeError)
     await expect(openSecrets(store, issuer, wrong)).rejects.toThrow(name)

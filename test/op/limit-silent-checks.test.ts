@@ -58,6 +58,19 @@ it('behind a proxy the address is the client’s, and an IPv6 network counts as 
   expect(await from('2001:db8:0:1::1')).toBe('login_required')
 })
 
+it('what a client writes in place of an address is none, and all who do so share one count [T33]', async () => {
+  const { op, notes } = await start({ perAddress: 1 }, true)
+  const from = async (address: string): Promise<string | null> => {
+    const headers = { 'x-forwarded-for': address, 'x-forwarded-proto': 'http' }
+    const response = await fetch(authorizationUrl(op, notes, { prompt: 'none' }), { headers, redirect: 'manual' })
+    return new URL(response.headers.get('location') ?? '').searchParams.get('error')
+  }
+  expect(await from('x'.repeat(5000))).toBe('login_required')
+  expect(await from('unknown')).toBe('temporarily_unavailable')
+  expect(await from('fe80::1%eth0')).toBe('login_required')
+  expect(await from('fe80::2%eth1')).toBe('temporarily_unavailable')
+})
+
 it('a wrong limit is a TypeError that names it', () => {
   expect(() => resolveSilentCheckOptions({ perSession: 0 })).toThrow(
     'silentChecks.perSession must be a positive number',

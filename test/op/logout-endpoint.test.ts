@@ -14,7 +14,11 @@ let tokens: Tokens
 beforeAll(async () => {
   rps = await startRpSite()
   notes = rps.client('notes', {
-    post_logout_redirect_uris: [`${rps.origin('notes')}/bye`, `${rps.origin('notes')}/bye?kept=yes`],
+    post_logout_redirect_uris: [
+      `${rps.origin('notes')}/bye`,
+      `${rps.origin('notes')}/bye?kept=yes`,
+      `${rps.origin('notes')}/bye-€`,
+    ],
   })
   op = await startTestOp({ clients: [notes, rps.client('mail')] })
 })
@@ -56,6 +60,15 @@ describe('a logout request with a hint of this OP session', () => {
     const page = await browser.open(logoutUrl(op, { id_token_hint: hint, post_logout_redirect_uri: bye() }))
     expect(page.url).toBe(bye())
     await expectSignedOut()
+  })
+
+  it('to a registered URI that no header can hold as it is: it is encoded, and the browser is signed out [RPI-3-a]', async () => {
+    const { tokens } = await logIn(browser, op, notes)
+    const uri = `${bye()}-€`
+    const page = await browser.open(logoutUrl(op, { id_token_hint: tokens.id_token, post_logout_redirect_uri: uri }))
+    expect(page.url).toBe(`${bye()}-%E2%82%AC`)
+    expect(op.failures).toEqual([])
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
   })
 
   it('adds no state when none was sent, and keeps a registered query [RPI-2-i]', async () => {

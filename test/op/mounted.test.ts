@@ -149,3 +149,9 @@ describe('an OP below a path of an Express app that parses bodies itself, with o
     expect(response.status).toBe(200)
   })
 })
+
+it('an OP can be closed again and again: each time it is closed', async () => {
+  await Promise.all([provider.close(), provider.close()])
+  await provider.close()
+  expect((await provider.opSessions.list({ accountId: 'ada' })).sessions).toEqual([])
+})

@@ -1,4 +1,7 @@
+import { IncomingMessage, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { dropRepeatedCookies } from '../../src/op/repeated-cookies.ts'
 import { authorizationUrl, isSignedIn, logIn } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
@@ -55,12 +58,39 @@ it('both are taken away from the browser, wherever they may be, so that the next
   expect(await isSignedIn(browser, op, notes)).toBe(true)
 })
 
-it('one that was planted for the whole domain is deleted there too [T21]', async () => {
-  const { provider } = op
-  const name = provider.cookieName('interaction')
-  const response = await fetch(`${op.issuer}/session/end`, { headers: { cookie: `${name}=a; ${name}=b` } })
-  expect(response.headers.getSetCookie()).toContainEqual(expect.stringContaining(`${name}=; Path=/session/end;`))
+/** What a request with a cookie twice is told to delete, by a server that browsers know under `host`. */
+function deletedAt(host: string, url: string, names: readonly string[]): string[] {
+  const request = Object.assign(new IncomingMessage(new Socket()), { url })
+  Object.assign(request.headers, { host, cookie: names.map((name) => `${name}=a; ${name}=b`).join('; ') })
+  const response = new ServerResponse(request)
+  dropRepeatedCookies(request, response, new Set(names))
+  return [response.getHeader('set-cookie') ?? []].flat().map(String)
+}
+
+it('one that was planted for the whole domain is deleted there too [T21]', () => {
+  const name = op.provider.cookieName('interaction')
   expect(name).toMatch(/^__Secure-op_interaction\./)
+  const lines = deletedAt('login.example.com', '/session/end', [name])
+  for (const domain of ['', '; Domain=example.com', '; Domain=login.example.com']) {
+    for (const path of ['/', '/session', '/session/end']) {
+      expect(lines).toContainEqual(expect.stringContaining(`${name}=; Path=${path}${domain}; Max-Age=0`))
+    }
+  }
+})
+
+it('however long the path and the host, what is answered stays small [T21]', () => {
+  const names = ['interaction', 'resume'].map((kind) => `__Secure-op_${kind}`)
+  for (const path of [
+    `/${'a'.repeat(13_000)}/b/c/d/e`,
+    `/b/c/d/e/${'a'.repeat(13_000)}`,
+    `/${'a/'.repeat(200)}`,
+    `/${'a/b/c/d/'.repeat(12)}`,
+  ]) {
+    const lines = deletedAt('a.b.c.d.e.f.g.example.com', path, names)
+    expect(lines.length).toBeLessThanOrEqual(48)
+    expect(lines.join('').length).toBeLessThan(10_000)
+    for (const name of names) expect(lines).toContainEqual(expect.stringContaining(`${name}=; Path=/; Max-Age=0`))
+  }
 })
 
 it('cookies of others may come twice', async () => {

@@ -108,6 +108,19 @@ describe('a logout upstream', () => {
     expect(await logOut({ sid: 's2' })).toBe(200)
   })
 
+  it('that downstream never answers holds up no other [T7]', async () => {
+    start((logout) => (logout.sid?.startsWith('hangs') ? new Promise(() => {}) : void told.push(logout)))
+    for (let i = 0; i < 9; i++) expect(await logOut({ sid: `hangs ${i}` })).toBe(200)
+    expect(await logOut({ sid: 's1' })).toBe(200)
+    let waited = 0
+    while (told.length === 0 && waited < 90) {
+      await time.pass(10)
+      waited += 10
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(told.map(({ sid }) => sid)).toEqual(['s1'])
+  })
+
   it('is tried again until downstream has taken it, and that is logged once [T7]', async () => {
     let failures = 3
     start((logout) => {

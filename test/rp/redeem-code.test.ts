@@ -228,9 +228,16 @@ describe('a silent check', () => {
     await respondWith('/auth/login', {})
     const [before] = await sessions.listBySub('ada')
     await sessions.updateIfExists(before?.handle ?? '', { sessionState: 'older.salt unknown' })
-    const answer = await respondWith('/auth/silent-check', { sid: 'another', auth_time: 1 })
+    const answer = await respondWith('/auth/silent-check', { auth_time: 1 })
     expect(textOf(answer)).toContain('{"lockstep":"silent-check","result":"same","session_state":"hash.salt"}')
     expect(await sessions.listBySub('ada')).toEqual([{ ...before, sessionState: 'hash.salt works' }])
+  })
+
+  it('that finds another session of the same End-User at the OP goes by its sid from then on, the one that a logout will name [T7]', async () => {
+    await respondWith('/auth/login', { sid: 'one' })
+    const answer = await respondWith('/auth/silent-check', { sid: 'another' })
+    expect(textOf(answer)).toContain('"result":"same"')
+    expect(await sessions.listBySub('ada')).toMatchObject([{ sid: 'another' }])
   })
 
   it('is known to work once it has worked, and to be refused when its first answer is login_required [SM-5.1-a]', async () => {

@@ -91,6 +91,15 @@ describe('a refresh token that an ended RP session leaves', () => {
     await vi.waitFor(() => expect(revoked()).toEqual(['the refresh token']))
   })
 
+  it('is revoked by a process that was idle, when the one that was told has died [T7]', async () => {
+    startRp()
+    await vi.waitFor(() => expect(time.waiting()).toBe(1))
+    await openWithRefreshToken()
+    await sessions.endBy({ sid: 's' }, someNotice())
+    await time.pass(90) // it looks each minute or so
+    await vi.waitFor(() => expect(revoked()).toEqual(['the refresh token']))
+  })
+
   it.each([
     ['hangs up', 'hang up' as const],
     ['is broken', { status: 500, body: {} }],

@@ -86,7 +86,7 @@ function isReady(server: ChildProcess): Promise<void> {
   return new Promise((resolve, reject) => {
     let said = ''
     server.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      if (said.length < 10_000) said += text
+      said = (said + text).slice(-10_000) // clients that are turned away while it recovers make it say a lot
       if (said.includes('ready to accept connections')) resolve()
     })
     server.on('error', reject)

@@ -1,4 +1,5 @@
 // Tells what the session monitor says: the strip while the session is alive, a card in place of the page once it ended.
+// Pages for nobody have no monitor: there the strip tells what the app says whenever the tab is looked at.
 import { ageWords, endWords, SOMEBODY_ELSE } from './words.js'
 
 const app = document.documentElement.dataset.app
@@ -38,10 +39,28 @@ document.addEventListener('lockstep:ended', ({ detail }) => {
 
 ticking = setInterval(showAge, 1000)
 
+if (!part('content')) {
+  void lookAgain()
+  document.addEventListener('visibilitychange', lookAgain)
+}
+
+async function lookAgain() {
+  if (document.visibilityState === 'hidden') return
+  const now = await askWho()
+  if (now) checkedAt = Date.now()
+  if (!now) show('unknown', 'cannot reach this app')
+  else if (now.state === 'alive') show('alive', 'signed in')
+  else show('none', 'not signed in')
+}
+
+async function askWho() {
+  const answer = await fetch('/auth/session').catch(() => undefined)
+  return answer?.json().catch(() => undefined)
+}
+
 /** A tab that lies in the background may be looked at again when somebody else uses this browser. */
 async function tellWhoCame() {
-  const answer = await fetch('/auth/session').catch(() => undefined)
-  const now = await answer?.json().catch(() => undefined)
+  const now = await askWho()
   if (now?.state !== 'alive' || now.sub === sub) return
   document.removeEventListener('visibilitychange', tellWhoCame)
   document.querySelector('.card.ended p').append(` ${SOMEBODY_ELSE}`)

@@ -10,8 +10,8 @@ export interface Frame {
   readonly title: string
   readonly header?: Page
   readonly main: Page
-  /** Stands at the end of the page. */
-  readonly strip?: Page
+  /** What the strip says until a script knows. */
+  readonly strip: 'asking' | 'not signed in'
   readonly scripts?: Page
 }
 
@@ -26,6 +26,7 @@ export function layout({ id, name, title, header, main, strip, scripts }: Frame)
 <title>${title}</title>
 <link rel="icon" href="/assets/${id}.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/assets/app.css">
+<script type="module" src="/assets/app.js"></script>
 ${scripts ?? ''}
 </head>
 <body>
@@ -34,7 +35,13 @@ ${scripts ?? ''}
 ${header ?? ''}
 </header>
 <main>${main}</main>
-${strip ?? ''}
+<footer class="strip" id="strip" data-state="${strip === 'asking' ? 'unknown' : 'none'}">
+<svg viewBox="0 0 20 20" width="16" height="16" aria-hidden="true"><circle cx="10" cy="10" r="8"/></svg>
+<span id="state" aria-live="polite">${strip}</span>
+<span id="push"></span>
+<time id="checked"></time>
+<noscript>This line shows live whether you are signed in; it needs scripts.</noscript>
+</footer>
 </body>
 </html>`
 }

@@ -9,19 +9,12 @@ export function appPage(app: DemoApp, { name, prefix }: { name: string; prefix: 
     id: app.id,
     name: app.name,
     title: app.name,
-    scripts: html`<script type="module" src="/assets/app.js"></script>
-<script type="module" src="${prefix}/session-monitor.js" data-on-ended="event"></script>`,
+    scripts: html`<script type="module" src="${prefix}/session-monitor.js" data-on-ended="event"></script>`,
     header: html`<div class="person"><span class="who">${name}</span>
 ${signOut(prefix, 'everywhere', '/signed-out', html`<button class="primary">Sign out</button>`)}
 ${signOut(prefix, 'this-app', '/signed-out?only', html`<button class="quiet" title="Your other apps stay signed in">only from this app</button>`)}</div>`,
     main: html`<div id="content">${app.content}</div>`,
-    strip: html`<footer class="strip" id="strip" data-state="unknown">
-<svg viewBox="0 0 20 20" width="16" height="16" aria-hidden="true"><circle cx="10" cy="10" r="8"/></svg>
-<span id="state" aria-live="polite">asking</span>
-<span id="push"></span>
-<time id="checked"></time>
-<noscript>This line shows live whether you are signed in; it needs scripts.</noscript>
-</footer>`,
+    strip: 'asking',
   })
 }
 
@@ -48,6 +41,7 @@ export function welcomePage(
     id: app.id,
     name: app.name,
     title: app.name,
+    strip: 'not signed in',
     main: html`<section class="card welcome">
 <img src="/assets/${app.id}.svg" alt="" width="64" height="64">
 <h1>${app.claim}</h1>
@@ -63,6 +57,7 @@ function endPage(app: DemoApp, prefix: string, what: Page): Page {
     id: app.id,
     name: app.name,
     title: `Signed out · ${app.name}`,
+    strip: 'not signed in',
     main: html`<section class="card ended">
 <svg viewBox="0 0 40 40" width="40" height="40" aria-hidden="true"><circle cx="20" cy="20" r="18" fill="currentColor"/>
 <path d="M12 21l6 6 11-13" fill="none" stroke="var(--card)" stroke-width="4" stroke-linecap="round" stroke-linejoin="round"/></svg>
@@ -92,6 +87,7 @@ export function problemPage(
     id: app.id,
     name: app.name,
     title: `${view.title} · ${app.name}`,
+    strip: 'asking',
     main: html`<section class="card"><h1>${view.title}</h1><p>${view.happened}</p><p>${view.todo}</p>
 ${view.link ? html`<a class="button" href="${view.link.href}">${view.link.text}</a>` : ''}</section>`,
   })

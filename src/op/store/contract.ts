@@ -248,6 +248,12 @@ export interface DeliveryPage {
   readonly cursor?: string
 }
 
+/** Where {@link OpIssuerStore.giveUp} goes on: behind this row, by the clock of the store. */
+export interface GiveUpCursor {
+  readonly dueAt: number
+  readonly seq: number
+}
+
 /** How many deliveries are in a state; those that were delivered are not counted. */
 export type OutboxCounts = Readonly<Record<Exclude<DeliveryState, 'delivered'>, number>>
 
@@ -306,12 +312,15 @@ export interface OpIssuerStore {
    * Merges one request's view into the OP session: RPs that others added stay, the first `sid` of an RP wins, a handle
    * that was retired stays retired, and a request that still believes the OP session to be anonymous takes no login back.
    * `ended` when the uid was ended before, has expired, is refused by `endAll`, or is signed in as another account:
-   * nothing is written.
+   * nothing is written. `stale` when it was saved by a request whose handle was retired meanwhile. Without `extend` the
+   * payload that is kept stays as well: such a request changes nobody.
    */
-  saveOpSession(session: OpSessionWrite): Promise<'saved' | 'ended'>
+  saveOpSession(session: OpSessionWrite): Promise<'saved' | 'stale' | 'ended'>
   getOpSession(by: { handle: string } | { uid: string }): Promise<OpSession | undefined>
   /** The cookie's value was replaced; the old one is worthless from now on. */
   retireHandle(handle: string): Promise<void>
+  /** Whether a handle of a live OP session was retired in the last `seconds`: its browser has, or is about to get, another. */
+  isRotated(handle: string, seconds: number): Promise<boolean>
   /**
    * Records that an RP is logging in under this OP session and returns the `sid` and grant to use: the first that was
    * recorded wins, so that the codes of several tabs all redeem. `replaceGrant` is for a fresh consent. The OP session
@@ -390,8 +399,8 @@ export interface OpIssuerStore {
 
   /**
    * Forgets up to `limit` of each: attempts that finished before `attempts`, facts of before `logouts` with their
-   * deliveries, once all of those are final, and jobs that were done before `logouts` and refuse nothing any more (epoch
-   * milliseconds). True when there is more to forget.
+   * deliveries, once all of those are final, jobs that were done before `logouts` and refuse nothing any more, and URIs that
+   * last answered before `logouts` (epoch milliseconds). True when there is more to forget.
    */
   forget(before: { attempts: number; logouts: number }, limit: number): Promise<boolean>
 
@@ -416,9 +425,20 @@ export interface OpIssuerStore {
   settle(delivery: { id: string; fence: number }, attempt: AttemptRecord): Promise<boolean>
   /**
    * Makes all due rows of an RP (or of all, each by itself) due at once, in their order and ramped: 1 in the first second, then
-   * 2, 4, 8, ... up to `perSecond` a second. None comes later than before; returns how many come sooner.
+   * 2, 4, 8, ... up to `perSecond` a second. None comes later than before; returns how many come sooner. Done in steps, each
+   * a transaction, so that a long backlog keeps nobody waiting.
    */
   hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
+  /**
+   * Gives up the deliveries of an RP that wait and whose horizon began at `begun` (epoch milliseconds) or before: dead, with
+   * what their own last attempt came to. Leaves alone what is in flight or has an operator's one try more. Looks through a
+   * bounded number of rows and answers those it gave up, and a cursor while there are more to look through.
+   */
+  giveUp(
+    clientId: string,
+    begun: number,
+    cursor?: GiveUpCursor,
+  ): Promise<{ readonly deliveries: readonly Delivery[]; readonly cursor?: GiveUpCursor }>
   /** Epoch milliseconds at which the next delivery comes due or its lease runs out, of RPs for which there is `room`. */
   nextDueAt(room?: (clientId: string) => number): Promise<number | undefined>
   /**
@@ -426,12 +446,13 @@ export interface OpIssuerStore {
    * milliseconds). All nodes share the budgets, and a restart leaves them as they are (T8).
    */
   takeAttempt(budgets: readonly AttemptBudget[]): Promise<number | undefined>
-  /** Keeps that a client's logout URI (some name of it) has answered a Logout Token with success. */
+  /** Keeps that a client's logout URI (some name of it) has answered a Logout Token with success now, until `forget`. */
   noteAnswered(clientId: string, uri: string): Promise<void>
   hasAnswered(clientId: string, uri: string): Promise<boolean>
   /**
    * Makes deliveries that a crashed worker left in flight due at once, without waiting for their leases; returns how
-   * many. Called once when a worker starts. A store that several processes share cannot know who crashed and does nothing.
+   * many. Called once when a worker starts; only the first call on an open store can mean a crash, later ones (another Provider
+   * of this process) do nothing. A store that several processes share cannot know who crashed and does nothing.
    */
   takeOver(): Promise<number>
   /**

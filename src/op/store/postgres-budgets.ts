@@ -24,7 +24,8 @@ const answered = statement<{ found: 1 }>(
 )
 const noteAnswered = statement(
   'uri_note_answered',
-  'INSERT INTO answered_uri (issuer, client_id, uri, since) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING',
+  `INSERT INTO answered_uri (issuer, client_id, uri, answered_at) VALUES ($1, $2, $3, $4)
+   ON CONFLICT (issuer, client_id, uri) DO UPDATE SET answered_at = excluded.answered_at`,
 )
 
 /** Seconds a budget is kept after it is full again: the nodes' clocks, by which it is cleaned away, may be that far off. */

@@ -30,6 +30,11 @@ const jobs = statement(
      (SELECT seq FROM end_job WHERE issuer = $1 AND finished_at < $2 AND needed_until < $3
       LIMIT $4 FOR UPDATE SKIP LOCKED)`,
 )
+const uris = statement(
+  'forget_uris',
+  `DELETE FROM answered_uri WHERE issuer = $1 AND (client_id, uri) IN
+     (SELECT client_id, uri FROM answered_uri WHERE issuer = $1 AND answered_at < $2 LIMIT $3 FOR UPDATE SKIP LOCKED)`,
+)
 // of RPs that are owed nothing any more, or that are gone
 const trouble = statement('forget_trouble', 'DELETE FROM client_trouble WHERE issuer = $1 AND since < $2')
 
@@ -47,8 +52,9 @@ export function postgresForget(context: PostgresContext): Pick<OpIssuerStore, 'f
           await queries.change(logouts, cursors)
         }
         const done = await queries.change(jobs, fromNode(before.logouts), context.seconds(), limit)
+        const silent = await queries.change(uris, before.logouts, limit)
         await queries.change(trouble, fromNode(before.logouts))
-        return [gone, cursors.length, done].some((count) => count === limit)
+        return [gone, cursors.length, done, silent].some((count) => count === limit)
       })
     },
   }

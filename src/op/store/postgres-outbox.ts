@@ -8,7 +8,6 @@ import {
   type OpIssuerStore,
 } from './contract.ts'
 import type { PostgresContext, SharedClock } from './postgres-context.ts'
-import { rampSteps } from './ramp.ts'
 
 interface LogoutRow {
   logout_id: string
@@ -51,7 +50,7 @@ interface Head {
 
 type Outbox = Pick<
   OpIssuerStore,
-  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
+  'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
 const logoutColumns =
@@ -114,21 +113,6 @@ const keepAttempt = statement(
   'attempt_keep',
   `INSERT INTO attempt (issuer, delivery, number, due_at, started_at, connected_at, answered_at, finished_at, outcome)
    SELECT issuer, seq, $3, $4, $5, $6, $7, $8, $9 FROM delivery WHERE issuer = $1 AND seq = $2`,
-)
-const hasten = statement(
-  'delivery_hasten',
-  `WITH waiting AS (
-     SELECT seq, client_id, due_at FROM delivery
-     WHERE issuer = $1 AND due_at IS NOT NULL AND state = 'due' AND ($2::text IS NULL OR client_id = $2)
-     FOR UPDATE SKIP LOCKED),
-   turns AS (SELECT seq, row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) AS turn FROM waiting),
-   sooner AS (
-     SELECT turns.seq, $3::bigint + floor(step.after + (turn - step.start) * step.every)::bigint AS due_at
-     FROM turns CROSS JOIN LATERAL (
-       SELECT * FROM unnest($4::float8[], $5::float8[], $6::float8[]) AS ramp (start, after, every)
-       WHERE ramp.start <= turn ORDER BY ramp.start DESC LIMIT 1) AS step)
-   UPDATE delivery SET due_at = sooner.due_at FROM sooner
-   WHERE delivery.seq = sooner.seq AND sooner.due_at < delivery.due_at`,
 )
 const logoutById = statement<LogoutRow>(
   'logout_by_id',
@@ -217,16 +201,6 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
         }
         return settled !== undefined
       })
-    },
-
-    async hasten(whose, perSecond) {
-      const { now } = await context.clock()
-      const clientId = whose === 'all' ? null : whose.clientId
-      const ramp = rampSteps(perSecond)
-      const from = ramp.map((step) => step.from)
-      const after = ramp.map((step) => step.after)
-      const every = ramp.map((step) => step.every)
-      return context.writeSoon((queries) => queries.change(hasten, clientId, now, from, after, every))
     },
 
     async nextDueAt(room = () => 1) {

@@ -243,14 +243,20 @@ const steps: readonly string[] = [
   );
   CREATE INDEX attempt_budget_by_expiry ON attempt_budget (issuer, expires_at);
 
-  -- Logout URIs (as hashes) that have answered 200 to this client's Logout Token; since is in epoch milliseconds.
+  -- Logout URIs (as hashes) that have answered 200 to this client's Logout Token; answered_at (epoch milliseconds) says when
+  -- last, to within a day.
   CREATE TABLE answered_uri (
-    issuer    INTEGER NOT NULL,
-    client_id TEXT COLLATE "C" NOT NULL,
-    uri       TEXT COLLATE "C" NOT NULL,
-    since     BIGINT NOT NULL,
+    issuer      INTEGER NOT NULL,
+    client_id   TEXT COLLATE "C" NOT NULL,
+    uri         TEXT COLLATE "C" NOT NULL,
+    answered_at BIGINT NOT NULL,
     PRIMARY KEY (issuer, client_id, uri)
   );
+  CREATE INDEX answered_uri_by_age ON answered_uri (issuer, answered_at);
+  `,
+  `
+  -- A handle that was replaced, epoch seconds: a request that still carries it belongs to a browser that has the new one.
+  ALTER TABLE op_session_handle ADD COLUMN retired_at BIGINT;
   `,
 ]
 

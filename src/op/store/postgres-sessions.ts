@@ -23,7 +23,7 @@ export interface OpSessionRow {
 
 type RpTuple = [clientId: string, sid: string, grantId: string | null, persistsLogout: boolean]
 
-type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'claimLogin'>
+type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'isRotated' | 'claimLogin'>
 
 /** SQL: the RPs of an OP session. */
 export const rpsOf = (issuer: string, uid: string): string =>
@@ -41,7 +41,12 @@ export const opSessionByUid: Statement<OpSessionRow> = statement(
 const byHandle = statement<OpSessionRow>(
   'op_session_by_handle',
   `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
-   WHERE h.issuer = $1 AND h.handle = $2`,
+   WHERE h.issuer = $1 AND h.handle = $2 AND h.retired_at IS NULL`,
+)
+const rotated = statement<OpSessionRow>(
+  'op_session_rotated',
+  `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
+   WHERE h.issuer = $1 AND h.handle = $2 AND h.retired_at > $3`,
 )
 const recorded = statement<{ rps: RpTuple[]; refused: boolean }>(
   'op_session_clients',
@@ -67,9 +72,9 @@ const keepHandle = statement(
   'op_session_handle_keep',
   'INSERT INTO op_session_handle (issuer, handle, uid) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING',
 )
-const dropHandle = statement(
-  'op_session_handle_drop',
-  'DELETE FROM op_session_handle WHERE issuer = $1 AND handle = $2',
+const retire = statement(
+  'op_session_handle_retire',
+  'UPDATE op_session_handle SET retired_at = $3 WHERE issuer = $1 AND handle = $2 AND retired_at IS NULL',
 )
 const writeRps = statement(
   'op_session_client_write',
@@ -134,7 +139,7 @@ export function postgresSessions(context: PostgresContext): Sessions {
             gone.has('handle') ? kept.handle : handle,
             account,
             // Without an account this request began before the login that is kept here, and knows nothing of it.
-            account !== null && accountId === undefined ? kept.payload : text,
+            !extend || (account !== null && accountId === undefined) ? kept.payload : text,
             extend ? expiresAt : kept.expires_at,
             signsIn,
             ...since,
@@ -151,7 +156,7 @@ export function postgresSessions(context: PostgresContext): Sessions {
           if (merged !== first) changed.set(rp.clientId, merged)
         }
         await write(queries, uid, [...changed.values()])
-        return 'saved'
+        return gone.has('handle') ? 'stale' : 'saved'
       })
     },
 
@@ -166,9 +171,14 @@ export function postgresSessions(context: PostgresContext): Sessions {
       await context.write(async (queries) => {
         await lock(queries, [['handle', handle]])
         const found = await queries.first(byHandle, handle)
-        await queries.change(dropHandle, handle)
+        await queries.change(retire, handle, context.seconds())
         await bury(queries, context, [['handle', handle]], found?.expires_at ?? 0)
       })
+    },
+
+    async isRotated(handle, seconds) {
+      const found = await context.each.first(rotated, handle, context.seconds() - seconds)
+      return found !== undefined && alive(found)
     },
 
     async claimLogin(uid, { clientId, sid, grantId }, replaceGrant) {

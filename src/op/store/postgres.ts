@@ -8,6 +8,8 @@ import { postgresDeliveries } from './postgres-deliveries.ts'
 import { postgresEnd } from './postgres-end.ts'
 import { postgresEndAll } from './postgres-end-all.ts'
 import { postgresForget } from './postgres-forget.ts'
+import { postgresGiveUp } from './postgres-give-up.ts'
+import { postgresHasten } from './postgres-hasten.ts'
 import { postgresList } from './postgres-list.ts'
 import { postgresModels } from './postgres-models.ts'
 import { postgresOutbox } from './postgres-outbox.ts'
@@ -64,6 +66,8 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): OpSt
         ...postgresEndAll(context),
         ...postgresForget(context),
         ...postgresOutbox(context, () => wake.attend()),
+        ...postgresHasten(context),
+        ...postgresGiveUp(context),
         ...postgresBudgets(context),
         ...postgresDeliveries(context),
         ...postgresTrouble(context),

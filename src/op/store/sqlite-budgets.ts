@@ -18,7 +18,8 @@ export function sqliteBudgets(
     'SELECT 1 AS found FROM answered_uri WHERE issuer = ? AND client_id = ? AND uri = ?',
   )
   const noteAnswered = db.prepare<[number, string, string, number]>(
-    'INSERT INTO answered_uri (issuer, client_id, uri, since) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
+    `INSERT INTO answered_uri (issuer, client_id, uri, answered_at) VALUES (?, ?, ?, ?)
+     ON CONFLICT DO UPDATE SET answered_at = excluded.answered_at`,
   )
 
   return {

@@ -23,6 +23,10 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
   )
   const sparedBy = db.prepare<[number]>('DELETE FROM spared WHERE job = ?')
   const job = db.prepare<[number]>('DELETE FROM end_job WHERE seq = ?')
+  const oldUris = db.prepare<[number, number, number]>(
+    `DELETE FROM answered_uri WHERE (issuer, client_id, uri) IN
+       (SELECT issuer, client_id, uri FROM answered_uri WHERE issuer = ? AND answered_at < ? LIMIT ?)`,
+  )
   // of RPs that are owed nothing any more, or that are gone
   const oldTrouble = db.prepare<[number, number]>('DELETE FROM client_trouble WHERE issuer = ? AND since < ?')
 
@@ -41,8 +45,9 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
           sparedBy.run(seq)
           job.run(seq)
         }
+        const uris = oldUris.run(issuer, before.logouts, limit).changes
         oldTrouble.run(issuer, before.logouts)
-        return [gone, logouts.length, jobs.length].some((count) => count === limit)
+        return [gone, logouts.length, jobs.length, uris].some((count) => count === limit)
       })
     },
   }

@@ -1,5 +1,6 @@
 import {
   type AttemptOutcome,
+  type AttemptRecord,
   type ClaimedDelivery,
   type Delivery,
   type FrameNotice,
@@ -7,8 +8,8 @@ import {
   type Logout,
   type OpIssuerStore,
 } from './contract.ts'
-import { rampSteps } from './ramp.ts'
 import type { SqliteContext } from './sqlite-context.ts'
+import { together } from './together.ts'
 
 interface LogoutRow {
   logout_id: string
@@ -65,9 +66,14 @@ interface SettledRow {
   outcome: string
 }
 
+interface Settling {
+  delivery: { id: string; fence: number }
+  attempt: AttemptRecord
+}
+
 type Outbox = Pick<
   OpIssuerStore,
-  'claimDue' | 'claimEarly' | 'settle' | 'hasten' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
+  'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
 const logoutColumns =
@@ -122,20 +128,8 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     `INSERT INTO attempt (issuer, delivery, number, due_at, started_at, connected_at, answered_at, finished_at, outcome)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
-  const hasten = db.prepare<[{ issuer: number; client: string | null; now: number; ramp: string }]>(
-    `WITH ramp AS MATERIALIZED (
-       SELECT value ->> 'from' AS start, value ->> 'after' AS after, value ->> 'every' AS every FROM json_each(@ramp)),
-     waiting AS (
-       SELECT seq, row_number() OVER (PARTITION BY client_id ORDER BY due_at, seq) AS turn FROM delivery
-       WHERE issuer = @issuer AND due_at IS NOT NULL AND state = 'due' AND (@client IS NULL OR client_id = @client))
-     UPDATE delivery SET due_at = sooner.due_at
-     FROM (SELECT seq, @now + (
-             SELECT CAST(after + (turn - start) * every AS INTEGER) FROM ramp WHERE start <= turn ORDER BY start DESC LIMIT 1
-           ) AS due_at FROM waiting) AS sooner
-     WHERE delivery.seq = sooner.seq AND sooner.due_at < delivery.due_at`,
-  )
   const takeOver = db.prepare<[number, number]>(
-    `UPDATE delivery SET state = 'due', due_at = ? WHERE issuer = ? AND due_at IS NOT NULL AND state = 'in-flight'`,
+    `UPDATE delivery SET state = 'due', due_at = ? WHERE issuer = ? AND state <> 'delivered' AND state = 'in-flight'`,
   )
   const logoutById = db.prepare<[number, string], LogoutRow>(
     `SELECT ${logoutColumns} FROM logout l WHERE l.issuer = ? AND l.id = ?`,
@@ -175,6 +169,32 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     return [...found]
   }
 
+  function settleOne({ delivery: { id, fence }, attempt }: Settling): boolean {
+    const { dueAt, startedAt, connectedAt = null, answeredAt = null, finishedAt, outcome } = attempt
+    const due = outcome.state === 'due'
+    const counted = isAttempted(outcome) ? 1 : 0
+    const text = JSON.stringify(outcome)
+    const settled = settle.get({
+      issuer,
+      id,
+      fence,
+      state: outcome.state,
+      counted,
+      dueAt: due ? Math.ceil(outcome.retryAt) : null,
+      finalAt: due ? null : finishedAt,
+      refused: due && outcome.why === 'refusal' ? 1 : 0,
+      now: finishedAt,
+      outcome: text,
+    })
+    if (settled && counted) {
+      const times = [dueAt, startedAt, connectedAt, answeredAt, finishedAt] as const
+      keepAttempt.run(issuer, settled.seq, settled.attempts, ...times, text)
+    }
+    return settled !== undefined
+  }
+
+  const settleSoon = together((all: readonly Settling[]) => context.writeSoon(() => all.map(settleOne)))
+
   return {
     async claimDue({ limit, lease: duration, room = () => limit }) {
       return context.writeSoon(() => {
@@ -197,35 +217,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
       })
     },
 
-    async settle({ id, fence }, { dueAt, startedAt, connectedAt = null, answeredAt = null, finishedAt, outcome }) {
-      return context.writeSoon(() => {
-        const due = outcome.state === 'due'
-        const counted = isAttempted(outcome) ? 1 : 0
-        const settled = settle.get({
-          issuer,
-          id,
-          fence,
-          state: outcome.state,
-          counted,
-          dueAt: due ? Math.ceil(outcome.retryAt) : null,
-          finalAt: due ? null : finishedAt,
-          refused: due && outcome.why === 'refusal' ? 1 : 0,
-          now: finishedAt,
-          outcome: JSON.stringify(outcome),
-        })
-        if (settled && counted) {
-          const times = [dueAt, startedAt, connectedAt, answeredAt, finishedAt] as const
-          keepAttempt.run(issuer, settled.seq, settled.attempts, ...times, JSON.stringify(outcome))
-        }
-        return settled !== undefined
-      })
-    },
-
-    async hasten(whose, perSecond) {
-      const client = whose === 'all' ? null : whose.clientId
-      const ramp = JSON.stringify(rampSteps(perSecond))
-      return context.writeSoon(() => hasten.run({ issuer, client, now: context.now(), ramp }).changes)
-    },
+    settle: (delivery, attempt) => settleSoon({ delivery, attempt }),
 
     async nextDueAt(room = () => 1) {
       const times = context

@@ -249,14 +249,20 @@ const steps: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX attempt_budget_by_expiry ON attempt_budget (issuer, expires_at);
 
-  -- Logout URIs (as hashes) that have answered 200 to this client's Logout Token; since is in epoch milliseconds.
+  -- Logout URIs (as hashes) that have answered 200 to this client's Logout Token; answered_at (epoch milliseconds) says when
+  -- last, to within a day.
   CREATE TABLE answered_uri (
-    issuer    INTEGER NOT NULL REFERENCES issuer,
-    client_id TEXT NOT NULL,
-    uri       TEXT NOT NULL,
-    since     INTEGER NOT NULL,
+    issuer      INTEGER NOT NULL REFERENCES issuer,
+    client_id   TEXT NOT NULL,
+    uri         TEXT NOT NULL,
+    answered_at INTEGER NOT NULL,
     PRIMARY KEY (issuer, client_id, uri)
   ) STRICT, WITHOUT ROWID;
+  CREATE INDEX answered_uri_by_age ON answered_uri (issuer, answered_at);
+  `,
+  `
+  -- A handle that was replaced, epoch seconds: a request that still carries it belongs to a browser that has the new one.
+  ALTER TABLE op_session_handle ADD COLUMN retired_at INTEGER;
   `,
 ]
 

@@ -24,7 +24,7 @@ interface RpRow {
   persists_logout: 0 | 1
 }
 
-type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'claimLogin'>
+type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'isRotated' | 'claimLogin'>
 
 /** What listing and ending OP sessions need to know of them; all methods belong inside a transaction of the store. */
 export interface OpSessionReader {
@@ -48,7 +48,11 @@ export function sqliteSessions(
   )
   const byHandle = db.prepare<[number, string], OpSessionRow>(
     `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
-     WHERE h.issuer = ? AND h.handle = ?`,
+     WHERE h.issuer = ? AND h.handle = ? AND h.retired_at IS NULL`,
+  )
+  const rotated = db.prepare<[number, string, number], OpSessionRow>(
+    `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
+     WHERE h.issuer = ? AND h.handle = ? AND h.retired_at > ?`,
   )
   const insert = db.prepare<[number, string, string, string | null, string, number, number, number]>(
     `INSERT INTO op_session (issuer, uid, handle, account_id, payload, created_at, expires_at, since)
@@ -64,7 +68,9 @@ export function sqliteSessions(
   const keepHandle = db.prepare<[number, string, string]>(
     'INSERT INTO op_session_handle (issuer, handle, uid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING',
   )
-  const dropHandle = db.prepare<[number, string]>('DELETE FROM op_session_handle WHERE issuer = ? AND handle = ?')
+  const retire = db.prepare<[number, number, string]>(
+    'UPDATE op_session_handle SET retired_at = ? WHERE issuer = ? AND handle = ? AND retired_at IS NULL',
+  )
   const rpsOf = db.prepare<[number, string], RpRow>(
     'SELECT client_id, sid, grant_id, persists_logout FROM op_session_client WHERE issuer = ? AND uid = ?',
   )
@@ -110,7 +116,7 @@ export function sqliteSessions(
             retired ? kept.handle : handle,
             account,
             // Without an account this request began before the login that is kept here, and knows nothing of it.
-            account !== null && accountId === undefined ? kept.payload : JSON.stringify(payload),
+            !extend || (account !== null && accountId === undefined) ? kept.payload : JSON.stringify(payload),
             extend ? expiresAt : kept.expires_at,
             since,
             issuer,
@@ -125,7 +131,7 @@ export function sqliteSessions(
           const merged = first ? mergeRp(first, rp) : rp
           if (merged !== first) write(uid, merged)
         }
-        return 'saved'
+        return retired ? 'stale' : 'saved'
       })
     },
 
@@ -140,8 +146,15 @@ export function sqliteSessions(
     async retireHandle(handle) {
       context.write(() => {
         const expiresAt = byHandle.get(issuer, handle)?.expires_at ?? 0
-        dropHandle.run(issuer, handle)
-        tombstones.put('handle', handle, expiresAt)
+        retire.run(context.seconds(), issuer, handle)
+        tombstones.put('handle', [handle], expiresAt)
+      })
+    },
+
+    async isRotated(handle, seconds) {
+      return context.read(() => {
+        const found = rotated.get(issuer, handle, context.seconds() - seconds)
+        return found !== undefined && !hasEnded(found.uid, found)
       })
     },
 

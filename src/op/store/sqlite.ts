@@ -7,6 +7,8 @@ import { sqliteDeliveries } from './sqlite-deliveries.ts'
 import { sqliteEnd } from './sqlite-end.ts'
 import { sqliteEndAll } from './sqlite-end-all.ts'
 import { sqliteForget } from './sqlite-forget.ts'
+import { sqliteGiveUp } from './sqlite-give-up.ts'
+import { sqliteHasten } from './sqlite-hasten.ts'
 import { sqliteList } from './sqlite-list.ts'
 import { sqliteModels } from './sqlite-models.ts'
 import { sqliteOutbox } from './sqlite-outbox.ts'
@@ -37,6 +39,7 @@ export function sqliteStore(file: string): OpStore {
     db.close()
     throw error
   }
+  const takenOver = new Set<string>()
   return {
     forIssuer(issuer, runtime) {
       const context = openContext(db, issuer, runtime, sqliteCleaning())
@@ -44,13 +47,22 @@ export function sqliteStore(file: string): OpStore {
       const refusals = sqliteRefusals(context)
       const { row, rps, toOpSession, ...opSessions } = sqliteSessions(context, tombstones, refusals)
       const reader = { row, rps, toOpSession }
+      const outbox = sqliteOutbox(context)
       return {
         ...sqliteModels(context),
         ...opSessions,
         ...sqliteList(context, reader),
         ...sqliteEnd(context, tombstones, reader),
         ...sqliteEndAll(context, reader),
-        ...sqliteOutbox(context),
+        ...outbox,
+        async takeOver() {
+          if (takenOver.has(issuer)) return 0 // what is in flight now belongs to a worker of this process
+          const count = await outbox.takeOver()
+          takenOver.add(issuer)
+          return count
+        },
+        ...sqliteHasten(context),
+        ...sqliteGiveUp(context),
         ...sqliteBudgets(context),
         ...sqliteDeliveries(context),
         ...sqliteTrouble(context),

@@ -50,7 +50,10 @@ function toBody(status: number, body: RpAnswer['body'], onCancel: () => void): B
       if (done) controller.close()
       else controller.enqueue(encoder.encode(value))
     },
-    cancel: onCancel,
+    async cancel() {
+      onCancel()
+      await pieces.return?.() // one that stands at a `yield` hears of no signal
+    },
   })
 }
 

@@ -22,8 +22,8 @@ export function auth<Data>(rp: Mountable<Data>): MiddlewareHandler<MaybeSignedIn
     const answer = await respondTo(rp, c.req.raw, () => bodyReadBy(c))
     if (answer) return answer
     const { current, cookies } = await currentOf(rp, c.req.raw, fromFetch(c.req.raw))
-    c.set('rpSession', current.state === 'alive' ? current.session : undefined)
-    c.set('rpSessionEnd', current.state === 'ended' ? current.end : undefined)
+    if (current.state === 'alive') c.set('rpSession', current.session)
+    if (current.state === 'ended') c.set('rpSessionEnd', current.end)
     await next()
     // Afterwards, since a handler may return a Response of its own.
     for (const cookie of cookies) c.header('set-cookie', cookie, { append: true })

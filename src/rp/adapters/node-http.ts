@@ -41,7 +41,8 @@ function closingOf(res: ServerResponse): AbortSignal {
 }
 
 export function headerOf(req: IncomingMessage, name: string): string | undefined {
-  return [req.headers[name] ?? []].flat().join(', ') || undefined
+  const value = req.headers[name]
+  return (Array.isArray(value) ? value.join(', ') : value) || undefined
 }
 
 /** Writes an answer; resolves when it was written, or when nobody reads it any more. */
@@ -92,7 +93,7 @@ function readRaw(stream: Readable, limit: number): Promise<string> {
 /** The form that a parser made an object of; what came twice still comes twice. */
 function toForm(body: object): string {
   const pairs = Object.entries(body).flatMap(([name, value]: [string, unknown]) =>
-    (Array.isArray(value) ? value : [value]).map((one): [string, string] => [name, String(one)]),
+    (Array.isArray(value) ? value : [value]).map((one): [string, string] => [name, typeof one === 'string' ? one : '']),
   )
   return new URLSearchParams(pairs).toString()
 }

@@ -94,8 +94,9 @@ local function bury(session, ended)
 end
 
 local function finish(session, ended, revoke_offline)
-  bury(session, ended)
+  -- Owed first: a script that breaks off keeps what it wrote, and what is buried cannot be owed again.
   if session.refresh and (revoke_offline or session.offline == '0') then owe(session.refresh) end
+  bury(session, ended)
 end
 
 -- The live RP sessions that carry a sid or a sub, and what else the index has.

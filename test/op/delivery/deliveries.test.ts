@@ -20,7 +20,7 @@ function operate(options?: BackchannelOptions): Deliveries {
   return deliveriesOf({
     store: world.store,
     hurry: (clientId) => outbox.hurry(clientId),
-    dropped: (count, actor) => world.log.push({ event: 'deliveries_dropped', count, actor }),
+    log: (event) => world.log.push(event),
   })
 }
 
@@ -149,7 +149,7 @@ describe('retry', () => {
         },
       },
     )
-    const deliveries = deliveriesOf({ store: world.store, hurry: (id) => outbox.hurry(id), dropped: () => {} })
+    const deliveries = deliveriesOf({ store: world.store, hurry: (id) => outbox.hurry(id), log: () => {} })
     await world.logout('u', 'notes')
     for (let i = 0; i < 30; i++) {
       await Promise.all([deliveries.retry({}), deliveries.retry({ clientId: 'notes' })])
@@ -162,7 +162,12 @@ describe('retry', () => {
     const deliveries = operate()
     for (let i = 0; i < 5; i++) await world.logout(`u${i}`, 'down')
     await world.pass(minute)
-    expect(await deliveries.retry({ clientId: 'down' }, { limit: 3 })).toEqual({ count: 3, more: true })
+    expect(await deliveries.retry({ clientId: 'down' }, { limit: 3, actor: 'eve' })).toEqual({ count: 3, more: true })
+    expect(world.log).toContainEqual({ event: 'deliveries_retried', count: 3, actor: 'eve' })
+    const before = world.log.length
+    expect((await deliveries.retry({ clientId: 'nobody' }, { actor: 'eve' })).count).toBe(0)
+    expect(world.log).toHaveLength(before)
+    await expect(deliveries.retry({}, { actor: '' })).rejects.toThrow('actor')
   })
 })
 
@@ -173,6 +178,7 @@ describe('reschedule', () => {
     await world.pass(2 * hour)
     expect((await world.deliveries(ended))[0]?.state).toBe('dead')
     expect(await deliveries.reschedule({ clientId: 'notes' })).toEqual({ count: 1, more: false })
+    expect(world.log).toContainEqual({ event: 'deliveries_rescheduled', count: 1 })
     await world.pass(50 * minute)
     expect((await world.deliveries(ended))[0]?.state).toBe('due')
     await world.pass(20 * minute)

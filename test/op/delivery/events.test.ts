@@ -73,7 +73,7 @@ describe('a delivery that is given up', () => {
   it('is told of once, whatever an operator tries afterwards, until one of the tries succeeds', async () => {
     world.rps.set('notes', () => says(500))
     const outbox = world.start({ horizon: 3600 })
-    const deliveries = deliveriesOf({ store: world.store, hurry: (id) => outbox.hurry(id), dropped: () => {} })
+    const deliveries = deliveriesOf({ store: world.store, hurry: (id) => outbox.hurry(id), log: () => {} })
     const ended = await world.logout('u', 'notes')
     await world.pass(2 * hour)
     const dead = { why: 'horizon', failed: 'status', status: 500, logoutId: ended.logout.id }

@@ -101,12 +101,21 @@ describe('a client that registered itself and never answered', () => {
 
   it('counts no attempt and keeps none that was not made [T8]', async () => {
     world.registered.set('victim', 'https://victim.example/')
-    world.start({ unansweredPerHour: 1 })
+    const outcomes: string[] = []
+    const metrics = {
+      logouts: () => {},
+      attempt: ({ state }: { readonly state: string }) => void outcomes.push(state),
+      propagation: () => {},
+      isOn: () => true,
+      close: () => {},
+    }
+    world.start({ unansweredPerHour: 1 }, { telemetry: { metrics, traces: undefined } })
     const ended = [await world.logout('u1', 'victim'), await world.logout('u2', 'victim')]
     await world.pass(30 * minute)
     const rows = (await Promise.all(ended.map((one) => world.deliveries(one)))).flat()
     expect(rows.map(({ attempts }) => attempts).sort()).toEqual([0, 1])
     expect(world.posts).toHaveLength(1)
+    expect(outcomes).toEqual(['due'])
   })
 })
 

@@ -48,6 +48,17 @@ describe('crashes and failures of our own', () => {
     expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
   })
 
+  it('leaves alone what another worker of the same process has under way: other keys mean another Provider [T26]', async () => {
+    world.rps.set('notes', () => 'hangs')
+    world.start({ timeout: 500 })
+    const ended = await world.logout('u', 'notes')
+    await world.pass(second)
+    world.start({ timeout: 500 })
+    await world.pass(100 * second)
+    expect(world.posts).toHaveLength(1)
+    expect((await world.deliveries(ended))[0]?.state).toBe('in-flight')
+  })
+
   it('waits for the lease of a worker that may be alive, where several share the store', async () => {
     world.rps.set('notes', () => says(200))
     const ended = await world.logout('u', 'notes')
@@ -61,7 +72,7 @@ describe('crashes and failures of our own', () => {
 
   it('writes nothing of an attempt that outlived its lease and was made again', async () => {
     world.rps.set('notes', () => (world.posts.length === 1 ? 'hangs' : says(200)))
-    world.start({ timeout: 500 })
+    world.start({ timeout: 500 }, { store: { ...world.store, takeOver: async () => 0 } })
     const ended = await world.logout('u', 'notes')
     await world.store.takeOver() // as another node would see it once the lease has run out
     world.start()

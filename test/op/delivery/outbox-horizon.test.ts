@@ -54,3 +54,58 @@ it('an RP that is down for longer than 72 hours is dead, which is said once [des
   const alarms = world.log.filter(({ event }) => event === 'delivery_dead')
   expect(alarms).toEqual([expect.objectContaining({ logoutId: ended.logout.id, clientId: 'notes', why: 'horizon' })])
 })
+
+/** Ends so many OP sessions, each logged in at the RP. */
+async function endMany(count: number, clientId: string): Promise<void> {
+  for (let i = 0; i < count; i++) await world.logout(`u${i}`, clientId)
+}
+
+it('all that an RP is owed dies with its horizon, although it is down and tried with one a minute [design §4]', async () => {
+  await endMany(700, 'gone')
+  world.start({ horizon: 3600 })
+  await world.pass(hour + 3 * minute)
+  expect(await world.store.countDeliveries(1000)).toEqual({ due: 0, 'in-flight': 0, refused: 0, dead: 700 })
+  const alarms = world.told.filter(([name]) => name === 'lockstep.delivery.dead')
+  expect(alarms).toHaveLength(700)
+  expect(new Set(alarms.map(([, event]) => (event as { deliveryId: string }).deliveryId)).size).toBe(700)
+  expect(alarms[650]?.[1]).toMatchObject({ clientId: 'gone', why: 'horizon' })
+})
+
+it.each([
+  ['fails', says(404)],
+  ['refuses', says(410)],
+])('all that a client is owed which registered itself and %s dies with its horizon, although its budget is ten an hour [T8]', async (_, answer) => {
+  world.registered.set('evil', 'https://victim.example/')
+  world.rps.set('evil', () => answer)
+  await endMany(200, 'evil')
+  world.start({ horizon: 3600 })
+  await world.pass(2 * hour + 10 * minute)
+  const counts = await world.store.countDeliveries(1000)
+  expect(counts.due + counts['in-flight']).toBe(0)
+  expect(world.posts.length).toBeLessThanOrEqual(30)
+})
+
+it('what an RP is owed past its horizon is tried and told when only the OP was away [design §4]', async () => {
+  world.rps.set('notes', () => says(200))
+  await endMany(40, 'notes')
+  await world.pass(100 * hour)
+  world.start()
+  await world.pass(minute)
+  expect(world.posts).toHaveLength(40)
+  expect(await world.store.countDeliveries(1000)).toEqual({ due: 0, 'in-flight': 0, refused: 0, dead: 0 })
+})
+
+it('what is due is sent although what waits cannot be brought forward at the start', async () => {
+  world.rps.set('notes', () => says(200))
+  const ended = await world.logout('u', 'notes')
+  let asked = 0
+  const hasten = async (): Promise<number> => {
+    asked += 1
+    throw new Error('canceling statement due to statement timeout')
+  }
+  world.start({}, { store: { ...world.store, hasten } })
+  await world.pass(5000)
+  expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
+  expect(asked).toBeGreaterThan(1)
+  expect(world.log.filter(({ event }) => event === 'op_failed')).toEqual([expect.objectContaining({ task: 'outbox' })])
+})

@@ -82,3 +82,16 @@ it('healthy RPs wait no longer when 10 % of all hang, 10 % refuse and 5 % fail [
   console.info(`virtual p99: ${p99(without)} ms without sick RPs, ${p99(beside)} ms beside them`)
   expect(p99(beside) / p99(without)).toBeLessThanOrEqual(1.2)
 })
+
+it('RPs that hang and take every place at once give them up in a moment, and not when their time is over [design §4]', async () => {
+  const here = virtualWorld()
+  world = here
+  const hanging = Array.from({ length: 16 }, (_, i) => `hangs${i}`)
+  for (const rp of hanging) here.rps.set(rp, () => 'hangs')
+  here.rps.set('well', () => ({ status: 200, headers: {}, body: '' }))
+  for (let logouts = 0; logouts < 8; logouts++) await here.logout(`u${logouts}`, ...hanging)
+  await here.logout('u', 'well')
+  here.start() // 16 times 8 attempts are 128, the places there are
+  await here.pass(second)
+  expect(here.posts.find(({ clientId }) => clientId === 'well')?.at).toBeLessThanOrEqual(250)
+})

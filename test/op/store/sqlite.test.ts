@@ -1,8 +1,9 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { sqliteStore } from '../../../src/op-sqlite.ts'
+import { issuer, opSession, testRuntime } from '../../../src/testing/op-store-bench.ts'
 import { opStoreContract } from '../../../src/testing.ts'
 
 describe('in memory', () => {
@@ -37,4 +38,26 @@ describe('in a file', () => {
       },
     },
   )
+})
+
+it('a long backlog is brought forward in steps, between which the OP answers others', async () => {
+  const store = sqliteStore(':memory:')
+  const runtime = testRuntime()
+  const op = store.forIssuer(issuer, runtime)
+  await op.saveOpSession(opSession(runtime))
+  await op.endOpSession('uid-1', { cause: 'op_logout' }, () =>
+    Array.from({ length: 5000 }, (_, i) => ({ clientId: 'down', sid: `sid-${i}` })),
+  )
+  runtime.pass(-3_600_000)
+  let turnsOfOthers = 0
+  let isDone = false
+  const others = (): void => {
+    turnsOfOthers += 1
+    if (!isDone) setImmediate(others)
+  }
+  setImmediate(others)
+  expect(await op.hasten('all', 1000)).toBe(5000)
+  isDone = true
+  expect(turnsOfOthers).toBeGreaterThanOrEqual(4)
+  await store.close()
 })

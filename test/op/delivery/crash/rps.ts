@@ -19,11 +19,28 @@ export interface CrashRps {
   more(posts: number): Promise<void>
   /** From now on only so many POSTs are answered; the others wait until more are allowed, or for ever. */
   allow(answers: number): void
-  /** From now on the next POST at each RP is held; resolves when so many are. The way to answer them all with a status. */
-  hold(posts: number): Promise<(status: number) => void>
+  /** Holds one POST at each RP, one that waits or the next; resolves when so many are held. */
+  hold(posts: number): Promise<HeldPosts>
   /** The one sender there is has died, and with it all its attempts: their connections may say so later. */
   senderDied(): void
   close(): Promise<void>
+}
+
+/** POSTs of which nobody knows yet how they end. */
+export interface HeldPosts {
+  /** Resolves when one of them has come once more, for another worker has it now. */
+  again(): Promise<void>
+  /** Answers them all, and holds no more. */
+  answer(status: number): void
+}
+
+/** A POST that waits for its answer. */
+interface Post {
+  readonly key: string
+  readonly clientId: string
+  answer(status: number): void
+  /** Has it answered by chance. */
+  go(): void
 }
 
 /** How often an RP has no luck and answers 500. */
@@ -40,10 +57,10 @@ export async function startCrashRps(
   const received: { -readonly [K in keyof Received]: Received[K] }[] = []
   const alive = new Set<string>()
   const watchers = new Set<() => void>()
-  let holding: { readonly at: Map<string, (status: number) => void> } | undefined
+  let holding: { readonly at: Map<string, Post>; readonly seen: Map<string, number> } | undefined
   let posts = 0
   let allowed = Number.POSITIVE_INFINITY
-  const queue: (() => void)[] = []
+  let queue: Post[] = []
 
   async function take(clientId: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const at = Date.now()
@@ -77,16 +94,21 @@ export async function startCrashRps(
       response.writeHead(status).end()
     }
     posts += 1
-    if (holding && !holding.at.has(clientId)) {
-      holding.at.set(clientId, answer)
-      for (const watch of watchers) watch()
-      return
+    const post: Post = {
+      key: keyOf({ clientId, sid: String(one.claims.sid) }),
+      clientId,
+      answer,
+      go() {
+        allowed -= 1
+        const status = chance.below(1000) < unlucky * 1000 ? 500 : 200
+        void wait(chance.below(30)).then(() => answer(status))
+      },
     }
+    if (holding) holding.seen.set(post.key, (holding.seen.get(post.key) ?? 0) + 1)
+    if (holding && !holding.at.has(clientId)) holding.at.set(clientId, post)
+    else if (allowed > 0) post.go()
+    else queue.push(post)
     for (const watch of watchers) watch()
-    if (allowed <= 0) await new Promise<void>((resolve) => queue.push(resolve))
-    allowed -= 1
-    await wait(chance.below(30))
-    answer(chance.below(1000) < unlucky * 1000 ? 500 : 200)
   }
 
   function until(isSo: () => boolean): Promise<void> {
@@ -130,15 +152,22 @@ export async function startCrashRps(
     },
     allow(answers) {
       allowed = answers
-      for (const go of queue.splice(0, answers)) go()
+      for (const post of queue.splice(0, answers)) post.go()
     },
     async hold(count) {
-      const at = new Map<string, (status: number) => void>()
-      holding = { at }
+      const [at, seen] = [new Map<string, Post>(), new Map<string, number>()]
+      holding = { at, seen }
+      for (const post of queue) if (!at.has(post.clientId)) at.set(post.clientId, post)
+      const held = new Set(at.values())
+      queue = queue.filter((post) => !held.has(post))
+      for (const { key } of held) seen.set(key, 1)
       await until(() => at.size >= count)
-      return (status) => {
-        holding = undefined
-        for (const answer of at.values()) answer(status)
+      return {
+        again: () => until(() => [...at.values()].some(({ key }) => (seen.get(key) ?? 0) > 1)),
+        answer(status) {
+          holding = undefined
+          for (const post of at.values()) post.answer(status)
+        },
       }
     },
     senderDied() {

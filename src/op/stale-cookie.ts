@@ -1,0 +1,56 @@
+import type { Context } from 'koa'
+import type { KoaContextWithOIDC } from 'oidc-provider'
+
+/*
+ * A login, a consent or a step-up gives the OP session a new cookie, while other tabs have requests under way that carry the
+ * old one. Such a request must neither give the browser its old cookie back, nor an anonymous one in place of the new one,
+ * nor tell an RP that nobody is signed in: the OP session would live on with no browser that can end it.
+ */
+
+/** Seconds after which a cookie that was replaced means nothing any more: its browser has the new one, or lost it. */
+export const ROTATION = 60
+
+/** Requests whose OP cookie was replaced meanwhile. */
+const stale: WeakSet<object> = new WeakSet()
+
+/** Notes that the OP cookie of this request was replaced by that of another. */
+export function noteStaleCookie(ctx: object | undefined): void {
+  if (ctx) stale.add(ctx)
+}
+
+/** True for prompt=none, which asks whether somebody is there: it changes nobody, and keeps nobody alive by asking (T11). */
+export function isBackgroundCheck(ctx: KoaContextWithOIDC | undefined): boolean {
+  const prompt = ctx?.oidc?.params?.prompt
+  return typeof prompt === 'string' && prompt.split(' ').includes('none')
+}
+
+/** True where nobody seems to be signed in only because the cookie is the old one: who the browser belongs to is not known. */
+export function isStaleAnonymous(ctx: KoaContextWithOIDC): boolean {
+  return stale.has(ctx) && ctx.oidc.session?.accountId === undefined
+}
+
+/** Takes the OP cookie out of an answer that has no right to set it; who has just signed in gets it in any case. */
+export function withholdCookie(ctx: KoaContextWithOIDC, name: string): void {
+  const signsIn = ctx.oidc.result?.login !== undefined
+  if (!isBackgroundCheck(ctx) && (!stale.has(ctx) || signsIn)) return
+  const lines = cookieLines(ctx)
+  const kept = lines.filter((line) => !line.startsWith(`${name}=`) && !line.startsWith(`${name}.sig=`))
+  if (kept.length === lines.length) return
+  if (kept.length === 0) ctx.remove('set-cookie')
+  else ctx.set('set-cookie', kept)
+}
+
+function cookieLines(ctx: Context): string[] {
+  const header: string | string[] | undefined = ctx.response.headers['set-cookie']
+  return header === undefined ? [] : [header].flat()
+}
+
+/** What an RP is told while the cookie is being replaced: not `login_required`, which it would take for a logout. */
+export function askAgain<Payload extends object>(ctx: object, payload: Payload): Payload {
+  if (!stale.has(ctx) || !('error' in payload) || payload.error !== 'login_required') return payload
+  return {
+    ...payload,
+    error: 'temporarily_unavailable',
+    error_description: 'the cookie of the OP session is being replaced; ask again',
+  }
+}
