@@ -28,7 +28,7 @@ export async function memoryFigures(
     await filler.stop()
     const op = await startOp({ kind: 'ours', folder, clients }) // a process that has done nothing but come back to them
     let most = 0
-    for (let second = 0; second < (short ? 1 : 20); second++) {
+    for (let second = 0; second < (short ? 1 : 10); second++) {
       await wait(1000)
       const { rss, owed } = (await op.ask('state')) as { rss: number; owed: number }
       if (owed !== count) throw new Error(`${owed} of ${count} deliveries are due`)

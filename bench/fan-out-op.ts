@@ -1,5 +1,5 @@
 /* A process with one OP in it, ours or stock, that ends OP sessions with many RPs. Started by fan-out.ts. */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
@@ -135,22 +135,53 @@ async function count(sql: string): Promise<number> {
 
 type Fill = Extract<OpOrder, { fill: unknown }>['fill']
 
-async function grantFor(accountId: string, clientId: string): Promise<string> {
-  const { Grant } = op.provider
-  const grant = new Grant({ accountId, clientId })
+/** Grants of one account for these clients: the first by oidc-provider, copies of its row for the others, since it is not them we measure. */
+async function grantsFor(
+  accountId: string,
+  clientIds: readonly string[],
+): Promise<readonly [clientId: string, grantId: string][]> {
+  const [first, ...others] = clientIds
+  if (first === undefined) return []
+  const grant = new op.provider.Grant({ accountId, clientId: first })
   grant.addOIDCScope('openid')
-  return grant.save()
+  const grantId = await grant.save()
+  const grants = others.map((clientId): [string, string] => [clientId, randomBytes(32).toString('base64url')])
+  const db = new Sqlite(file)
+  const row = db
+    .prepare<[string, string], object>(
+      `SELECT * FROM model WHERE kind = 'Grant'
+       AND json_extract(payload, '$.accountId') = ? AND json_extract(payload, '$.clientId') = ?`,
+    )
+    .get(accountId, first)
+  const text = JSON.stringify(row)
+  const columns = Object.keys(row ?? {})
+  const insert = db.prepare(`INSERT INTO model (${columns}) VALUES (${columns.map((column) => `@${column}`)})`)
+  db.transaction(() => {
+    for (const [clientId, id] of grants) {
+      insert.run(
+        JSON.parse(text.replaceAll(grantId, id).replaceAll(hashOf(grantId), hashOf(id)).replaceAll(first, clientId)),
+      )
+    }
+  }).immediate()
+  db.close()
+  return [[first, grantId], ...grants]
+}
+
+/** What our store calls a grant by. */
+function hashOf(id: string): string {
+  return createHash('sha256').update(id).digest('base64url')
 }
 
 async function fillOurs({ accountId, clientIds }: Fill): Promise<void> {
   if (!ours) return
   const [session] = (await ours.listOpSessions({ accountId })).sessions
   if (!session) throw new Error(`${accountId} is not signed in`)
-  const rps = []
-  for (const clientId of clientIds) {
-    const grantId = await grantFor(accountId, clientId)
-    rps.push({ clientId, sid: randomBytes(16).toString('hex'), grantId, persistsLogout: false })
-  }
+  const rps = (await grantsFor(accountId, clientIds)).map(([clientId, grantId]) => ({
+    clientId,
+    sid: randomBytes(16).toString('hex'),
+    grantId,
+    persistsLogout: false,
+  }))
   await ours.saveOpSession({ ...session, rps: [...session.rps, ...rps], extend: false })
 }
 
@@ -164,8 +195,7 @@ async function fillStock({ accountId, clientIds }: Fill): Promise<void> {
   look.close()
   const session = await op.provider.Session.findByUid(found?.uid ?? '')
   if (!session) throw new Error(`${accountId} is not signed in`)
-  for (const clientId of clientIds) {
-    const grantId = await grantFor(accountId, clientId)
+  for (const [clientId, grantId] of await grantsFor(accountId, clientIds)) {
     session.authorizations ??= {}
     session.authorizations[clientId] = { sid: randomBytes(16).toString('hex'), grantId }
   }

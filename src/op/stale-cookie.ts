@@ -34,7 +34,8 @@ export function withholdCookie(ctx: KoaContextWithOIDC, name: string): void {
   const signsIn = ctx.oidc.result?.login !== undefined
   if (!isBackgroundCheck(ctx) && (!stale.has(ctx) || signsIn)) return
   const lines = cookieLines(ctx)
-  const kept = lines.filter((line) => !line.startsWith(`${name}=`) && !line.startsWith(`${name}.sig=`))
+  const isSet = (line: string): boolean => line.startsWith(`${name}=`) || line.startsWith(`${name}.sig=`)
+  const kept = lines.filter((line) => !isSet(line) || /; *max-age=0/i.test(line)) // a cookie that came twice still goes (T21)
   if (kept.length === lines.length) return
   if (kept.length === 0) ctx.remove('set-cookie')
   else ctx.set('set-cookie', kept)

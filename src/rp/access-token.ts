@@ -5,6 +5,7 @@ import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { messageOf } from './log.ts'
 import { askOp } from './redeem-code.ts'
+import { renewSid } from './renew-sid.ts'
 import { namesOf } from './session-id.ts'
 import type { StoredRpSession } from './store/contract.ts'
 import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
@@ -85,6 +86,7 @@ async function refresh<Data>(
   const { store, sealer } = context
   const token = session.refreshToken && (await sealer.open('refresh-token', session.refreshToken.sealed))
   if (typeof token !== 'string') return giveUp(context, session, 'no secret opens the refresh token any more')
+  const requestedAt = await store.now()
   let answer: Refreshed
   try {
     answer = await ask(context, token, session.sub)
@@ -98,7 +100,8 @@ async function refresh<Data>(
     if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return tokens.accessToken
     throw error
   }
-  return save(context, session, tokens, answer)
+  await renewSid(context, session, { sid: answer.claims()?.sid, requestedAt })
+  return save(context, session, tokens, answer) // refused where it has ended meanwhile
 }
 
 type Refreshed = Awaited<ReturnType<typeof oidc.refreshTokenGrant>>

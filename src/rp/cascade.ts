@@ -25,7 +25,7 @@ interface Parts {
   readonly endDownstream: EndDownstream
 }
 
-/** Milliseconds that one call may take; the lease of what is owed is longer. */
+/** Milliseconds that one call may take, as `Debt.pay` promises. */
 const PATIENCE = 30_000
 
 /**

@@ -100,10 +100,13 @@ export async function authorizationUrl<Data>(
   return url.href
 }
 
-/** Without what only a login can meet: an authentication that is too old or too weak for one is no logout. */
+/**
+ * Without what only a login can meet: an authentication that is too old or too weak for one is no logout. The `max_age` is
+ * the longest that any OP takes, which outdoes a `default_max_age` of this client (Registration §2).
+ */
 function askedOfAnyLogin(params: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
-  const { max_age: _age, acr_values: _acr, claims: _claims, prompt: _prompt, ...others } = params
-  return others
+  const { acr_values: _acr, claims: _claims, prompt: _prompt, ...others } = params
+  return { ...others, max_age: '2147483647' }
 }
 
 function cookieOf(cookieName: string, state: string): string {

@@ -70,7 +70,10 @@ export interface RelyingPartyOptions<Data = unknown> extends AppOptions {
   mapSession?: (claims: LoginClaims) => Data | Promise<Data>
   /** Default `openid profile`. */
   scope?: string
-  /** Other parameters of the authorization request, such as `resource` or `acr_values`. Default none. */
+  /**
+   * Other parameters of the authorization request, such as `resource` or `acr_values`. Silent checks go without `acr_values`,
+   * `claims` and `max_age`: they ask who is signed in, not how. Default none.
+   */
   authorizationParams?: Readonly<Record<string, string>>
   /** Distinguishes this app's cookies where hosts share them. Default: derived from issuer and client. */
   cookieSuffix?: string

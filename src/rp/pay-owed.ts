@@ -13,7 +13,10 @@ export interface Payer {
 /** One kind of debt, and how it is paid. */
 export interface Debt {
   readonly kind: OwedKind
-  /** Tries once: `undefined` when it is paid or pointless, else what went wrong. The signal says that the app stops. */
+  /**
+   * Tries once, for at most half a minute: `undefined` when it is paid or pointless, else what went wrong. The signal says
+   * that the app stops.
+   */
   pay(owed: Owed, signal: AbortSignal): Promise<unknown>
   /** Says that an attempt failed; called for the first, and when it is given up. */
   failed(owed: Owed, message: string, how: 'retried' | 'given up'): void
@@ -26,40 +29,66 @@ interface Parts {
   readonly options: Pick<ResolvedAppOptions, 'runtime' | 'log'>
 }
 
-/** Milliseconds for which one process has a debt in its hands: twice as long as paying it may take. */
+/** Milliseconds for which one process has a debt in its hands: longer than {@link Debt.pay} may take. */
 const LEASE = 60_000
+/** How many debts of a kind one process has in its hands: one that hangs must not hold up the others. */
+const AT_ONCE = 10
+/** Milliseconds after which a process looks, on average, although nobody woke it: another may have died owing. */
+const LOOK = 60_000
 const FIRST_RETRY = 1_000
 const LONGEST_RETRY = 15 * 60_000
 /** A week: then nobody is helped any more. */
 const HORIZON = 7 * 86_400_000
 /** How long to leave a store alone that has just failed. */
 const STORE_PAUSE = 30_000
-/** How long nothing is looked for at most: who wrote a debt down may be dead, and nobody else rings. */
-const LONGEST_REST = 60_000
 
-/** Starts at once, since a crash may have left something owed, and looks again each minute for what other processes left. */
+/**
+ * Starts at once, since a crash may have left something owed. Then it rests until something is due or it is woken, and
+ * looks about once a minute for what a process that is gone has left in the store.
+ */
 export function startPaying({ store, options: { runtime, log } }: Parts, debt: Debt): Payer {
   const { kind } = debt
   const stopped = new AbortController()
   const bell = alarm(runtime)
+  const inHand = new Set<Promise<void>>()
   const running = run()
 
   async function run(): Promise<void> {
     while (!stopped.signal.aborted) {
       let pause: number
       try {
-        // Side by side: one that hangs holds up no other, and none is begun late in its lease.
-        const claimed = await store.claimOwed({ kind, limit: 10, lease: LEASE })
-        const paid = await Promise.allSettled(claimed.map(payOne))
-        for (const one of paid) if (one.status === 'rejected') throw one.reason
-        pause = ((await store.nextOwedAt(kind)) ?? Number.POSITIVE_INFINITY) - runtime.now()
+        const free = AT_ONCE - inHand.size
+        if (free > 0) {
+          for (const owed of await store.claimOwed({ kind, limit: free, lease: LEASE })) take(owed)
+        }
+        const isFull = inHand.size === AT_ONCE // then the next that is paid rings
+        pause = isFull ? LOOK : ((await store.nextOwedAt(kind)) ?? Number.POSITIVE_INFINITY) - runtime.now()
       } catch (error) {
-        if (stopped.signal.aborted) return
-        log({ event: 'internal_error', route: debt.route, message: messageOf(error) })
+        report(error)
         pause = STORE_PAUSE
       }
-      if (pause > 0) await bell.sleep(Math.min(pause, LONGEST_REST), stopped.signal)
+      if (pause > 0) await bell.sleep(Math.min(pause, LOOK * (0.5 + chance())), stopped.signal)
     }
+    await Promise.all(inHand)
+  }
+
+  function take(owed: Owed): void {
+    const paying = payOne(owed)
+      .catch(report)
+      .finally(() => {
+        inHand.delete(paying)
+        bell.ring()
+      })
+    inHand.add(paying)
+  }
+
+  function report(error: unknown): void {
+    if (!stopped.signal.aborted) log({ event: 'internal_error', route: debt.route, message: messageOf(error) })
+  }
+
+  /** From 0 to 1. */
+  function chance(): number {
+    return new DataView(runtime.random(4).buffer).getUint32(0) / 2 ** 32
   }
 
   async function payOne(owed: Owed): Promise<void> {
@@ -72,8 +101,7 @@ export function startPaying({ store, options: { runtime, log } }: Parts, debt: D
     }
     if (owed.attempts === 1) debt.failed(owed, messageOf(failure), 'retried')
     const ceiling = Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** Math.min(owed.attempts, 20))
-    const chance = new DataView(runtime.random(4).buffer).getUint32(0) / 2 ** 32
-    await store.settleOwed(owed.id, { retryAt: now + FIRST_RETRY + Math.floor(chance * ceiling) }, kind)
+    await store.settleOwed(owed.id, { retryAt: now + FIRST_RETRY + Math.floor(chance() * ceiling) }, kind)
   }
 
   return {

@@ -10,6 +10,7 @@ import { messageOf, sanitize } from './log.ts'
 import { authorizationUrl, beginTransaction, type LoginTransaction } from './login-transaction.ts'
 import { packOpWatch, readOpWatch } from './op-watch.ts'
 import { redeemCode } from './redeem-code.ts'
+import { renewSid } from './renew-sid.ts'
 import { namesOf } from './session-id.ts'
 import { openTokens } from './tokens.ts'
 
@@ -81,12 +82,8 @@ async function judge<Data>(
       await endRpSession(context, handle, { cause: 'user_switched', at })
       return { result: 'switched' }
     }
-    const { sid } = found.session
-    if (sid !== undefined && typeof claims.sid === 'string' && claims.sid !== sid) {
-      // The OP session of this login is over, and the one that took its place would be ended by a name nobody knows here.
-      await endRpSession(context, handle, { cause: 'silent_check', at })
-      return { result: 'ended' }
-    }
+    const { requestedAt } = transaction
+    if (!(await renewSid(context, found.session, { sid: claims.sid, requestedAt }))) return { result: 'ended' }
     const works = packOpWatch({ sessionState: sessionState ?? watch.sessionState, silentCheck: 'works' })
     if (!(await context.store.updateIfExists(handle, { sessionState: works }))) return { result: 'ended' }
     return { result: 'same', ...(sessionState === undefined ? {} : { session_state: sessionState }) }

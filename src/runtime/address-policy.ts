@@ -15,6 +15,8 @@ export interface AddressPolicy {
   permits(target: Target): boolean
   /** Whether a host may be asked for of which only the name is known, since somebody else judges its addresses. */
   permitsName(protocol: string, host: string): boolean
+  /** Whether the operator wrote this host's name down. */
+  names(host: string): boolean
   /** Where a packet to this address goes: of IPv6 that carries an IPv4 address, the latter. */
   destinationOf(address: string): string
 }
@@ -47,6 +49,8 @@ export function addressPolicy(allow: readonly string[]): AddressPolicy {
     },
 
     permitsName: (protocol, host) => protocol === 'https:' || (protocol === 'http:' && hosts.has(withoutDot(host))),
+
+    names: (host) => hosts.has(withoutDot(host)),
 
     destinationOf(address) {
       const parsed = parseAddress(address)

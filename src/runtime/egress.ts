@@ -1,4 +1,3 @@
-import { lookup as resolveByDns } from 'node:dns/promises'
 import { Readable } from 'node:stream'
 import { buildConnector, type Dispatcher, request } from 'undici'
 import { addressPolicy } from './address-policy.ts'
@@ -6,6 +5,7 @@ import { connectionPools } from './connection-pools.ts'
 import { egressProxy } from './egress-proxy.ts'
 import { type ConnectionParts, guardedConnector, mostTargets, permittedAddresses } from './guarded-connector.ts'
 import { StaleConnectionError } from './post-failure.ts'
+import { nameResolver } from './resolve-names.ts'
 import type { PostAnswer, PostRequest, Runtime } from './runtime.ts'
 import { watched } from './watched.ts'
 
@@ -17,7 +17,7 @@ export interface EgressOptions {
   proxy?: URL
   /** States that the proxy judges addresses: it is told names, and they are not resolved here. Default false. */
   proxyEnforces?: boolean
-  /** Finds a host's addresses. Default: the system's resolver. */
+  /** Finds a host's addresses. Default: {@link nameResolver}. */
   resolve?: ConnectionParts['resolve']
   /** Makes the function that opens connections. Default: undici's. */
   connect?: ConnectionParts['connect']
@@ -26,7 +26,10 @@ export interface EgressOptions {
 /** The way out to URLs that the operator did not write. */
 export interface Egress {
   readonly post: Runtime['post']
-  /** The part of `fetch` that oidc-provider needs for `jwks_uri` and `sector_identifier_uri`; follows no redirect. */
+  /**
+   * The part of `fetch` that oidc-provider needs for `jwks_uri` and `sector_identifier_uri`. It follows no redirect, and a body
+   * of more than 256 kB breaks off with an error.
+   */
   fetch(url: string | URL | Request, options?: RequestInit): Promise<Response>
   /** Waits for requests under way, then closes the connections. */
   close(): Promise<void>
@@ -34,6 +37,8 @@ export interface Egress {
 
 /** Bytes of an answer's body that are read. */
 const bodyLimit = 4096
+/** Bytes of a fetched document: a JWKS or a list of redirect URIs is far smaller. */
+const documentLimit = 262_144
 
 /**
  * Opens the one way out to URLs that RPs registered: a pool of connections per RP and origin, and a policy that is judged on
@@ -48,12 +53,18 @@ export function egress({
   allow,
   proxy: proxyUrl,
   proxyEnforces = false,
-  resolve = resolveAll,
+  resolve,
   connect = buildConnector,
 }: EgressOptions): Egress {
   const policy = addressPolicy(allow)
   const proxy = proxyUrl && egressProxy(proxyUrl)
-  const parts: ConnectionParts = { policy, resolve, connect, proxy, proxyEnforces }
+  const parts: ConnectionParts = {
+    policy,
+    resolve: resolve ?? nameResolver({ isVouchedFor: policy.names }),
+    connect,
+    proxy,
+    proxyEnforces,
+  }
   const connector = guardedConnector(parts)
   const pools = connectionPools()
 
@@ -94,12 +105,15 @@ export function egress({
 
   return {
     async post({ url, headers, body, timeout, signal, ...how }: PostRequest): Promise<PostAnswer> {
-      const deadline = AbortSignal.timeout(timeout)
-      const within = signal ? AbortSignal.any([signal, deadline]) : deadline
-      const sent = send(new URL(url), { method: 'POST', headers, body, signal: within }, how)
-      const answer = await Promise.race([sent, aborted(within)])
-      how.onAnswered?.()
-      return { status: answer.statusCode, headers: flatten(answer.headers), body: await readStart(answer.body) }
+      const within = limited(timeout, signal)
+      try {
+        const sent = send(new URL(url), { method: 'POST', headers, body, signal: within.signal }, how)
+        const answer = await Promise.race([sent, aborted(within.signal)])
+        how.onAnswered?.()
+        return { status: answer.statusCode, headers: flatten(answer.headers), body: await readStart(answer.body) }
+      } finally {
+        within.done()
+      }
     },
 
     async fetch(url, { method = 'GET', headers, body, signal } = {}) {
@@ -116,7 +130,7 @@ export function egress({
       })
       const empty = [101, 204, 205, 304].includes(answer.statusCode)
       if (empty) await answer.body.dump()
-      return new Response(empty ? null : (Readable.toWeb(answer.body) as ReadableStream<Uint8Array<ArrayBuffer>>), {
+      return new Response(empty ? null : webOf(upTo(documentLimit, answer.body)), {
         status: answer.statusCode,
         headers: entries(answer.headers),
       })
@@ -129,8 +143,23 @@ export function egress({
   }
 }
 
-async function resolveAll(hostname: string): Promise<Awaited<ReturnType<ConnectionParts['resolve']>>> {
-  return resolveByDns(hostname, { all: true })
+/**
+ * A signal that aborts with another, or with a `TimeoutError` after `ms` milliseconds. `AbortSignal.timeout` would keep its clock
+ * running when the answer has long come, and end in an error that nobody sees, once for each request.
+ */
+function limited(ms: number, other: AbortSignal | undefined): { signal: AbortSignal; done(): void } {
+  const controller = new AbortController()
+  const give = (): void => controller.abort(other?.reason)
+  const clock = setTimeout(() => controller.abort(new DOMException('the time is up', 'TimeoutError')), ms)
+  if (other?.aborted) give()
+  else other?.addEventListener('abort', give, { once: true })
+  return {
+    signal: controller.signal,
+    done() {
+      clearTimeout(clock)
+      other?.removeEventListener('abort', give)
+    },
+  }
 }
 
 /**
@@ -164,6 +193,20 @@ function flatten(headers: RawHeaders): Record<string, string | undefined> {
   return Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]),
   )
+}
+
+/** A body that must not be longer: leaving it early closes the connection. */
+async function* upTo(limit: number, body: Readable): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  let size = 0
+  for await (const chunk of body as AsyncIterable<Buffer<ArrayBuffer>>) {
+    size += chunk.length
+    if (size > limit) throw new Error(`the answer is longer than ${limit} bytes`)
+    yield chunk
+  }
+}
+
+function webOf(chunks: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array<ArrayBuffer>> {
+  return Readable.toWeb(Readable.from(chunks, { objectMode: false })) as ReadableStream<Uint8Array<ArrayBuffer>>
 }
 
 /** Reads the first bytes of a body. */

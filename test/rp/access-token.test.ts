@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   createRelyingParty,
   type RelyingParty,
@@ -112,6 +112,41 @@ describe('an access token', () => {
     offset += 571
     expect(await rp.accessToken(cookie)).toBe('a2')
     expect(refreshed()).toEqual(['r0', 'r1', 'r1'])
+  })
+
+  it('that came with another sid leaves an RP session that a logout of that sid ends [BC §2.7]', async () => {
+    await start()
+    const cookie = await signIn(lasting)
+    offset = 571
+    const iat = Math.floor(Date.now() / 1000)
+    const claims = { iss: op.issuer, aud: 'notes', sub: 'ada', sid: 'new', iat, exp: iat + 3600 }
+    const id_token = await op.mint(claims, { typ: 'JWT' })
+    answerRefresh({ access_token: 'a1', expires_in: 600, refresh_token: 'r1', id_token })
+    expect(await rp.accessToken(cookie)).toBe('a1')
+    const ended = await sessions.endBy({ sid: 'new', sub: 'ada' }, someNotice())
+    expect(ended.outcome === 'ended' && ended.sessions).toHaveLength(1)
+    expect(await rp.accessToken(cookie)).toBeUndefined()
+  })
+
+  it('is none, and the RP session ends, when a logout of its new sid came before the answer [T3]', async () => {
+    await start()
+    const cookie = await signIn(lasting)
+    offset = 571
+    const iat = Math.floor(Date.now() / 1000)
+    const claims = { iss: op.issuer, aud: 'notes', sub: 'ada', sid: 'new', iat, exp: iat + 3600 }
+    const id_token = await op.mint(claims, { typ: 'JWT' })
+    answerRefresh({ access_token: 'a1', expires_in: 600, refresh_token: 'r1', id_token })
+    const asked = sessions.now
+    sessions.now = async () => {
+      const at = await asked()
+      offset += 1
+      await sessions.endBy({ sid: 'new' }, someNotice({ watermarkExpiresAt: at + 86_400 }))
+      return at
+    }
+    expect(await rp.accessToken(cookie)).toBeUndefined()
+    expect(await sessions.listBySub('ada')).toEqual([])
+    const revoked = () => op.posted.filter(({ path }) => path === '/revoke').map(({ form }) => form.get('token'))
+    await vi.waitFor(() => expect(revoked().sort()).toEqual(['r0', 'r1']))
   })
 
   it('is refreshed once, however many processes want it', async () => {

@@ -14,7 +14,7 @@ import {
   type UpstreamLogout,
 } from '../../src/rp.ts'
 import { sqliteStore } from '../../src/rp-sqlite.ts'
-import { opened, START, someSession } from '../../src/testing/rp-store-bench.ts'
+import { opened, START, someNotice, someSession } from '../../src/testing/rp-store-bench.ts'
 import { type FakeOp, startFakeOp } from './fake-op.ts'
 import { ask, postForm } from './plain-request.ts'
 import { createVirtualTime, type VirtualTime } from './virtual-time.ts'
@@ -47,7 +47,11 @@ afterEach(async () => {
 function start(endDownstream: EndDownstream = (logout) => void told.push(logout)): void {
   store = sqliteStore(join(folder, 'rp.db'))
   sessions = store.forClient({ issuer: op.issuer, clientId: 'broker' }, time)
-  rp = createRelyingParty({
+  rp = startNode(endDownstream)
+}
+
+function startNode(endDownstream: EndDownstream): RelyingParty {
+  return createRelyingParty({
     issuer: op.issuer,
     clientId: 'broker',
     clientSecret: 'client secret',
@@ -146,6 +150,40 @@ describe('a logout upstream', () => {
       expect(told).toHaveLength(1)
     })
     expect(log).toContainEqual(expect.objectContaining({ event: 'cascade_failed' }))
+  })
+
+  it('waits for no other call that hangs, and no other node repeats one that is under way [T7]', async () => {
+    const calls = new Map<string, number[]>()
+    const hook: EndDownstream = ({ sid = '' }) => {
+      calls.set(sid, [...(calls.get(sid) ?? []), time.now() / 1000 - START])
+      return sid === 'good' ? undefined : new Promise(() => {})
+    }
+    start(hook)
+    const other = startNode(hook)
+    for (let i = 0; i < 9; i++) await logOut({ sid: `hangs ${i}` })
+    await logOut({ sid: 'good' })
+    await vi.waitFor(() => expect([...calls.values()]).toEqual(Array.from({ length: 10 }, () => [0])))
+    await time.pass(120)
+    await other.close()
+    expect(calls.get('good')).toEqual([0])
+    const pauses = [...calls.values()].flatMap((times) => times.slice(1).map((at, i) => at - (times[i] ?? 0)))
+    expect(Math.min(...pauses)).toBeGreaterThanOrEqual(30)
+    expect(calls.get('hangs 8')?.length).toBeGreaterThan(1)
+  })
+
+  it('is told by a node that was idle when the one that took it is gone for good [T7]', async () => {
+    start()
+    await vi.waitFor(() => expect(time.waiting()).toBeGreaterThan(0))
+    await time.pass(600)
+    // What a node does that answers 200 and is then killed: this one is not woken.
+    await sessions.endBy(
+      { sid: 's1' },
+      someNotice({ downstream: JSON.stringify({ iss: op.issuer, sid: 's1', at: START }) }),
+    )
+    await vi.waitFor(async () => {
+      await time.pass(10)
+      expect(told.map(({ sid }) => sid)).toEqual(['s1'])
+    })
   })
 
   it('loses nothing when the process dies after the 200 and before downstream was told [T7]', async () => {

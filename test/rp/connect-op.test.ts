@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { createRelyingParty, type RelyingParty, type RpLogEvent } from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { world } from '../../src/runtime/runtime.ts'
@@ -76,4 +76,29 @@ it('its keys are looked for where it says now that they are', async () => {
   later = 31
   await ask(rp, 'GET', '/auth/login')
   expect((await postForm(rp, '/auth/backchannel-logout', { logout_token: await token('2') })).status).toBe(200)
+})
+
+it('an app at which nobody signs in also learns in time that its keys have moved', async () => {
+  const post = async (jti: string) => {
+    const iat = Math.floor(Date.now() / 1000) + later
+    const events = { 'http://schemas.openid.net/event/backchannel-logout': {} }
+    const logout_token = await op.mint({ iss: op.issuer, aud: 'notes', iat, exp: iat + 60, jti, sid: 's', events })
+    return (await postForm(rp, '/auth/backchannel-logout', { logout_token })).status
+  }
+  expect(await post('1')).toBe(200)
+  const metadata = (await (await fetch(op.issuer + METADATA)).json()) as Record<string, unknown>
+  await op.rotate()
+  op.answers.set('/new-keys', { status: 200, body: { keys: op.keys.published } })
+  op.answers.set('/jwks', { status: 404, body: {} })
+  const before = op.asked.get(METADATA) ?? 0
+  op.answers.set(METADATA, 'hang up')
+  later = 601
+  expect([await post('2'), await post('3')]).toEqual([400, 400])
+  await vi.waitFor(() => expect(log).toContainEqual(expect.objectContaining({ event: 'op_unreachable' })))
+  await post('4')
+  // An OP that is down is knocked at every half minute, not by each token.
+  expect(op.asked.get(METADATA)).toBe(before + 1)
+  op.answers.set(METADATA, { status: 200, body: { ...metadata, jwks_uri: `${op.issuer}/new-keys` } })
+  later += 31
+  await vi.waitFor(async () => expect(await post(`retry ${Math.random()}`)).toBe(200))
 })

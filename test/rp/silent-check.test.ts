@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { Page } from '../support/user-agent.ts'
 import { startWorld, type TestWorld, type WorldOptions } from './support.ts'
 
@@ -38,6 +38,30 @@ describe('a silent check', () => {
     expect(request.get('prompt')).toBe('none')
     expect(request.get('id_token_hint')).toMatch(/^eyJ/)
     expect(agent.cookies(app.url)).toEqual(before)
+  })
+
+  it('takes up the sid of a new login at the OP, so that the logout of it ends the RP session [BC §2.7] [SM-3.1-g/h]', async () => {
+    const { app, issuer, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const [session] = await app.sessions.listBySub('ada')
+    // As it is after a logout that was never heard of and a login by way of another app.
+    const requestedAt = await app.sessions.now()
+    await app.sessions.changeSid(session?.handle ?? '', { sid: 'of a session that is over', requestedAt })
+    expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'same' })
+    await agent.submit(await agent.open(`${issuer}/session/end`), { logout: 'yes' })
+    await vi.waitFor(() => expect(app.ended).toEqual([{ sub: 'ada', cause: 'logout_token' }]))
+  })
+
+  it('asks who is signed in, however long ago he authenticated, and ends no login over max_age [SM-3.1-g/h]', async () => {
+    const { app, newAgent, signIn } = await start({ rp: { authorizationParams: { max_age: '3600', acr_values: 'x' } } })
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const frame = await agent.frame(tab, silent)
+    expect(messageOf(frame).message).toMatchObject({ result: 'same' })
+    const request = new URL(frame.trail[1] ?? '').searchParams
+    // Longer than anybody lives in a session: it also outdoes a default_max_age that the OP has for this client.
+    expect([request.get('max_age'), request.get('acr_values')]).toEqual(['2147483647', null])
   })
 
   it('runs one script, named by its hash, and may be framed by this app only [A60]', async () => {

@@ -223,3 +223,37 @@ describe('a request that must be admitted', () => {
     expect(whyPostFailed(failure)).toBe('timeout')
   })
 })
+
+describe('a fetched document', () => {
+  it.each([
+    ['that says its length', { 'content-length': String(8 * 1024 * 1024) }],
+    ['that does not', {}],
+  ])('of more than 256 kB, %s, breaks off and closes the connection [T8] [T25]', async (_, headers) => {
+    let sent = 0
+    let closed: () => void = () => {}
+    const isClosed = new Promise<void>((done) => {
+      closed = done
+    })
+    const { url } = await listen((_request, response) => {
+      response.writeHead(200, headers)
+      const more = (): void => {
+        while (!response.destroyed && sent < 8 * 1024 * 1024) {
+          sent += 65_536
+          if (!response.write(Buffer.alloc(65_536))) return void response.once('drain', more)
+        }
+      }
+      response.on('close', closed)
+      more()
+    })
+    const { fetch } = open()
+    const answer = await fetch(url)
+    await expect(answer.arrayBuffer()).rejects.toThrow('longer than 262144 bytes')
+    await isClosed
+  })
+
+  it('of 256 kB is read as a whole', async () => {
+    const { url } = await listen((_request, response) => response.end(Buffer.alloc(262_144)))
+    const answer = await open().fetch(url)
+    expect((await answer.arrayBuffer()).byteLength).toBe(262_144)
+  })
+})

@@ -9,6 +9,7 @@ import type {
   PlannedDelivery,
   StoreEnding,
 } from './contract.ts'
+import { deliveryIdOf } from './delivery-id.ts'
 import type { PostgresContext, SharedClock } from './postgres-context.ts'
 import { type OpSessionRow, opSessionColumns, toRp } from './postgres-sessions.ts'
 import { bury, lock, type Name } from './postgres-tombstones.ts'
@@ -112,8 +113,8 @@ export function postgresEnd(
         rps,
         deliveries: planned
           .filter(({ mechanism }) => mechanism !== 'frontchannel')
-          .map(({ clientId, sid }): Delivery => {
-            const id = context.newId()
+          .map(({ clientId, sid }, i): Delivery => {
+            const id = deliveryIdOf(logout, i)
             return { id, logout, clientId, sid, state: 'due', attempts: 0, createdAt: now, dueAt: now }
           }),
         frames: planned

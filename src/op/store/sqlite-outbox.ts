@@ -1,5 +1,6 @@
 import {
   type AttemptOutcome,
+  type AttemptRecord,
   type ClaimedDelivery,
   type Delivery,
   type FrameNotice,
@@ -8,6 +9,7 @@ import {
   type OpIssuerStore,
 } from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
+import { together } from './together.ts'
 
 interface LogoutRow {
   logout_id: string
@@ -62,6 +64,11 @@ interface SettledRow {
   refused: 0 | 1
   now: number
   outcome: string
+}
+
+interface Settling {
+  delivery: { id: string; fence: number }
+  attempt: AttemptRecord
 }
 
 type Outbox = Pick<
@@ -162,6 +169,32 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     return [...found]
   }
 
+  function settleOne({ delivery: { id, fence }, attempt }: Settling): boolean {
+    const { dueAt, startedAt, connectedAt = null, answeredAt = null, finishedAt, outcome } = attempt
+    const due = outcome.state === 'due'
+    const counted = isAttempted(outcome) ? 1 : 0
+    const text = JSON.stringify(outcome)
+    const settled = settle.get({
+      issuer,
+      id,
+      fence,
+      state: outcome.state,
+      counted,
+      dueAt: due ? Math.ceil(outcome.retryAt) : null,
+      finalAt: due ? null : finishedAt,
+      refused: due && outcome.why === 'refusal' ? 1 : 0,
+      now: finishedAt,
+      outcome: text,
+    })
+    if (settled && counted) {
+      const times = [dueAt, startedAt, connectedAt, answeredAt, finishedAt] as const
+      keepAttempt.run(issuer, settled.seq, settled.attempts, ...times, text)
+    }
+    return settled !== undefined
+  }
+
+  const settleSoon = together((all: readonly Settling[]) => context.writeSoon(() => all.map(settleOne)))
+
   return {
     async claimDue({ limit, lease: duration, room = () => limit }) {
       return context.writeSoon(() => {
@@ -184,29 +217,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
       })
     },
 
-    async settle({ id, fence }, { dueAt, startedAt, connectedAt = null, answeredAt = null, finishedAt, outcome }) {
-      return context.writeSoon(() => {
-        const due = outcome.state === 'due'
-        const counted = isAttempted(outcome) ? 1 : 0
-        const settled = settle.get({
-          issuer,
-          id,
-          fence,
-          state: outcome.state,
-          counted,
-          dueAt: due ? Math.ceil(outcome.retryAt) : null,
-          finalAt: due ? null : finishedAt,
-          refused: due && outcome.why === 'refusal' ? 1 : 0,
-          now: finishedAt,
-          outcome: JSON.stringify(outcome),
-        })
-        if (settled && counted) {
-          const times = [dueAt, startedAt, connectedAt, answeredAt, finishedAt] as const
-          keepAttempt.run(issuer, settled.seq, settled.attempts, ...times, JSON.stringify(outcome))
-        }
-        return settled !== undefined
-      })
-    },
+    settle: (delivery, attempt) => settleSoon({ delivery, attempt }),
 
     async nextDueAt(room = () => 1) {
       const times = context

@@ -147,7 +147,7 @@ export function sqliteSessions(
       context.write(() => {
         const expiresAt = byHandle.get(issuer, handle)?.expires_at ?? 0
         retire.run(context.seconds(), issuer, handle)
-        tombstones.put('handle', handle, expiresAt)
+        tombstones.put('handle', [handle], expiresAt)
       })
     },
 

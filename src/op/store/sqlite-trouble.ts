@@ -11,6 +11,9 @@ export function sqliteTrouble(context: SqliteContext): Pick<OpIssuerStore, 'note
     `UPDATE client_trouble SET told_at = ? WHERE issuer = ? AND client_id = ? AND told_at IS NULL AND since <= ?
      RETURNING since`,
   )
+  const isIn = db.prepare<[number, string], { found: 1 }>(
+    'SELECT 1 AS found FROM client_trouble WHERE issuer = ? AND client_id = ?',
+  )
   const end = db.prepare<[number, string]>('DELETE FROM client_trouble WHERE issuer = ? AND client_id = ?')
   return {
     async noteTrouble(clientId, tellAfter) {
@@ -21,7 +24,8 @@ export function sqliteTrouble(context: SqliteContext): Pick<OpIssuerStore, 'note
       })
     },
     async endTrouble(clientId) {
-      context.writeSoon(() => end.run(issuer, clientId))
+      const isInTrouble = context.read(() => isIn.get(issuer, clientId) !== undefined)
+      if (isInTrouble) context.writeSoon(() => end.run(issuer, clientId)) // as a rule it is not, and a write is dear
     },
   }
 }

@@ -76,6 +76,8 @@ export type CreateResult =
   | { readonly outcome: 'created'; readonly replaced?: StoredRpSession }
   | { readonly outcome: 'outdated' }
 
+export type ChangeSidResult = 'changed' | 'outdated' | 'gone'
+
 /**
  * `replay`: the `jti` was seen before. `sub_mismatch`: RP sessions have that `sid`, all of another `sub`. In both cases
  * nothing was written.
@@ -128,6 +130,13 @@ export interface RpSessionStore {
 
   /** Changes a live RP session; `false` when it is not alive, and then nothing is written. */
   updateIfExists(handle: string, patch: RpSessionPatch): Promise<boolean>
+
+  /**
+   * Gives a live RP session the `sid` under which the OP knows it now, so that a logout of that one ends it and a logout of
+   * the old one does not. `outdated` when a logout of the new `sid` arrived after `requestedAt` (taken as for {@link create},
+   * before the OP was asked): then nothing is written, and the caller ends the RP session. `gone` when it is not alive.
+   */
+  changeSid(handle: string, to: { readonly sid: string; readonly requestedAt: number }): Promise<ChangeSidResult>
 
   /**
    * Takes the right to refresh the tokens of a live RP session for `lease` milliseconds; `false` while another has it. A

@@ -157,6 +157,17 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       return true
     },
 
+    async changeSid(handle, { sid, requestedAt }) {
+      const [session] = live([handle])
+      if (session === undefined) return 'gone'
+      const mark = markOf(loggedOutSids, sid)
+      if (mark !== undefined && mark.arrivedAt > requestedAt) return 'outdated'
+      if (session.sid !== undefined) drop(bySid, session.sid, handle)
+      add(bySid, sid, handle)
+      sessions.set(handle, { ...session, sid })
+      return 'changed'
+    },
+
     async claimRefresh(handle, lease) {
       const session = sessions.get(handle)
       const taken = refreshing.get(handle)

@@ -4,6 +4,7 @@ import type { ResolvedPostgresOptions } from '../../runtime/postgres-connection.
 import { functions } from './postgres-functions.ts'
 import { logoutFunctions } from './postgres-logout-functions.ts'
 import { refreshFunctions } from './postgres-refresh-functions.ts'
+import { sidFunctions } from './postgres-sid-functions.ts'
 
 /**
  * The steps from an empty schema to the present one; `rp_migration` lists the steps taken.
@@ -84,6 +85,7 @@ CREATE INDEX rp_owed_due ON rp_owed (client, due_at);
 ${functions}`,
   refreshFunctions,
   logoutFunctions,
+  sidFunctions,
 ]
 
 const oneAtATime = statement('rp_migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -1,5 +1,5 @@
 import { type Statement, statement } from '../../runtime/postgres.ts'
-import type { OwedKind } from './contract.ts'
+import type { ChangeSidResult, OwedKind } from './contract.ts'
 import type { SessionRow } from './session-row.ts'
 
 /** A row of a function that says what happened; `handle` is null where there is no RP session in it. */
@@ -54,6 +54,12 @@ export const update: Statement<never> = statement(
   `UPDATE rp_session
    SET idle_expires_at = greatest(idle_expires_at, $3), session_state = coalesce($4, session_state)
    WHERE client = $1 AND handle = $2 AND idle_expires_at > rp_now($5) / 1000.0 AND expires_at > rp_now($5) / 1000.0`,
+)
+
+/** handle, sid, its key, when it was asked for */
+export const changeSid: Statement<{ outcome: ChangeSidResult }> = statement(
+  'rp_change_sid',
+  'SELECT rp_change_sid($1, $2, $3, $4, $5, $6) AS outcome',
 )
 
 /** handle, lease */

@@ -159,6 +159,11 @@ function createPostgresStore(
       return changed > 0
     },
 
+    async changeSid(handle, { sid, requestedAt }) {
+      const row = await db.first(sql.changeSid, await client(), handle, sid, sha256(sid), requestedAt, now())
+      return row?.outcome ?? 'gone'
+    },
+
     async claimRefresh(handle, lease) {
       return (await db.first(sql.claimRefresh, await client(), handle, lease, now()))?.claimed === true
     },

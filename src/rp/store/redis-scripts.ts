@@ -2,8 +2,18 @@ import { prelude, type Script, script } from './redis-script.ts'
 
 export const time: Script = script('return whole(now)')
 
+/** What puts a handle into the index of a name. */
+const indexing = `
+local function index(key, handle, expires)
+  local left = tonumber(expires) * 1000 - now
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', tostring(now / 1000))
+  redis.call('ZADD', key, expires, handle)
+  keep(key, left)
+end
+`
+
 /** channel, node, scope, requestedAt, the end of a switched user, whether one is replaced, its handle, handle, fields */
-export const create: Script = script(`
+export const create: Script = script(`${indexing}
 local channel, node, scope, requested, switched = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local replaces, old, handle = ARGV[7] == '1', ARGV[8], ARGV[9]
 local session = table_of(ARGV, 10)
@@ -25,17 +35,11 @@ elseif before then
   if before.sid ~= session.sid and before.refresh and before.offline == '0' then owe(before.refresh) end
 end
 
-local left = tonumber(session.exp) * 1000 - now
-local function index(key)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', tostring(now / 1000))
-  redis.call('ZADD', key, session.exp, handle)
-  keep(key, left)
-end
-index(base .. ':sub:' .. session.sub)
-if session.sid then index(base .. ':sid:' .. session.sid) end
+index(base .. ':sub:' .. session.sub, handle, session.exp)
+if session.sid then index(base .. ':sid:' .. session.sid, handle, session.exp) end
 redis.call('DEL', key_of(handle))
 redis.call('HSET', key_of(handle), unpack(ARGV, 10))
-redis.call('PEXPIRE', key_of(handle), whole(math.ceil(left)))
+redis.call('PEXPIRE', key_of(handle), whole(math.ceil(tonumber(session.exp) * 1000 - now)))
 if not before then return { 'created' } end
 tell(channel, node, scope, old)
 return { 'created', flat }
@@ -58,6 +62,19 @@ if ARGV[7] == '1' then
   tell(channel, node, scope, handle)
 end
 return 1
+`)
+
+/** handle, sid, requestedAt */
+export const changeSid: Script = script(`${indexing}
+local handle, sid = ARGV[2], ARGV[3]
+local session = read(handle)
+if not is_live(session) then return 'gone' end
+local mark = mark_of('sid', sid)
+if mark and mark.arrived > tonumber(ARGV[4]) then return 'outdated' end
+index(base .. ':sid:' .. sid, handle, session.exp)
+redis.call('HSET', key_of(handle), 'sid', sid)
+if session.sid and session.sid ~= sid then redis.call('ZREM', base .. ':sid:' .. session.sid, handle) end
+return 'changed'
 `)
 
 /** handle, lease */

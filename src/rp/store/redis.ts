@@ -3,6 +3,7 @@ import { LockstepError } from '../../protocol/errors.ts'
 import type { SessionEnd } from '../../protocol/session-document.ts'
 import { type Runtime, world } from '../../runtime/runtime.ts'
 import type {
+  ChangeSidResult,
   EndByResult,
   LogoutNotice,
   LogoutTarget,
@@ -187,6 +188,10 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       const changed = (await run(scripts.update, ...teller, handle, String(idleExpiresAt), ...state)) === 1
       if (changed && sessionState !== undefined) hint(handle)
       return changed
+    },
+
+    async changeSid(handle, { sid, requestedAt }) {
+      return (await run(scripts.changeSid, handle, sid, String(requestedAt))) as ChangeSidResult
     },
 
     async claimRefresh(handle, lease) {

@@ -17,6 +17,8 @@ export interface Statements {
   readonly getEnd: Statement<[number, string, number], { public_id: string; ended: string }>
   /** idle expiry, session_state, client, handle, now, now */
   readonly update: Statement<[number, string | null, number, string, number, number]>
+  /** sid, client, handle */
+  readonly changeSid: Statement<[string, number, string]>
   /** claimed until, client, handle, now in milliseconds, now, now */
   readonly claimRefresh: Statement<[number, number, string, number, number, number]>
   /** tokens, refresh token, offline, client, handle, now, now */
@@ -32,6 +34,8 @@ export interface Statements {
   /** client, sid, sub, now */
   readonly marks: Statement<[number, string | null, string, number], { kind: 'sid' | 'sub'; watermark: number }>
   readonly wasLoggedOut: Statement<[number, string | null, string, number, number]>
+  /** client, sid, when it was asked for, now */
+  readonly wasSidLoggedOut: Statement<[number, string, number, number]>
   /** client, kind, debt, now, now */
   readonly owe: Statement<[number, OwedKind, string, number, number]>
   /** lease end, client, kind, now, limit */
@@ -57,6 +61,7 @@ export function prepareStatements(db: Sqlite): Statements {
       `UPDATE rp_session SET idle_expires_at = max(idle_expires_at, ?), session_state = coalesce(?, session_state)
        WHERE client = ? AND handle = ? AND idle_expires_at > ? AND expires_at > ?`,
     ),
+    changeSid: db.prepare('UPDATE rp_session SET sid = ? WHERE client = ? AND handle = ?'),
     claimRefresh: db.prepare(
       `UPDATE rp_session SET refreshing_until = ?
        WHERE client = ? AND handle = ? AND refreshing_until <= ? AND idle_expires_at > ? AND expires_at > ?`,
@@ -83,6 +88,9 @@ export function prepareStatements(db: Sqlite): Statements {
     wasLoggedOut: db.prepare(
       `SELECT 1 FROM rp_logged_out WHERE client = ? AND ((kind = 'sid' AND value = ?) OR (kind = 'sub' AND value = ?))
        AND arrived_at > ? AND expires_at > ?`,
+    ),
+    wasSidLoggedOut: db.prepare(
+      `SELECT 1 FROM rp_logged_out WHERE client = ? AND kind = 'sid' AND value = ? AND arrived_at > ? AND expires_at > ?`,
     ),
     owe: db.prepare('INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at) VALUES (?, ?, ?, ?, 0, ?)'),
     claimOwed: db.prepare(

@@ -161,6 +161,14 @@ function createSqliteStore(
       return changes > 0
     },
 
+    changeSid: async (handle, { sid, requestedAt }) =>
+      atomically(() => {
+        if (live(handle) === undefined) return 'gone'
+        if (sql.wasSidLoggedOut.get(client, sid, requestedAt, now()) !== undefined) return 'outdated'
+        sql.changeSid.run(sid, client, handle)
+        return 'changed'
+      }),
+
     async claimRefresh(handle, lease) {
       const at = runtime.now()
       return sql.claimRefresh.run(at + lease, client, handle, at, now(), now()).changes > 0
