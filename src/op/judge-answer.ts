@@ -119,7 +119,9 @@ function wordsOf(body: string): { error?: string; errorDescription?: string } {
   } catch {
     return {} // not JSON: there is nothing to keep
   }
-  const error = textOf(parsed, 'error')
+  const said = textOf(parsed, 'error')
+  // Codes are words (RFC 6749 §5.2); anything else might be what the RP was sent, and `error` is logged.
+  const error = said !== undefined && /^[a-z_]{1,64}$/.test(said) ? said : undefined
   const errorDescription = textOf(parsed, 'error_description')
   return { ...(error !== undefined && { error }), ...(errorDescription !== undefined && { errorDescription }) }
 }

@@ -93,9 +93,14 @@ const SOMEBODY_IS_THERE: ReadonlySet<unknown> = new Set([
  * What prompt=none is told out of the user's sight, in a frame, an image, a script: `login_required`, whether nobody is signed in
  * or somebody who has granted this client nothing; else any site could ask who is there (T33). At the top level the user sees
  * who asks, and there alone, or where a browser does not say (plain http), the truth is told.
+ *
+ * A client at which this very OP session has logged in knows who is there. It is told that something is missing, a consent that
+ * has expired say: `login_required` would be a logout to it, and nobody has logged out.
  */
 export function hideWhoIsThere<Payload extends object>(ctx: KoaContextWithOIDC, payload: Payload): Payload {
   const isUnseen = !['', 'document'].includes(ctx.get('sec-fetch-dest'))
   if (!isUnseen || !('error' in payload) || !SOMEBODY_IS_THERE.has(payload.error)) return payload
+  const { client, session } = ctx.oidc
+  if (client && session?.authorizations?.[client.clientId]?.grantId !== undefined) return payload
   return { ...payload, error: 'login_required', error_description: 'End-User authentication is required' }
 }

@@ -198,6 +198,22 @@ describe('prompt=none', () => {
       expect([destination, error]).toEqual([destination, 'login_required'])
     }
   })
+
+  it('in a frame does not take a consent that has expired for a logout of a client that logged the user in [T33]', async () => {
+    let isGranted = true
+    const loadExistingGrant: Configuration['loadExistingGrant'] = async ({ oidc: { client, session, provider } }) => {
+      if (!isGranted || !client || !session?.accountId) return undefined
+      const grant = new provider.Grant({ accountId: session.accountId, clientId: client.clientId })
+      grant.addOIDCScope('openid')
+      await grant.save()
+      return grant
+    }
+    const { op, notes, browser, rps } = await start({ configuration: { loadExistingGrant } })
+    await logIn(browser, op, notes)
+    isGranted = false
+    const framed = await browser.frame(rps.origin('notes'), authorizationUrl(op, notes, { prompt: 'none' }))
+    expect(answerOn(framed).params.get('error')).toBe('consent_required')
+  })
 })
 
 describe('the browser’s own login status', () => {

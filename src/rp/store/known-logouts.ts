@@ -55,6 +55,8 @@ export function createKnownLogouts(
   /** What came until then may have been dropped. */
   let droppedUntil = Number.NEGATIVE_INFINITY
   let losses = 0
+  /** A slow store must not be asked for all of it once more each second. */
+  let isReading = false
 
   function opened(): Promise<LogoutSource> {
     source ??= open()
@@ -101,9 +103,14 @@ export function createKnownLogouts(
   }
 
   function refreshSoon(store: LogoutSource): void {
-    if (runtime.now() < nextRefresh) return
+    if (isReading || runtime.now() < nextRefresh) return
     nextRefresh = runtime.now() + PAUSE
-    refresh(store).catch(() => undefined) // until one succeeds, whoever asks reads the store and hears what is wrong
+    isReading = true
+    refresh(store)
+      .catch(() => undefined) // until one succeeds, whoever asks reads the store and hears what is wrong
+      .finally(() => {
+        isReading = false
+      })
   }
 
   return {

@@ -193,10 +193,14 @@ describe('the horizon', () => {
 })
 
 describe('text from RPs', () => {
-  it('is cut to 200 characters and loses control and direction characters [T24]', () => {
-    const hostile = `evil\u001b[2J\r\n\u0000\u202e\u2028\u200b${'x'.repeat(500)}`
-    const outcome = judgeAnswer(answer(403, {}, says(hostile)), context())
-    expect(outcome).toMatchObject({ error: `evil[2J${'x'.repeat(193)}` })
+  it.each([
+    ['with control characters', 'evil\u001b[2J\r\n\u0000\u202e'],
+    ['that is a sentence', 'no such session'],
+    ['that echoes a Logout Token', 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl'],
+    ['without an end', 'x'.repeat(65)],
+  ])('is no error code %s, and is not kept, since codes are logged [T24]', (_what, hostile) => {
+    expect(judgeAnswer(answer(403, {}, says(hostile)), context())).not.toHaveProperty('error')
+    expect(judgeAnswer(answer(403, {}, says('access_denied')), context())).toHaveProperty('error', 'access_denied')
   })
 
   it('keeps error_description beside error, likewise cut, and nothing else of a body [T24]', () => {

@@ -20,6 +20,7 @@ function scripted(most?: number) {
   const asked = { read: 0, since: 0 }
   let watcher: { heard(key: string): void; lost(): void } | undefined
   let isHearing = true
+  let slow: Promise<void> | undefined
   const known = createKnownLogouts(
     clock,
     async () => ({
@@ -35,6 +36,7 @@ function scripted(most?: number) {
       keyOf: (kind, name) => `!${kind}:${name}`,
       async arrivedSince(since, limit) {
         asked.since += 1
+        await slow
         const found = arrivals.filter(([, at]) => at >= since).sort((a, b) => b[1] - a[1])
         return { now: clock.now(), arrivals: found.slice(0, limit) }
       },
@@ -70,11 +72,35 @@ function scripted(most?: number) {
       isHearing = true
       watcher?.lost()
     },
+    /** Makes full reads take until the answer is called. */
+    slowDown(): () => void {
+      let go = () => {}
+      slow = new Promise((resolve) => {
+        go = resolve
+      })
+      return go
+    },
     settle,
   }
 }
 
 describe('what a node knows of logouts', () => {
+  it('is read by one full read at a time, however long that takes', async () => {
+    const { clock, known, asked, slowDown, settle } = scripted()
+    const answer = slowDown()
+    for (let second = 0; second < 30; second++) {
+      await known.loggedOutAt(ada, strict)
+      clock.pass(1_000)
+    }
+    expect(asked.since).toBe(1)
+    answer()
+    await settle()
+    clock.pass(60_000)
+    await known.loggedOutAt(ada, strict)
+    await settle()
+    expect(asked.since).toBe(2)
+  })
+
   it('answers ordinary requests without a read, and a logged-out one with a single read', async () => {
     const { known, warm, logOut, asked } = scripted()
     await warm()
