@@ -1,9 +1,9 @@
 import { LockstepError } from '../protocol/errors.ts'
 import { whyPostFailed } from '../runtime/post-failure.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import type { BackchannelOptions } from './backchannel-options.ts'
-import { type Admission, type Budgets, OverBudgetError } from './budgets.ts'
-import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './judge-answer.ts'
+import type { BackchannelOptions } from './delivery/backchannel-options.ts'
+import { type Admission, type Budgets, OverBudgetError } from './delivery/budgets.ts'
+import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './delivery/judge-answer.ts'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery } from './store/contract.ts'
 
 /** Where an RP listens for Logout Tokens. */

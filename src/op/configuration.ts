@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import type { Configuration, interactionPolicy } from 'oidc-provider'
-import { CLIENT_METADATA, checkClientMetadata, LOGOUT_DETAILS } from './client-metadata.ts'
-import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './logout-metadata.ts'
-import { checkPostLogoutUris } from './post-logout-uris.ts'
+import { CLIENT_METADATA, checkClientMetadata, LOGOUT_DETAILS } from './clients/client-metadata.ts'
+import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './clients/logout-metadata.ts'
+import type { RegistrationOptions } from './clients/registration-options.ts'
+import { checkPostLogoutUris } from './logout/post-logout-uris.ts'
 import { completePolicy, promptValues } from './prompts.ts'
-import type { RegistrationOptions } from './registration-options.ts'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
 export interface CookieNames {

@@ -1,5 +1,6 @@
 import { messageOf } from '../runtime/message-of.ts'
 import { revokesOffline } from './causes.ts'
+import { noTelemetry, type Telemetry } from './delivery/telemetry.ts'
 import { planFanOut, type Receiver } from './fan-out.ts'
 import type { OpLog } from './log.ts'
 import type {
@@ -10,7 +11,6 @@ import type {
   OpIssuerStore,
   StoreEnding,
 } from './store/contract.ts'
-import { noTelemetry, type Telemetry } from './telemetry.ts'
 
 /** Why an OP session ends, at whose wish, and at which RP it began. */
 export type Ending = Pick<Logout, 'cause' | 'initiator' | 'actor' | 'reason'>

@@ -1,4 +1,4 @@
-import { IGNORED_CAUSES } from './client-metadata.ts'
+import { IGNORED_CAUSES } from './clients/client-metadata.ts'
 import type { EndCause, LoggedInRp, PlannedDelivery } from './store/contract.ts'
 
 /** How an RP wants to hear of a logout. */

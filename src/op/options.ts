@@ -1,13 +1,13 @@
 import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import { type BackchannelOptions, resolveBackchannelOptions } from './backchannel-options.ts'
+import { type RegistrationOptions, resolveRegistrationOptions } from './clients/registration-options.ts'
+import { type BackchannelOptions, resolveBackchannelOptions } from './delivery/backchannel-options.ts'
 import { type EgressPolicyOptions, type ResolvedEgressPolicy, resolveEgressPolicy } from './egress-options.ts'
-import { checkEncryptionKeys, type EncryptionKeys } from './encryption.ts'
 import { resolveSilentCheckOptions, type SilentCheckOptions } from './limit-silent-checks.ts'
 import type { OpLog } from './log.ts'
 import { type LogoutPages, PAGE_NAMES } from './pages/pages.ts'
 import { isPositive } from './positive.ts'
-import { type RegistrationOptions, resolveRegistrationOptions } from './registration-options.ts'
+import { checkEncryptionKeys, type EncryptionKeys } from './secrets/encryption.ts'
 import type { OpStore } from './store/contract.ts'
 import {
   type RetentionOptions,

@@ -1,8 +1,8 @@
 import { setImmediate as breath } from 'node:timers/promises'
 import type { Attempt } from './backchannel.ts'
-import type { Tell } from './events.ts'
+import type { Tell } from './delivery/events.ts'
+import { reportGivenUp } from './delivery/report-attempt.ts'
 import type { OpLog } from './log.ts'
-import { reportGivenUp } from './report-attempt.ts'
 import type { OpIssuerStore } from './store/contract.ts'
 
 /**

@@ -16,10 +16,10 @@ import {
   type LogoutEndpointParts,
   type LogoutExchange,
   logoutEndpoint,
-} from './logout-endpoint.ts'
-import type { LogoutPaths } from './logout-http.ts'
+} from './logout/logout-endpoint.ts'
+import type { LogoutPaths } from './logout/logout-http.ts'
+import { RECEIPT_LIFETIME } from './logout/receipts.ts'
 import { withOidcContext } from './provider-seam.ts'
-import { RECEIPT_LIFETIME } from './receipts.ts'
 
 /** What the routes that Lockstep adds to an OP are built from. */
 export interface SessionRoutesParts

@@ -1,5 +1,5 @@
 import type { AdapterPayload } from 'oidc-provider'
-import { decrypt, encrypt } from './encryption.ts'
+import { decrypt, encrypt } from './secrets/encryption.ts'
 
 /**
  * Encrypts what a model must have back in clear, and a thief of the store must not have: the secret of a client that

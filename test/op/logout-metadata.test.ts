@@ -1,6 +1,6 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { checkLogoutMetadata } from '../../src/op/logout-metadata.ts'
+import { checkLogoutMetadata } from '../../src/op/clients/logout-metadata.ts'
 import { startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 

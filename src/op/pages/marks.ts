@@ -1,5 +1,5 @@
 import { type Html, html } from '../../runtime/html.ts'
-import type { ReceiptApp } from '../receipts.ts'
+import type { ReceiptApp } from '../logout/receipts.ts'
 import type { Mark, Words } from './words.ts'
 
 /** How an app's logout stands, in a mark and words: shape, word and colour, never colour alone. */

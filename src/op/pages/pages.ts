@@ -1,4 +1,4 @@
-import type { ReceiptApp } from '../receipts.ts'
+import type { ReceiptApp } from '../logout/receipts.ts'
 
 /** What every page of the Logout Endpoint is given. */
 export interface AnyPage {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { type BackchannelOptions, resolveBackchannelOptions } from '../../../src/op/backchannel-options.ts'
+import { type BackchannelOptions, resolveBackchannelOptions } from '../../../src/op/delivery/backchannel-options.ts'
 
 it('fills in the defaults, each where it was not given', () => {
   expect(resolveBackchannelOptions({ timeout: 2 })).toEqual({

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { createBreakers, type Trouble } from '../../../src/op/breaker.ts'
+import { createBreakers, type Trouble } from '../../../src/op/delivery/breaker.ts'
 
 const second = 1000
 const failure = (trouble: Trouble, deliveryId = 'd'): { deliveryId: string; trouble: Trouble } => ({

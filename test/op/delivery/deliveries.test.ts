@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { BackchannelOptions } from '../../../src/op/backchannel-options.ts'
-import { type Deliveries, deliveriesOf } from '../../../src/op/deliveries.ts'
+import type { BackchannelOptions } from '../../../src/op/delivery/backchannel-options.ts'
+import { type Deliveries, deliveriesOf } from '../../../src/op/delivery/deliveries.ts'
 import type { DeliveryFilter } from '../../../src/op/store/contract.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 

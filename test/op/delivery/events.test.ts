@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { deliveriesOf } from '../../../src/op/deliveries.ts'
-import { tellBy } from '../../../src/op/events.ts'
+import { deliveriesOf } from '../../../src/op/delivery/deliveries.ts'
+import { tellBy } from '../../../src/op/delivery/events.ts'
 import type { OpLogEvent } from '../../../src/op/log.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from '../../../src/op/judge-answer.ts'
+import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from '../../../src/op/delivery/judge-answer.ts'
 
 const now = Date.parse('2026-11-22T12:00:00Z')
 const second = 1000

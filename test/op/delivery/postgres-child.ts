@@ -1,5 +1,5 @@
-import { resolveBackchannelOptions } from '../../../src/op/backchannel-options.ts'
-import { startOutbox } from '../../../src/op/outbox.ts'
+import { resolveBackchannelOptions } from '../../../src/op/delivery/backchannel-options.ts'
+import { startOutbox } from '../../../src/op/delivery/outbox.ts'
 import { postgresStore } from '../../../src/op-postgres.ts'
 import { egress } from '../../../src/runtime/egress.ts'
 import { world } from '../../../src/runtime/runtime.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { createRates } from '../../../src/op/rates.ts'
+import { createRates } from '../../../src/op/delivery/rates.ts'
 
 const start = 1_800_000_000_000
 const second = 1000

@@ -1,6 +1,6 @@
-import { type BackchannelOptions, resolveBackchannelOptions } from '../../../src/op/backchannel-options.ts'
+import { type BackchannelOptions, resolveBackchannelOptions } from '../../../src/op/delivery/backchannel-options.ts'
+import { type Outbox, type OutboxParts, startOutbox } from '../../../src/op/delivery/outbox.ts'
 import type { OpLogEvent } from '../../../src/op/log.ts'
-import { type Outbox, type OutboxParts, startOutbox } from '../../../src/op/outbox.ts'
 import type { Delivery, EndedOpSession, OpIssuerStore } from '../../../src/op/store/contract.ts'
 import { sqliteStore } from '../../../src/op-sqlite.ts'
 import type { PostAnswer, PostRequest, Runtime } from '../../../src/runtime/runtime.ts'

@@ -1,5 +1,5 @@
-import { nameOf } from './client-name.ts'
-import type { FindClient } from './find-client.ts'
+import { nameOf } from '../clients/client-name.ts'
+import type { FindClient } from '../clients/find-client.ts'
 import type {
   Delivery,
   DeliveryState,
@@ -8,7 +8,7 @@ import type {
   Logout,
   Mechanism,
   OpIssuerStore,
-} from './store/contract.ts'
+} from '../store/contract.ts'
 
 /** Proof of a logout: what became of each app. Times are epoch milliseconds. */
 export interface Receipt extends Pick<Logout, 'accountId' | 'cause' | 'initiator' | 'actor' | 'reason' | 'endedAt'> {

@@ -1,6 +1,6 @@
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import type { Client, Provider as OidcProvider } from 'oidc-provider'
-import { LockstepError } from '../protocol/errors.ts'
+import { LockstepError } from '../../protocol/errors.ts'
 
 /** What an RP asks of the Logout Endpoint, validated (RP-Initiated §2). */
 export interface LogoutRequest {

@@ -1,16 +1,16 @@
 import type { Client, Session } from 'oidc-provider'
-import { LockstepError } from '../protocol/errors.ts'
-import { nameOf } from './client-name.ts'
-import type { Ending } from './end-session.ts'
-import { type Answer, type HttpRequest, TooLarge } from './http.ts'
+import { LockstepError } from '../../protocol/errors.ts'
+import { nameOf } from '../clients/client-name.ts'
+import type { Ending } from '../end-session.ts'
+import { type Answer, type HttpRequest, TooLarge } from '../http.ts'
+import { showPage } from '../pages/show.ts'
+import { isSameOrigin } from '../same-origin.ts'
+import type { EndedOpSession } from '../store/contract.ts'
 import { at, languagesFor, localesOf, seeOther } from './logout-http.ts'
 import { type LogoutRequest, mustAsk, postLogoutRedirect, validateLogoutRequest } from './logout-request.ts'
-import { showPage } from './pages/show.ts'
-import { isSameOrigin } from './same-origin.ts'
 import { type PendingLogout, type Refusal, seal, unseal } from './sealed-request.ts'
 import { type FramesParts, showFrames, throughFrames } from './show-frames.ts'
 import { showReceipt } from './show-receipt.ts'
-import type { EndedOpSession } from './store/contract.ts'
 
 /** Milliseconds the redirect waits for first attempts: RPs are told first (RP-Initiated §2), but nobody waits for a dead one. */
 const WAIT = 1000

@@ -1,8 +1,8 @@
-import { messageOf } from '../runtime/message-of.ts'
-import { loadOpenTelemetry } from '../runtime/opentelemetry.ts'
-import type { OpLog } from './log.ts'
+import { messageOf } from '../../runtime/message-of.ts'
+import { loadOpenTelemetry } from '../../runtime/opentelemetry.ts'
+import type { OpLog } from '../log.ts'
+import type { EndCause } from '../store/contract.ts'
 import { type Metrics, metricsOf, type OutboxReading } from './metrics.ts'
-import type { EndCause } from './store/contract.ts'
 import { type Traces, tracesOf } from './traces.ts'
 
 /** What the OP tells OpenTelemetry; where that is not installed, nobody. */

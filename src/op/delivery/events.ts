@@ -1,6 +1,6 @@
-import { messageOf } from '../runtime/message-of.ts'
-import type { AboutDelivery, AboutFailure, OpLog } from './log.ts'
-import type { AttemptOutcome } from './store/contract.ts'
+import { messageOf } from '../../runtime/message-of.ts'
+import type { AboutDelivery, AboutFailure, OpLog } from '../log.ts'
+import type { AttemptOutcome } from '../store/contract.ts'
 
 /**
  * What a `Provider` emits, once per episode, whatever restarts and on however many nodes: by the node whose attempt

@@ -1,5 +1,5 @@
 import { EncryptJWT, errors, jwtDecrypt } from 'jose'
-import type { LogoutProblem } from './pages/pages.ts'
+import type { LogoutProblem } from '../pages/pages.ts'
 
 /** A logout request between the question and the answer, bound to the OP session that was asked. */
 export interface PendingLogout {

@@ -1,4 +1,4 @@
-import type { OpLog } from './log.ts'
+import type { OpLog } from '../log.ts'
 import type {
   AttemptOutcome,
   AttemptRecord,
@@ -7,7 +7,7 @@ import type {
   DeliveryState,
   Logout,
   OpIssuerStore,
-} from './store/contract.ts'
+} from '../store/contract.ts'
 
 /** A delivery, as an operator sees it: one notice to one RP. Times are epoch milliseconds. */
 export interface DeliveryInfo extends Pick<Logout, 'accountId' | 'cause' | 'actor' | 'reason' | 'endedAt'> {

@@ -1,6 +1,6 @@
-import type { PostFailure } from '../runtime/post-failure.ts'
-import type { PostAnswer } from '../runtime/runtime.ts'
-import type { AttemptFailure, AttemptOutcome } from './store/contract.ts'
+import type { PostFailure } from '../../runtime/post-failure.ts'
+import type { PostAnswer } from '../../runtime/runtime.ts'
+import type { AttemptFailure, AttemptOutcome } from '../store/contract.ts'
 
 /** What is known of a delivery when its attempt is judged. Times are epoch milliseconds. */
 export interface AttemptContext {

@@ -1,4 +1,4 @@
-import type { Runtime } from '../runtime/runtime.ts'
+import type { Runtime } from '../../runtime/runtime.ts'
 
 /** Milliseconds an RP may take to answer before its attempt gives its place to another: waiting takes a socket, no work. */
 const patience = 250

@@ -1,6 +1,6 @@
-import { base64url } from '../protocol/session-state.ts'
+import { base64url } from '../../protocol/session-state.ts'
+import type { OpIssuerStore } from '../store/contract.ts'
 import { type EncryptionKeys, keptSecret } from './encryption.ts'
-import type { OpIssuerStore } from './store/contract.ts'
 
 /** What stays the same from the first start on, beside the keys of `openSecrets`. */
 export interface OwnSecrets {

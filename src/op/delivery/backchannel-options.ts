@@ -1,4 +1,4 @@
-import { isPositive } from './positive.ts'
+import { isPositive } from '../positive.ts'
 
 /** How Logout Tokens are delivered. */
 export interface BackchannelOptions {

@@ -1,5 +1,5 @@
-import type { Answer, HttpRequest } from './http.ts'
-import { languagesOf } from './pages/words.ts'
+import type { Answer, HttpRequest } from '../http.ts'
+import { languagesOf } from '../pages/words.ts'
 
 /** Where the Logout Endpoint's pages live: absolute paths as a browser sees them, mount path included. */
 export interface LogoutPaths {

@@ -1,5 +1,5 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
-import { isEndCause } from './causes.ts'
+import { isEndCause } from '../causes.ts'
 
 /** Client metadata: the Logout Token may carry who and when (see `LogoutDetails`). Only the operator grants it. */
 export const LOGOUT_DETAILS = 'lockstep_logout_details'

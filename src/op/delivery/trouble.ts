@@ -1,8 +1,8 @@
-import type { Runtime } from '../runtime/runtime.ts'
+import type { Runtime } from '../../runtime/runtime.ts'
+import type { OpLog } from '../log.ts'
+import type { AttemptOutcome, OpIssuerStore } from '../store/contract.ts'
 import type { Tell } from './events.ts'
-import type { OpLog } from './log.ts'
 import { reachOf } from './report-attempt.ts'
-import type { AttemptOutcome, OpIssuerStore } from './store/contract.ts'
 
 /** Milliseconds of nothing but failures after which an RP is said to be unreachable. */
 const unreachableAfter = 3_600_000

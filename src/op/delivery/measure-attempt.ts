@@ -1,5 +1,5 @@
-import type { Attempt } from './backchannel.ts'
-import { type ClaimedDelivery, isAttempted, type OpIssuerStore } from './store/contract.ts'
+import type { Attempt } from '../backchannel.ts'
+import { type ClaimedDelivery, isAttempted, type OpIssuerStore } from '../store/contract.ts'
 import type { Telemetry } from './telemetry.ts'
 
 /** One attempt under measurement. */

@@ -1,7 +1,7 @@
 import type { Context, Link, Span, SpanContext } from '@opentelemetry/api'
-import type { OpenTelemetry } from '../runtime/opentelemetry.ts'
-import type { Attempt } from './backchannel.ts'
-import type { ClaimedDelivery, EndCause } from './store/contract.ts'
+import type { OpenTelemetry } from '../../runtime/opentelemetry.ts'
+import type { Attempt } from '../backchannel.ts'
+import type { ClaimedDelivery, EndCause } from '../store/contract.ts'
 
 /** The span of one attempt. */
 export interface AttemptSpan {

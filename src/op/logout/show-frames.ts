@@ -1,15 +1,15 @@
 import type { Provider as OidcProvider } from 'oidc-provider'
-import type { Runtime } from '../runtime/runtime.ts'
-import type { FindClient } from './find-client.ts'
-import { FRAMES_WAIT, type Framed, framesOf } from './frontchannel.ts'
-import type { Answer, HttpRequest } from './http.ts'
+import type { Runtime } from '../../runtime/runtime.ts'
+import type { FindClient } from '../clients/find-client.ts'
+import { frontchannelLogoutUriOf } from '../delivery/receiver.ts'
+import { FRAMES_WAIT, type Framed, framesOf } from '../frontchannel.ts'
+import type { Answer, HttpRequest } from '../http.ts'
+import type { LogoutPages } from '../pages/pages.ts'
+import { showPage } from '../pages/show.ts'
+import type { EndedOpSession, OpIssuerStore } from '../store/contract.ts'
 import { at, type LogoutPaths, languagesFor, localesOf, seeOther } from './logout-http.ts'
-import type { LogoutPages } from './pages/pages.ts'
-import { showPage } from './pages/show.ts'
 import type { Receipt, Receipts } from './receipts.ts'
-import { frontchannelLogoutUriOf } from './receiver.ts'
 import { seal, unseal } from './sealed-request.ts'
-import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 
 /** What the page with frames is made from. */
 export interface FramesParts {

@@ -1,6 +1,6 @@
 import type { BatchObservableResult, Counter, Histogram, Meter } from '@opentelemetry/api'
-import type { OpenTelemetry } from '../runtime/opentelemetry.ts'
-import type { AttemptOutcome, EndCause, OpIssuerStore, OutboxCounts } from './store/contract.ts'
+import type { OpenTelemetry } from '../../runtime/opentelemetry.ts'
+import type { AttemptOutcome, EndCause, OpIssuerStore, OutboxCounts } from '../store/contract.ts'
 
 /** What the gauges read when they are asked. */
 export interface OutboxReading {

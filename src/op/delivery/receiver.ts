@@ -1,14 +1,20 @@
 import type { Client, Provider as OidcProvider } from 'oidc-provider'
-import type { LogoutDetails } from '../protocol/logout-token.ts'
-import { base64url } from '../protocol/session-state.ts'
-import type { Runtime } from '../runtime/runtime.ts'
-import type { BackchannelReceiver } from './backchannel.ts'
-import { revokesOffline } from './causes.ts'
-import { FIRST_PARTY, IGNORED_CAUSES, LOGOUT_DETAILS, LOGOUT_REASON, REVOKE_OFFLINE } from './client-metadata.ts'
-import { nameOf } from './client-name.ts'
-import type { Receiver } from './fan-out.ts'
-import { mintLogoutToken } from './provider-seam.ts'
-import type { ClaimedDelivery } from './store/contract.ts'
+import type { LogoutDetails } from '../../protocol/logout-token.ts'
+import { base64url } from '../../protocol/session-state.ts'
+import type { Runtime } from '../../runtime/runtime.ts'
+import type { BackchannelReceiver } from '../backchannel.ts'
+import { revokesOffline } from '../causes.ts'
+import {
+  FIRST_PARTY,
+  IGNORED_CAUSES,
+  LOGOUT_DETAILS,
+  LOGOUT_REASON,
+  REVOKE_OFFLINE,
+} from '../clients/client-metadata.ts'
+import { nameOf } from '../clients/client-name.ts'
+import type { Receiver } from '../fan-out.ts'
+import { mintLogoutToken } from '../provider-seam.ts'
+import type { ClaimedDelivery } from '../store/contract.ts'
 
 /** What the outbox asks about an RP: where it listens, and a Logout Token for this attempt. */
 export interface ReceiverParts {

@@ -1,5 +1,7 @@
 import type { JWK } from 'jose'
-import { world } from '../runtime/runtime.ts'
+import { world } from '../../runtime/runtime.ts'
+import { isPositive } from '../positive.ts'
+import type { OpIssuerStore, OpStore } from '../store/contract.ts'
 import { checkEncryptionKeys, decrypt, type EncryptionKeys, encrypt } from './encryption.ts'
 import {
   completeRing,
@@ -11,8 +13,6 @@ import {
   type SigningAlgorithm,
   startedRing,
 } from './key-ring.ts'
-import { isPositive } from './positive.ts'
-import type { OpIssuerStore, OpStore } from './store/contract.ts'
 
 /** What an OP signs with: pass `jwks` and `cookies: { keys: cookieKeys }` in the configuration. */
 export interface OpSecrets {

@@ -1,6 +1,6 @@
 import type { Client, Provider as OidcProvider } from 'oidc-provider'
-import { messageOf } from '../runtime/message-of.ts'
-import type { OpLog } from './log.ts'
+import { messageOf } from '../../runtime/message-of.ts'
+import type { OpLog } from '../log.ts'
 
 /** Finds a client's registration; `undefined` when it is gone, or cannot be read now. */
 export type FindClient = (clientId: string) => Promise<Client | undefined>

@@ -1,10 +1,10 @@
-import type { Runtime } from '../runtime/runtime.ts'
-import type { Answer, HttpRequest } from './http.ts'
+import type { Runtime } from '../../runtime/runtime.ts'
+import type { Answer, HttpRequest } from '../http.ts'
+import { headingOf, stateOf } from '../pages/marks.ts'
+import type { LogoutPages } from '../pages/pages.ts'
+import { showPage } from '../pages/show.ts'
+import { wordsFor } from '../pages/words.ts'
 import { languagesFor, localesOf } from './logout-http.ts'
-import { headingOf, stateOf } from './pages/marks.ts'
-import type { LogoutPages } from './pages/pages.ts'
-import { showPage } from './pages/show.ts'
-import { wordsFor } from './pages/words.ts'
 import { RECEIPT_LIFETIME, type Receipt, type Receipts } from './receipts.ts'
 
 /** What the signed-out page is made from. */

@@ -1,6 +1,6 @@
 import { CompactEncrypt, compactDecrypt, errors } from 'jose'
-import { LockstepError } from '../protocol/errors.ts'
-import type { OpIssuerStore } from './store/contract.ts'
+import { LockstepError } from '../../protocol/errors.ts'
+import type { OpIssuerStore } from '../store/contract.ts'
 
 /** 256-bit keys: the first encrypts, all decrypt. With none, the text is kept as it is. */
 export type EncryptionKeys = readonly Uint8Array[]

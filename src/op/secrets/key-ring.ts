@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { exportJWK, generateKeyPair, type JWK } from 'jose'
-import { LockstepError } from '../protocol/errors.ts'
+import { LockstepError } from '../../protocol/errors.ts'
 
 /** The algorithms an OP can make keys for. */
 export type SigningAlgorithm = 'RS256' | 'PS256' | 'ES256' | 'EdDSA'
