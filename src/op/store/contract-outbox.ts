@@ -93,6 +93,9 @@ export interface OutboxStore {
    * Makes deliveries that a crashed worker left in flight due at once, without waiting for their leases; returns how
    * many. Called once when a worker starts; only the first call on an open store can mean a crash, later ones (another Provider
    * of this process) do nothing. A store that several processes share cannot know who crashed and does nothing.
+   *
+   * @throws LockstepError `store_in_use` when the store is for one process, and another delivers from it: then nothing may be
+   *   claimed here.
    */
   takeOver(): Promise<number>
   /**
