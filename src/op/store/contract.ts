@@ -152,6 +152,8 @@ export interface Delivery {
   readonly lastOutcome?: AttemptOutcome
   /** When an operator gave it a new horizon; else the horizon counts from `createdAt`. */
   readonly scheduledAt?: number
+  /** How many of its `attempts` were finished by then; they count for nothing in the new schedule. */
+  readonly attemptsBefore?: number
   /** Who dropped it; only of a dead row. */
   readonly droppedBy?: string
 }
@@ -254,7 +256,7 @@ export interface GiveUpCursor {
   readonly seq: number
 }
 
-/** How many deliveries are in a state; those that were delivered are not counted. */
+/** How many deliveries are in a state; those that were delivered, or are dropped, are not counted. */
 export type OutboxCounts = Readonly<Record<Exclude<DeliveryState, 'delivered'>, number>>
 
 /** An oidc-provider model as the store keeps it: found by a hash, never by the bearer value itself (T6). */
@@ -414,10 +416,13 @@ export interface OpIssuerStore {
     room?: (clientId: string) => number
   }): Promise<readonly ClaimedDelivery[]>
   /**
-   * Leases the delivery of an RP that comes due first, although it is not due yet: to find out whether an RP that was down
-   * is back. `undefined` when the RP is owed nothing, or all of it is in flight.
+   * Leases the delivery of an RP that comes due first, although it is not due yet (to find out whether an RP that was down
+   * is back), or one that an operator has chosen. `undefined` when there is none that is owed, or all of it is in flight.
    */
-  claimEarly(clientId: string, lease: number): Promise<ClaimedDelivery | undefined>
+  claimEarly(
+    which: { readonly clientId: string } | { readonly deliveryId: string },
+    lease: number,
+  ): Promise<ClaimedDelivery | undefined>
   /**
    * Writes an attempt and its outcome, if the fence still holds; `false` when another worker has the row now. A delivery
    * that is given back unattempted ({@link isAttempted}) is not counted as attempted.
@@ -426,9 +431,9 @@ export interface OpIssuerStore {
   /**
    * Makes all due rows of an RP (or of all, each by itself) due at once, in their order and ramped: 1 in the first second, then
    * 2, 4, 8, ... up to `perSecond` a second. None comes later than before; returns how many come sooner. Done in steps, each
-   * a transaction, so that a long backlog keeps nobody waiting.
+   * a transaction, so that a long backlog keeps nobody waiting; no other step begins once `signal` aborts.
    */
-  hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
+  hasten(whose: { clientId: string } | 'all', perSecond: number, signal?: AbortSignal): Promise<number>
   /**
    * Gives up the deliveries of an RP that wait and whose horizon began at `begun` (epoch milliseconds) or before: dead, with
    * what their own last attempt came to. Leaves alone what is in flight or has an operator's one try more. Looks through a
@@ -483,7 +488,7 @@ export interface OpIssuerStore {
    * Returns how many.
    */
   retryDeliveries(filter: DeliveryFilter, limit: number): Promise<number>
-  /** The same, with a new horizon and no refusal counted: a dropped one is not dropped any more. */
+  /** The same for what was given up, with a new horizon, and no attempt or refusal counted: a dropped one is not dropped any more. */
   rescheduleDeliveries(filter: DeliveryFilter, limit: number): Promise<number>
   /** Makes up to `limit` deliveries that wait, are refused or are dead dead by the hand of `actor`. Returns how many. */
   dropDeliveries(filter: DeliveryFilter, actor: string, limit: number): Promise<number>

@@ -35,6 +35,7 @@ export interface DeliveryRow extends LogoutRow {
   refused_since: number | null
   last_outcome: string | null
   scheduled_at: number | null
+  attempts_before: number | null
   dropped_by: string | null
 }
 
@@ -58,7 +59,7 @@ const logoutColumns =
 // Each column by its name: a node of the next version may add some while this one runs.
 /** SQL: a {@link DeliveryRow} of `delivery d` and `logout l`. */
 export const deliveryColumns: string = `d.id, d.client_id, d.sid, d.state, d.attempts, d.created_at, d.due_at, d.final_at, d.fence, d.refusals,
-  d.refused_since, d.last_outcome, d.scheduled_at, d.dropped_by, ${logoutColumns}`
+  d.refused_since, d.last_outcome, d.scheduled_at, d.attempts_before, d.dropped_by, ${logoutColumns}`
 
 // Steps through the index from RP to RP: costs what the RPs are many, not what the rows are many.
 const heads = statement<Head>(
@@ -93,12 +94,12 @@ const claimDue = statement<LeasedRow>(
       ORDER BY d.due_at, d.seq LIMIT wanted.take FOR UPDATE SKIP LOCKED) AS due
     LIMIT $6`),
 )
-const claimEarly = statement<LeasedRow>(
-  'delivery_claim_early',
+const first = (which: string): string =>
   lease(`SELECT d.seq, d.due_at AS was_due, 1 AS turn FROM delivery d
-    WHERE d.issuer = $1 AND d.client_id = $4 AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= $3)
-    ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE SKIP LOCKED`),
-)
+    WHERE d.issuer = $1 AND ${which} = $4 AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= $3)
+    ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE SKIP LOCKED`)
+const claimEarly = statement<LeasedRow>('delivery_claim_early', first('d.client_id'))
+const claimChosen = statement<LeasedRow>('delivery_claim_chosen', first('d.id'))
 const settle = statement<{ seq: number; attempts: number }>(
   'delivery_settle',
   `UPDATE delivery SET
@@ -166,10 +167,13 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
       })
     },
 
-    async claimEarly(clientId, duration) {
+    async claimEarly(which, duration) {
       const clock = await context.clock()
+      const times = [clock.now + duration, clock.now] as const
       return context.writeSoon(async (queries) => {
-        const row = await queries.first(claimEarly, clock.now + duration, clock.now, clientId)
+        const row = await ('deliveryId' in which
+          ? queries.first(claimChosen, ...times, which.deliveryId)
+          : queries.first(claimEarly, ...times, which.clientId))
         return row && toClaimed(row, clock)
       })
     },
@@ -269,6 +273,7 @@ export function toDelivery(row: DeliveryRow, { toNode }: SharedClock): Delivery 
     dueAt: row.due_at === null ? (row.final_at ?? row.created_at) : toNode(row.due_at),
     ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
     ...(row.scheduled_at !== null && { scheduledAt: row.scheduled_at }),
+    ...(row.attempts_before !== null && { attemptsBefore: row.attempts_before }),
     ...(row.state === 'dead' && row.dropped_by !== null && { droppedBy: row.dropped_by }),
   }
 }
