@@ -21,7 +21,7 @@ export interface DeliveryPage {
   readonly cursor?: string
 }
 
-/** How many deliveries are in a state; those that were delivered are not counted. */
+/** How many deliveries are in a state; those that were delivered, or are dropped, are not counted. */
 export type OutboxCounts = Readonly<Record<Exclude<DeliveryState, 'delivered'>, number>>
 
 /** The outbox, as operators and metrics see it. */
@@ -42,7 +42,7 @@ export interface DeliveryStore {
    * Returns how many.
    */
   retryDeliveries(filter: DeliveryFilter, limit: number): Promise<number>
-  /** The same, with a new horizon and no refusal counted: a dropped one is not dropped any more. */
+  /** The same for what was given up, with a new horizon, and no attempt or refusal counted: a dropped one is not dropped any more. */
   rescheduleDeliveries(filter: DeliveryFilter, limit: number): Promise<number>
   /** Makes up to `limit` deliveries that wait, are refused or are dead dead by the hand of `actor`. Returns how many. */
   dropDeliveries(filter: DeliveryFilter, actor: string, limit: number): Promise<number>

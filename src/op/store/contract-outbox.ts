@@ -21,6 +21,8 @@ export interface Delivery {
   readonly lastOutcome?: AttemptOutcome
   /** When an operator gave it a new horizon; else the horizon counts from `createdAt`. */
   readonly scheduledAt?: number
+  /** How many of its `attempts` were finished by then; they count for nothing in the new schedule. */
+  readonly attemptsBefore?: number
   /** Who dropped it; only of a dead row. */
   readonly droppedBy?: string
 }
@@ -54,10 +56,13 @@ export interface OutboxStore {
     room?: (clientId: string) => number
   }): Promise<readonly ClaimedDelivery[]>
   /**
-   * Leases the delivery of an RP that comes due first, although it is not due yet: to find out whether an RP that was down
-   * is back. `undefined` when the RP is owed nothing, or all of it is in flight.
+   * Leases the delivery of an RP that comes due first, although it is not due yet (to find out whether an RP that was down
+   * is back), or one that an operator has chosen. `undefined` when there is none that is owed, or all of it is in flight.
    */
-  claimEarly(clientId: string, lease: number): Promise<ClaimedDelivery | undefined>
+  claimEarly(
+    which: { readonly clientId: string } | { readonly deliveryId: string },
+    lease: number,
+  ): Promise<ClaimedDelivery | undefined>
   /**
    * Writes an attempt and its outcome, if the fence still holds; `false` when another worker has the row now. A delivery
    * that is given back unattempted ({@link isAttempted}) is not counted as attempted.
@@ -66,9 +71,9 @@ export interface OutboxStore {
   /**
    * Makes all due rows of an RP (or of all, each by itself) due at once, in their order and ramped: 1 in the first second, then
    * 2, 4, 8, ... up to `perSecond` a second. None comes later than before; returns how many come sooner. Done in steps, each
-   * a transaction, so that a long backlog keeps nobody waiting.
+   * a transaction, so that a long backlog keeps nobody waiting; no other step begins once `signal` aborts.
    */
-  hasten(whose: { clientId: string } | 'all', perSecond: number): Promise<number>
+  hasten(whose: { clientId: string } | 'all', perSecond: number, signal?: AbortSignal): Promise<number>
   /**
    * Gives up the deliveries of an RP that wait and whose horizon began at `begun` (epoch milliseconds) or before: dead, with
    * what their own last attempt came to. Leaves alone what is in flight or has an operator's one try more. Looks through a

@@ -37,6 +37,7 @@ export interface DeliveryRow extends LogoutRow {
   readonly refused_since: number | null
   readonly last_outcome: string | null
   readonly scheduled_at: number | null
+  readonly attempts_before: number | null
   readonly dropped_by: string | null
 }
 
@@ -62,7 +63,7 @@ export const logoutColumns =
   'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at, l.trace'
 /** SQL: the columns of `delivery d` and `logout l`, each by its name: a node of the next version may add some while this one runs. */
 export const deliveryColumns: string = `d.seq, d.id, d.client_id, d.sid, d.state, d.attempts, d.created_at, d.due_at, d.final_at, d.fence,
-  d.refusals, d.refused_since, d.last_outcome, d.scheduled_at, d.dropped_by, ${logoutColumns}`
+  d.refusals, d.refused_since, d.last_outcome, d.scheduled_at, d.attempts_before, d.dropped_by, ${logoutColumns}`
 /** SQL: the columns of `frame_notice f`. */
 export const frameColumns = 'f.client_id, f.sid, f.framed_at'
 /** SQL: the columns of `attempt a`. */
@@ -100,6 +101,7 @@ export function toDelivery(row: DeliveryRow, toNode: ToNode = sameTime): Deliver
     dueAt: row.due_at === null ? (row.final_at ?? row.created_at) : toNode(row.due_at),
     ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
     ...(row.scheduled_at !== null && { scheduledAt: row.scheduled_at }),
+    ...(row.attempts_before !== null && { attemptsBefore: row.attempts_before }),
     ...(row.state === 'dead' && row.dropped_by !== null && { droppedBy: row.dropped_by }),
   }
 }

@@ -52,7 +52,7 @@ const byId = statement<DeliveryRow>(
 )
 const counted = (state: string): string =>
   `(SELECT count(*) FROM (SELECT 1 FROM delivery d WHERE d.issuer = $1 AND d.state <> 'delivered'
-     AND d.state = '${state}' AND d.dropped_by IS NULL LIMIT $2) AS found)::int`
+     AND d.state = '${state}' AND (d.dropped_by IS NULL OR d.state <> 'dead') LIMIT $2) AS found)::int`
 const count = statement<{ due: number; in_flight: number; refused: number; dead: number }>(
   'deliveries_count',
   `SELECT ${counted('due')} AS due, ${counted('in-flight')} AS in_flight, ${counted('refused')} AS refused,
@@ -125,8 +125,8 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
       return context.write((queries) =>
         change(queries, touched(filter, ['refused', 'dead', 'dropped']), limit, {
           name: 'reschedule',
-          set: `state = 'due', due_at = $3, final_at = NULL, scheduled_at = $4, refusals = 0, refused_since = NULL,
-                last_outcome = NULL, dropped_by = NULL`,
+          set: `state = 'due', due_at = $3, final_at = NULL, scheduled_at = $4, attempts_before = attempts, refusals = 0,
+                refused_since = NULL, last_outcome = NULL, dropped_by = NULL`,
           values: [now, context.now()],
           where: 'd.due_at IS NULL',
         }),

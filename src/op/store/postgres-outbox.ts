@@ -62,12 +62,12 @@ const claimDue = statement<LeasedRow>(
       ORDER BY d.due_at, d.seq LIMIT wanted.take FOR UPDATE SKIP LOCKED) AS due
     LIMIT $6`),
 )
-const claimEarly = statement<LeasedRow>(
-  'delivery_claim_early',
+const first = (which: string): string =>
   lease(`SELECT d.seq, d.due_at AS was_due, 1 AS turn FROM delivery d
-    WHERE d.issuer = $1 AND d.client_id = $4 AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= $3)
-    ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE SKIP LOCKED`),
-)
+    WHERE d.issuer = $1 AND ${which} = $4 AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= $3)
+    ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE SKIP LOCKED`)
+const claimEarly = statement<LeasedRow>('delivery_claim_early', first('d.client_id'))
+const claimChosen = statement<LeasedRow>('delivery_claim_chosen', first('d.id'))
 const settle = statement<{ seq: number; attempts: number }>(
   'delivery_settle',
   `UPDATE delivery SET
@@ -135,10 +135,13 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
       })
     },
 
-    async claimEarly(clientId, duration) {
+    async claimEarly(which, duration) {
       const clock = await context.clock()
+      const times = [clock.now + duration, clock.now] as const
       return context.writeSoon(async (queries) => {
-        const row = await queries.first(claimEarly, clock.now + duration, clock.now, clientId)
+        const row = await ('deliveryId' in which
+          ? queries.first(claimChosen, ...times, which.deliveryId)
+          : queries.first(claimEarly, ...times, which.clientId))
         return row && toClaimed(row, row.was_due, clock.toNode)
       })
     },

@@ -37,7 +37,8 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
   )
   const count = db.prepare<[number, string, number], { n: number }>(
     `SELECT count(*) AS n FROM (SELECT 1 FROM delivery d
-       WHERE d.issuer = ? AND d.state <> 'delivered' AND d.state = ? AND d.dropped_by IS NULL LIMIT ?)`,
+       WHERE d.issuer = ? AND d.state <> 'delivered' AND d.state = ?
+         AND (d.dropped_by IS NULL OR d.state <> 'dead') LIMIT ?)`,
   )
 
   const lastConfirmed = db.prepare<[number, string], { deliveryId: string; plannedAt: number; confirmedAt: number }>(
@@ -118,7 +119,7 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
         return change(
           touched(filter, ['refused', 'dead', 'dropped']),
           limit,
-          `state = 'due', due_at = ?, final_at = NULL, scheduled_at = ?, refusals = 0, refused_since = NULL,
+          `state = 'due', due_at = ?, final_at = NULL, scheduled_at = ?, attempts_before = attempts, refusals = 0, refused_since = NULL,
            last_outcome = NULL, dropped_by = NULL`,
           [now, now],
           'd.due_at IS NULL',

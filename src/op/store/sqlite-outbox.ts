@@ -67,10 +67,11 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
   const dueOf = db.prepare<[number, string, number, number], DeliveryRow>(
     `${deliveries} WHERE d.issuer = ? AND d.client_id = ? AND d.due_at <= ? ORDER BY d.due_at, d.seq LIMIT ?`,
   )
-  const firstOf = db.prepare<[number, string, number], DeliveryRow>(
-    `${deliveries} WHERE d.issuer = ? AND d.client_id = ? AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= ?)
-     ORDER BY d.due_at, d.seq LIMIT 1`,
-  )
+  const first = (which: string): string =>
+    `${deliveries} WHERE d.issuer = ? AND ${which} = ? AND d.due_at IS NOT NULL AND (d.state = 'due' OR d.due_at <= ?)
+     ORDER BY d.due_at, d.seq LIMIT 1`
+  const firstOf = db.prepare<[number, string, number], DeliveryRow>(first('d.client_id'))
+  const chosen = db.prepare<[number, string, number], DeliveryRow>(first('d.id'))
   const lease = db.prepare<[number, number]>(
     `UPDATE delivery SET state = 'in-flight', fence = fence + 1, due_at = ? WHERE seq = ?`,
   )
@@ -169,10 +170,12 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
       })
     },
 
-    async claimEarly(clientId, duration) {
+    async claimEarly(which, duration) {
       return context.writeSoon(() => {
-        const row = firstOf.get(issuer, clientId, context.now())
-        return row && leaseUntil(context.now() + duration, row)
+        const now = context.now()
+        const row =
+          'deliveryId' in which ? chosen.get(issuer, which.deliveryId, now) : firstOf.get(issuer, which.clientId, now)
+        return row && leaseUntil(now + duration, row)
       })
     },
 
