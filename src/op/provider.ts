@@ -129,7 +129,7 @@ export class Provider extends OidcProvider {
     const { sweep, retention, log } = resolved
     this.deliveries = deliveriesOf({
       store,
-      hurry: (clientId) => this.#outbox.hurry(clientId),
+      hurry: (those) => this.#outbox.hurry(those),
       log,
     })
     this.#endSession = {
