@@ -21,13 +21,13 @@ export function pageLeaver(
   world: Pick<BrowserWorld, 'now' | 'after' | 'window'>,
   storage: () => Pick<Storage, 'getItem' | 'setItem'>,
   leave: () => void,
-): (event: { readonly detail: Pick<SessionMonitorEvents['ended'], 'session' | 'heardAt'> }) => void {
+): (ended: Pick<SessionMonitorEvents['ended'], 'session' | 'heardAt'>) => void {
   let begun = 0
   world.window.addEventListener('beforeunload', () => {
     begun = world.now()
   })
 
-  return ({ detail: { session, heardAt } }) => {
+  return ({ session, heardAt }) => {
     try {
       const left: [session: string, at: number][] = JSON.parse(storage().getItem(KEY) ?? '[]')
       const [, , third] = left

@@ -16,7 +16,7 @@ function openTab(storage?: () => Pick<Storage, 'getItem' | 'setItem'>) {
   const end = async (session: string, at: number) => {
     const before = left
     await world.advance(start + at - world.now())
-    leave({ detail: { session, heardAt: world.now() } })
+    leave({ session, heardAt: world.now() })
     await world.advance(0)
     return left > before
   }
