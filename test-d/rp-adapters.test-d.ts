@@ -31,6 +31,7 @@ const guests = createRelyingParty({
   mapSession: (claims) => ({ name: claims.name ?? 'guest' }),
 })
 
+// [express 1]
 express()
   .use(onExpress.auth(staff))
   .use(onExpress.auth(guests))
@@ -49,6 +50,7 @@ new Hono()
     c.var.rpSession.data.badge satisfies number
     return c.text(c.req.param('id') satisfies string)
   })
+// [hono 1]
 // @ts-expect-error nothing is global: a route without our middleware knows of no rpSession
 new Hono().get('/', (c) => c.text(c.var.rpSession.sub))
 

@@ -78,7 +78,7 @@ describe('the Next example, built and started', () => {
     expect([guessed.status, guessed.header('location')]).toEqual([307, '/auth/login?return_to=%2Fme&by=app'])
   })
 
-  it('shows who is signed in, and keeps the page out of caches', async () => {
+  it('shows who is signed in, and keeps the page out of caches [next 3]', async () => {
     const page = await signIn()
     expect(page).toMatchObject({ status: 200, url: `${notes}/me` })
     expect(text(page)).toContain('Hello Ada')

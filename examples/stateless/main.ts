@@ -125,12 +125,29 @@ app.get('/me', async (req: Request, res: Response) => {
 app.post('/logout', async (req: Request, res: Response) => {
   if (req.headers.origin !== APP_URL) return res.status(403).end()
   const session = await open<Session>(req.headers.cookie, 'app')
-  const url = oidc.buildEndSessionUrl(await op(), {
+  const endpoint = (await op()).serverMetadata().end_session_endpoint
+  res.append('set-cookie', cookie('app', '', 0))
+  if (endpoint === undefined) return res.redirect(303, '/auth/logged-out')
+  const fields = {
+    client_id: CLIENT_ID,
     post_logout_redirect_uri: `${APP_URL}/auth/logged-out`,
     ...(session && { id_token_hint: session.idToken }),
-  })
-  return res.append('set-cookie', cookie('app', '', 0)).redirect(303, url.href)
+  }
+  return res.set('cache-control', 'no-store').send(postingPage(endpoint, fields))
 })
+
+/** Takes the browser there by POST, so that the ID Token stays out of URLs and logs. */
+function postingPage(url: string, fields: Readonly<Record<string, string>>): string {
+  const inputs = Object.entries(fields).map(
+    ([name, value]) => `<input type="hidden" name="${name}" value="${inHtml(value)}">`,
+  )
+  const form = `<form method="post" action="${inHtml(url)}">${inputs.join('')}<button>Continue</button></form>`
+  return `<!doctype html>${form}<script>document.forms[0].submit()</script>`
+}
+
+function inHtml(text: string): string {
+  return text.replaceAll(/[&<>"']/g, (character) => `&#${character.codePointAt(0)};`)
+}
 
 app.get('/auth/logged-out', (_req: Request, res: Response) => {
   res.send('<!doctype html><p>Signed out. <a href="/login">Sign in</a></p>')

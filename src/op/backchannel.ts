@@ -117,7 +117,15 @@ function flagged(outcome: AttemptOutcome): AttemptOutcome {
 }
 
 function contextOf(
-  { createdAt, scheduledAt = createdAt, attempts, refusals, refusedSince, lastOutcome }: ClaimedDelivery,
+  {
+    createdAt,
+    scheduledAt = createdAt,
+    attempts,
+    attemptsBefore = 0,
+    refusals,
+    refusedSince,
+    lastOutcome,
+  }: ClaimedDelivery,
   runtime: Runtime,
   { horizon }: Required<BackchannelOptions>,
 ): AttemptContext {
@@ -125,7 +133,7 @@ function contextOf(
   return {
     now: runtime.now(),
     createdAt: scheduledAt,
-    attempts,
+    attempts: attempts - attemptsBefore,
     refusals,
     ...(refusedSince !== undefined && { refusedSince }),
     horizon: horizon * 1000,

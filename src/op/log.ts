@@ -22,7 +22,7 @@ export type OpLogEvent =
         Extract<AttemptOutcome, { state: 'delivered' }>,
         'state'
       >)
-  /** The fourth attempt failed; the next is at `retryAt` (epoch ms). Said once. */
+  /** The fourth attempt failed; the next is at `retryAt` (epoch ms). Said once for each horizon. */
   | (AboutDelivery & AboutFailure & { readonly event: 'delivery_failing'; readonly retryAt: number })
   /** An RP refused its Logout Tokens for good; also after an operator's one more try. */
   | (AboutDelivery & AboutFailure & { readonly event: 'delivery_refused' })

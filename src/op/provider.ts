@@ -162,9 +162,14 @@ export class Provider extends OidcProvider {
     this.use((ctx, next) => this.#serve(ctx, next))
   }
 
-  /** Resolves when the store has answered; requests wait for it by themselves. */
+  /**
+   * Resolves when the store has answered; requests wait for it by themselves.
+   *
+   * @throws LockstepError `store_failed` when it cannot be reached, `store_in_use` when another process delivers from its file:
+   *   then this one delivers nothing until the other is gone.
+   */
   async ready(): Promise<void> {
-    await Promise.all([this.#secrets(), this.#telemetry.ready])
+    await Promise.all([this.#secrets(), this.#telemetry.ready, this.#endSession.store.takeOver()])
   }
 
   /**

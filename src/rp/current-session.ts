@@ -5,6 +5,7 @@ import { clearCookie, readSessionCookie } from './cookies.ts'
 import { isDocument, type RpRequest } from './http.ts'
 import { leavingOf, readLeaving, rememberLeaving } from './left-app.ts'
 import { messageOf } from './log.ts'
+import type { ResolvedAppOptions } from './options.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
 import { namesOf } from './session-id.ts'
 import type { StoredRpSession } from './store/contract.ts'
@@ -23,7 +24,7 @@ const STEPS = 20
  *
  * A dead cookie is cleared only with a whole page: until then the open tabs can still hear how their RP session ended.
  *
- * @throws LockstepError `store_failed`; why is in the log and in its `cause`
+ * @throws LockstepError `store_failed`, see {@link whoIsUnknown}
  */
 export async function currentSession<Data>(
   context: RpContext<Data>,
@@ -32,11 +33,23 @@ export async function currentSession<Data>(
   try {
     return await find(context, request)
   } catch (cause) {
-    context.options.log({ event: 'internal_error', route: 'current', message: messageOf(cause) })
-    const error = new LockstepError('store_failed', 'It could not be found out who is signed in', { cause })
-    error.stack = String(error) // a framework may show it to whoever asked
-    throw error
+    throw whoIsUnknown(context, 'current', cause)
   }
+}
+
+/**
+ * The error of a store that could not be read: nobody is let in, and nobody is signed out by it. Why is in the log and in
+ * `cause`. By its `status` Express, Fastify and Koa answer 503.
+ */
+export function whoIsUnknown(
+  { options }: { readonly options: Pick<ResolvedAppOptions, 'log'> },
+  route: string,
+  cause: unknown,
+): LockstepError {
+  options.log({ event: 'internal_error', route, message: messageOf(cause) })
+  const error = new LockstepError('store_failed', 'It could not be found out who is signed in', { cause })
+  error.stack = String(error) // a framework may show it to whoever asked
+  return Object.assign(error, { status: 503 })
 }
 
 async function find<Data>(context: RpContext<Data>, request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>> {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { SessionDocument, SessionEnd } from '../protocol/session-document.ts'
 import { connectOp, type OpConnection } from './connect-op.ts'
 import { seconds } from './context.ts'
+import { whoIsUnknown } from './current-session.ts'
 import { isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import {
   type KeptClaims,
@@ -16,6 +17,7 @@ import { type RouteTable, refusalFor, routeOf, serve } from './routes.ts'
 import { createStreamRegistry, type StreamRegistry, streamOf } from './session-events.ts'
 import { serveSessionMonitor } from './session-monitor-file.ts'
 import type { OutsideLogin, RpSessionStore } from './store/contract.ts'
+import { LATE_LOGIN } from './store/rules.ts'
 
 /** Hears logouts for an app that keeps its sessions in cookies of its own. */
 export interface LogoutReceiver extends Pick<Mountable, 'respond' | 'base' | 'close'> {
@@ -23,7 +25,8 @@ export interface LogoutReceiver extends Pick<Mountable, 'respond' | 'base' | 'cl
    * Says whether the session with these claims was logged out, or is older than `sessionLifetime`. Ask it with every
    * request: it answers from memory as long as this node hears of every logout, and reads the store when in doubt.
    *
-   * @throws LockstepError `store_failed` when it is in doubt and the store cannot be read: treat nobody as signed in
+   * @throws LockstepError `store_failed` when it is in doubt and the store cannot be read. Let nobody in then; Express,
+   * Fastify and Koa answer 503 by themselves, since the error has that `status`.
    * @throws TypeError when the claims are not those of an ID Token of this OP
    */
   isLoggedOut(claims: KeptClaims): Promise<boolean>
@@ -69,7 +72,14 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
       return serve(routes, context, request, (route, error) => refusalFor(resolved, route, error))
     },
     base: resolved.base,
-    isLoggedOut: async (claims) => (await endOf(context, loginOf(context, claims))) !== undefined,
+    async isLoggedOut(claims) {
+      const login = loginOf(context, claims)
+      try {
+        return (await endOf(context, login)) !== undefined
+      } catch (cause) {
+        throw whoIsUnknown(context, 'isLoggedOut', cause)
+      }
+    },
     async close() {
       context.streams.closeAll()
     },
@@ -82,9 +92,6 @@ interface ReceiverContext {
   readonly op: OpConnection
   readonly streams: StreamRegistry
 }
-
-/** Seconds after a logout in which a login that was under way may still get its ID Token; clocks that differ included. */
-const LATE = 3_600
 
 function routesFor({ readSession, clearSession }: ResolvedReceiverOptions): RouteTable<ReceiverContext> {
   const get = (route: (context: ReceiverContext, request: RpRequest) => Promise<RpAnswer>) => new Map([['GET', route]])
@@ -102,7 +109,7 @@ function routesFor({ readSession, clearSession }: ResolvedReceiverOptions): Rout
 }
 
 function rememberLogout({ options, op, store }: ReceiverContext, request: RpRequest): Promise<RpAnswer> {
-  const remembered = options.sessionLifetime + LATE
+  const remembered = options.sessionLifetime + LATE_LOGIN
   return receiveLogoutToken(
     { options, op, remembered, countsSessions: false, end: (target, notice) => store.endBy(target, notice) },
     request,

@@ -118,10 +118,17 @@ function failed<Data>({ options }: RpContext<Data>, route: string, error: unknow
     return refusalFor(options, route, error)
   }
   options.log({ event: 'internal_error', route, message: messageOf(error) })
-  return loginFailedPage(options, 500, wentWrong, 'internal_error')
+  return isStoreAway(error)
+    ? loginFailedPage(options, 503, storeAway, 'store_failed')
+    : loginFailedPage(options, 500, wentWrong, 'internal_error')
 }
 
 const wentWrong = 'Something went wrong here; it was logged.'
+const storeAway = 'This app cannot reach its sessions at the moment. Try again in a few seconds.'
+
+function isStoreAway(error: unknown): boolean {
+  return error instanceof LockstepError && error.code === 'store_failed'
+}
 
 /** The same for a route that is no page. */
 export function refusalFor({ log }: Pick<ResolvedAppOptions, 'log'>, route: string, error: unknown): RpAnswer {
@@ -131,5 +138,6 @@ export function refusalFor({ log }: Pick<ResolvedAppOptions, 'log'>, route: stri
     return refusal(400, 'invalid_request', error.message)
   }
   log({ event: 'internal_error', route, message: messageOf(error) })
+  if (isStoreAway(error)) return refusal(503, 'temporarily_unavailable', storeAway, { 'retry-after': '5' })
   return refusal(500, 'server_error', error instanceof BodyReadBefore ? error.message : wentWrong)
 }

@@ -163,7 +163,7 @@ export function deliveriesContract(law: Law): void {
     equal(await op.nextDueAt((clientId) => (clientId === 'b' ? 1 : 0)), runtime.now() + hour)
   })
 
-  law('gives what was given up a new horizon, as if nothing had been refused', async (bench) => {
+  law('gives what was given up a new horizon, as if nothing had been tried or refused', async (bench) => {
     const { op, runtime } = bench
     await owe(bench, 'u', ['a'])
     for (let i = 0; i < 2; i++) {
@@ -182,6 +182,7 @@ export function deliveriesContract(law: Law): void {
     equal(again.refusals, 0)
     equal(again.refusedSince, undefined)
     equal(again.attempts, 3)
+    equal(again.attemptsBefore, 3)
     equal((await op.getDelivery(again.id, 10))?.attempts.length, 3)
     equal(await op.rescheduleDeliveries({}, 10), 0)
   })
@@ -218,8 +219,10 @@ export function deliveriesContract(law: Law): void {
     equal(await op.retryDeliveries({ clientId: 'a' }, 9), 0)
     equal(await op.rescheduleDeliveries({ clientId: 'a' }, 9), 0)
     equal(await op.retryDeliveries({ deliveryId: dropped[0]?.id ?? '' }, 9), 1)
+    equal((await op.countDeliveries(9)).due, 1) // it is owed again
     const again = await claimOne(op)
     deepEqual(again.lastOutcome, { state: 'dead', why: 'dropped' })
+    equal((await op.countDeliveries(9))['in-flight'], 2)
     const failure = { why: 'network' } as const
     await op.settle(again, attempt(bench, { state: 'dead', why: 'dropped', failure }))
     equal((await op.getDelivery(again.id, 9))?.delivery.droppedBy, 'eve')

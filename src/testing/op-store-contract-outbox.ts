@@ -147,15 +147,30 @@ export function outboxContract(law: Law, durable: boolean): void {
     for (const [i, claimed] of (await op.claimDue({ limit: 10, lease: 1000 })).entries()) {
       await op.settle(claimed, attempt(bench, { state: 'due', retryAt: runtime.now() + 600_000 - i, why: 'network' }))
     }
-    const first = await op.claimEarly('down', 1000)
-    const second = await op.claimEarly('down', 1000)
+    const first = await op.claimEarly({ clientId: 'down' }, 1000)
+    const second = await op.claimEarly({ clientId: 'down' }, 1000)
     deepEqual([first?.logout.uid, second?.logout.uid], ['u2', 'u1'])
     equal(first?.state, 'in-flight')
-    equal(await op.claimEarly('down', 1000), undefined)
-    equal(await op.claimEarly('unknown', 1000), undefined)
+    equal(await op.claimEarly({ clientId: 'down' }, 1000), undefined)
+    equal(await op.claimEarly({ clientId: 'unknown' }, 1000), undefined)
     runtime.pass(1000)
-    const again = await op.claimEarly('down', 1000)
+    const again = await op.claimEarly({ clientId: 'down' }, 1000)
     ok((again?.fence ?? 0) > (first?.fence ?? 0))
+  })
+
+  law('leases the one delivery that an operator has chosen, unless it is in flight or over', async (bench) => {
+    const { op } = bench
+    for (const uid of ['u1', 'u2']) await owe(bench, uid, ['down'])
+    const { deliveries } = await owe(bench, 'u3', ['down'])
+    const { id: deliveryId } = deliveries[0] ?? {}
+    ok(deliveryId !== undefined)
+    const chosen = await op.claimEarly({ deliveryId }, 1000)
+    ok(chosen)
+    deepEqual([chosen.id, chosen.state], [deliveryId, 'in-flight'])
+    equal(await op.claimEarly({ deliveryId }, 1000), undefined)
+    await op.settle(chosen, attempt(bench, { state: 'delivered', status: 200 }))
+    equal(await op.claimEarly({ deliveryId }, 1000), undefined)
+    equal(await op.claimEarly({ deliveryId: 'unknown' }, 1000), undefined)
   })
 
   law('brings the deliveries of one RP forward, ramped 1, 2, 4 a second up to its rate', async (bench) => {
@@ -209,6 +224,16 @@ export function outboxContract(law: Law, durable: boolean): void {
     equal(await op.hasten('all', 0.1), 2)
     equal((await op.claimDue({ limit: 4, lease: 600_000 })).length, 1)
     equal(await op.nextDueAt(() => 1), runtime.now() + 10_000)
+  })
+
+  law('brings nothing forward for a worker that is stopping', async (bench) => {
+    const { op, runtime } = bench
+    await owe(bench, 'u1', ['down'])
+    for (const claimed of await op.claimDue({ limit: 4, lease: 1000 })) {
+      await op.settle(claimed, attempt(bench, { state: 'due', retryAt: runtime.now() + 600_000, why: 'network' }))
+    }
+    equal(await op.hasten('all', 10, AbortSignal.abort()), 0)
+    equal(await op.nextDueAt(), runtime.now() + 600_000)
   })
 
   law('never pushes a delivery back by bringing others forward, nor touches a leased one', async (bench) => {

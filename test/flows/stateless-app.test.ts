@@ -73,6 +73,7 @@ it('its own sign-out reaches the OP, and a new login is a new session [RPI-2-b]'
   cleanup.push(() => ada.close())
   await ada.open(`${url}/login`)
   const page = await ada.submit(await ada.open(`${url}/`), {}, '/logout')
+  expect(page.trail.join(' ')).not.toContain('id_token_hint') // it went by POST: no URL and no log has the ID Token
   expect(page.url).toContain(`${url}/auth/logged-out`)
   expect((await op.provider.opSessions.list({ accountId: 'ada' })).sessions).toEqual([])
   expect((await ada.open(`${url}/login`)).body).toBe('{"hello":"ada"}')

@@ -65,7 +65,9 @@ describe('a client whose registration cannot be read now', () => {
     expect(await isSignedIn(browser, op, notes)).toBe(false)
     expect(unread()).toContainEqual(expect.objectContaining({ clientId: 'mail' }))
     const states = (
-      await store.forIssuer(op.issuer, { now: Date.now, random: () => new Uint8Array() }).claimEarly('mail', 0)
+      await store
+        .forIssuer(op.issuer, { now: Date.now, random: () => new Uint8Array() })
+        .claimEarly({ clientId: 'mail' }, 0)
     )?.state
     expect(states).toBe('in-flight')
   })

@@ -1,5 +1,6 @@
 import express from 'express'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { LockstepError } from '../../src/protocol/errors.ts'
 import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
 import type { SessionDocument } from '../../src/protocol/session-document.ts'
 import {
@@ -8,6 +9,7 @@ import {
   type LogoutReceiver,
   type LogoutReceiverOptions,
   type RpLogEvent,
+  type RpStore,
 } from '../../src/rp.ts'
 import { auth as expressAuth } from '../../src/rp-express.ts'
 import { auth as fetchAuth } from '../../src/rp-fetch.ts'
@@ -162,7 +164,42 @@ describe('an app whose sessions are cookies of its own', () => {
     const answer = await logOut(setting, { sid: 'laptop' })
     expect([answer.status, answer.headers['retry-after']]).toEqual([400, '5'])
     expect(JSON.parse(textOf(answer))).toMatchObject({ error: 'temporarily_unavailable' })
-    await expect(setting.logouts.isLoggedOut(ada)).rejects.toThrow('the disk is gone')
+    await expect(setting.logouts.isLoggedOut(ada)).rejects.toMatchObject({ code: 'store_failed', status: 503 })
+    expect(setting.log.at(-1)).toEqual({ event: 'internal_error', route: 'isLoggedOut', message: 'the disk is gone' })
+  })
+
+  it('lets nobody in and signs nobody out while the store is away: 503, and tabs are told that nobody knows [T17]', async () => {
+    const memory = memoryStore()
+    let isAway = false
+    const store: RpStore = {
+      ...memory,
+      forClient(...args) {
+        const inner = memory.forClient(...args)
+        const loggedOutAt: typeof inner.loggedOutAt = async (...asked) => {
+          if (isAway) throw new LockstepError('store_failed', 'Redis at 10.0.0.7 cannot be reached')
+          return inner.loggedOutAt(...asked)
+        }
+        return { ...inner, loggedOutAt }
+      },
+    }
+    const { logouts } = start({ ...withCookie, store })
+    const app = express().set('env', 'production').use(expressAuth(logouts))
+    app.get('/me', async (_req, res) => void res.send((await logouts.isLoggedOut(ada)) ? 'out' : 'in'))
+    const { server, port } = await listen(app)
+    const me = () => fetch(`http://127.0.0.1:${port}/me`)
+    expect(await (await me()).text()).toBe('in')
+    isAway = true
+    const refused = await me()
+    expect([refused.status, await refused.text()]).toEqual([503, expect.not.stringMatching(/10\.0\.0\.7|>in</)])
+    const session = await ask(logouts, 'GET', '/auth/session', cookieOf(ada))
+    expect([session.status, session.headers['retry-after']]).toEqual([503, '5'])
+    expect(JSON.parse(textOf(session))).toMatchObject({ error: 'temporarily_unavailable' })
+    expect(textOf(session)).not.toContain('10.0.0.7')
+    const tab = await openTab(logouts, cookieOf(ada))
+    expect(await tab.next()).toBeUndefined()
+    isAway = false
+    expect(await (await me()).text()).toBe('in')
+    await shut(server)
   })
 
   it('says what is wrong with claims that are not of an ID Token of this OP [T20]', async () => {

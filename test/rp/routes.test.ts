@@ -1,4 +1,5 @@
 import { afterEach, expect, it } from 'vitest'
+import { LockstepError } from '../../src/protocol/errors.ts'
 import { startWorld, type TestWorld, type WorldOptions } from './support.ts'
 
 let world: TestWorld | undefined
@@ -20,9 +21,25 @@ it('a store that fails shows the app’s users no stack, and its operator the re
   app.express.set('env', 'development')
   app.sessions.get = () => Promise.reject(new Error('disk on fire'))
   const page = await agent.open(`${app.url}/me`)
-  expect(page.status).toBe(500)
+  expect(page.status).toBe(503)
   expect(page.body).not.toMatch(/\bat .*\.ts|disk on fire/)
   expect(app.log).toEqual([{ event: 'internal_error', route: 'current', message: 'disk on fire' }])
+})
+
+it('a store that is away is 503 at every route that asks it, and says no more [T17]', async () => {
+  const { app, newAgent, signIn } = await start()
+  const agent = newAgent()
+  await signIn(agent, app)
+  const away = async () => {
+    throw new LockstepError('store_failed', 'PostgreSQL at 10.0.0.7 cannot be reached')
+  }
+  Object.assign(app.sessions, { get: away, now: away })
+  for (const path of ['/auth/session', '/auth/session/events', '/auth/login', '/auth/logged-out']) {
+    const page = await agent.fetch(app.url, path, { headers: { 'sec-fetch-dest': 'document' } })
+    expect([path, page.status]).toEqual([path, 503])
+    expect(page.body).not.toContain('10.0.0.7')
+  }
+  expect((await agent.fetch(app.url, '/auth/session')).header('retry-after')).toBe('5')
 })
 
 it('HEAD is answered like GET, without the body', async () => {

@@ -9,7 +9,7 @@ export function withLeases(store: OpStore, lease: number): OpStore {
       return {
         ...real,
         claimDue: (options) => real.claimDue({ ...options, lease }),
-        claimEarly: (clientId) => real.claimEarly(clientId, lease),
+        claimEarly: (which) => real.claimEarly(which, lease),
       }
     },
   }

@@ -7,7 +7,7 @@ export interface AttemptContext {
   readonly now: number
   /** When the horizon began. */
   readonly createdAt: number
-  /** Attempts finished before this one. */
+  /** Attempts of this horizon finished before this one. */
   readonly attempts: number
   /** Refusals in a row before this one, and the first of them. */
   readonly refusals: number

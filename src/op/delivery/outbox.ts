@@ -137,7 +137,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
         breakers.putOff(clientId, heldUntil)
         continue
       }
-      const delivery = await store.claimEarly(clientId, lease)
+      const delivery = await store.claimEarly({ clientId }, lease)
       if (delivery) start(delivery)
       else if (!perRp.has(clientId)) breakers.forget(clientId)
     }

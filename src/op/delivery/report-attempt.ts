@@ -15,16 +15,15 @@ const failuresToTell = 4
 export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDelivery, attempt: Attempt) => void {
   const refusedByEgress = new Set<string>()
   return (delivery, { outcome, cause }) => {
-    const { id: deliveryId, logout, clientId, lastOutcome } = delivery
+    const { id: deliveryId, logout, clientId, lastOutcome, scheduledAt, attemptsBefore = 0 } = delivery
     const about = { deliveryId, logoutId: logout.id, clientId, attempts: delivery.attempts + 1 }
     const wasGivenUp = lastOutcome?.state === 'refused' || lastOutcome?.state === 'dead'
+    const wasTold = wasGivenUp || scheduledAt !== undefined || delivery.attempts >= failuresToTell
     switch (outcome.state) {
       case 'delivered': {
         const { state: _, ...how } = outcome
         log({ event: 'delivery_delivered', ...about, ...how })
-        if (wasGivenUp || delivery.attempts >= failuresToTell) {
-          tell('lockstep.delivery.recovered', { ...about, status: how.status })
-        }
+        if (wasTold) tell('lockstep.delivery.recovered', { ...about, status: how.status })
         return
       }
       case 'refused': {
@@ -48,7 +47,7 @@ export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDeliv
           refusedByEgress.add(clientId)
           log({ event: 'egress_refused', clientId, message: messageOf(cause) })
         }
-        if (about.attempts !== failuresToTell) return
+        if (about.attempts - attemptsBefore !== failuresToTell) return
         const failure = { why, ...(status !== undefined && { status }), ...(error !== undefined && { error }) }
         const told = { ...about, ...flat(failure, cause), retryAt }
         log({ event: 'delivery_failing', ...told })

@@ -22,12 +22,12 @@ const hasten = statement(
 /** Brings forward what an RP that is back has missed, in PostgreSQL; what another node holds at the moment is left to it. */
 export function postgresHasten(context: PostgresContext): Pick<OpIssuerStore, 'hasten'> {
   return {
-    async hasten(whose, perSecond) {
+    async hasten(whose, perSecond, signal) {
       const { first, bringForward } = ramp(whose, (await context.clock()).now, perSecond)
       const found = whose === 'all' ? waitingOfAll : waitingOfOne
       let behind: Waiting | undefined = first
       let count = 0
-      while (behind) {
+      while (behind && !signal?.aborted) {
         const rows: Waiting[] = await context.each.all(found, behind.client_id, behind.due_at, behind.seq)
         const { sooner, next } = bringForward(rows)
         const [seqs, times] = [sooner.map(({ seq }) => seq), sooner.map(({ dueAt }) => dueAt)]

@@ -258,6 +258,10 @@ const steps: readonly string[] = [
   -- A handle that was replaced, epoch seconds: a request that still carries it belongs to a browser that has the new one.
   ALTER TABLE op_session_handle ADD COLUMN retired_at BIGINT;
   `,
+  `
+  -- Attempts that were finished when a delivery was given a new horizon: its schedule begins anew.
+  ALTER TABLE delivery ADD COLUMN attempts_before INTEGER;
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

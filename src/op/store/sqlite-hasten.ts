@@ -19,12 +19,12 @@ export function sqliteHasten(context: SqliteContext): Pick<OpIssuerStore, 'haste
   const hasten = db.prepare<[number, number]>('UPDATE delivery SET due_at = ? WHERE seq = ?')
 
   return {
-    async hasten(whose, perSecond) {
+    async hasten(whose, perSecond, signal) {
       const { first, bringForward } = ramp(whose, context.now(), perSecond)
       const waiting = whose === 'all' ? waitingOfAll : waitingOfOne
       let behind: Waiting | undefined = first
       let count = 0
-      while (behind) {
+      while (behind && !signal?.aborted) {
         const { client_id, due_at, seq }: Waiting = behind
         behind = context.writeSoon(() => {
           const { sooner, next } = bringForward(waiting.all({ issuer, client_id, due_at, seq }))

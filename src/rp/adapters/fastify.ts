@@ -28,6 +28,7 @@ export function auth<Data>(rp: Mountable<Data>): FastifyPluginAsync {
       if (!app.hasRequestDecorator(name)) app.decorateRequest(name, null)
     }
     app.addHook('onRequest', async (request, reply) => {
+      if (ours.has(request.server)) return // who looks after a session does not use the app (T11)
       const { current, cookies } = await currentOf(rp, request.raw, fromFastify(request, reply))
       for (const cookie of cookies) reply.header('set-cookie', cookie)
       if (current.state === 'alive') request.rpSession = current.session
@@ -38,7 +39,7 @@ export function auth<Data>(rp: Mountable<Data>): FastifyPluginAsync {
     })
   }
   const both: FastifyPluginAsync = async (app) => {
-    // Encapsulated: our routes want the raw body, and none of the app's hooks and parsers that come later.
+    // Encapsulated: our routes want the raw body, and none of the app's parsers.
     await app.register(async (child) => {
       serveRoutes(child, rp)
     })
@@ -47,7 +48,11 @@ export function auth<Data>(rp: Mountable<Data>): FastifyPluginAsync {
   return fastifyPlugin(both, { name: `lockstep ${rp.base}`, fastify: '5.x' })
 }
 
+/** The encapsulated instances that have the routes of a relying party: Fastify runs hooks of their parents there too. */
+const ours = new WeakSet<FastifyInstance>()
+
 function serveRoutes(app: FastifyInstance, rp: Mountable): void {
+  ours.add(app)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => {
     done(null, payload)

@@ -1,7 +1,7 @@
 import type { Runtime } from '../../runtime/runtime.ts'
 import type { OutsideLogin, RpSessionStore } from './contract.ts'
 import type { HintWatcher } from './hints.ts'
-import { logoutOf, type Watermarks } from './rules.ts'
+import { LATE_LOGIN, logoutOf, type Watermarks } from './rules.ts'
 
 /** A store over the network, as far as its logouts go; all of one client. */
 export interface LogoutSource {
@@ -25,8 +25,6 @@ const TRUSTED = 60_000
 const AGED = 30_000
 /** Milliseconds that reads overlap: a transaction may be seen that much later than the time it wrote down. */
 const OVERLAP = 120_000
-/** Milliseconds after its logout in which a login that was under way may still get its ID Token. */
-const LATE = 3_600_000
 /** Milliseconds between attempts to listen. */
 const PAUSE = 1_000
 
@@ -121,7 +119,7 @@ export function createKnownLogouts(
         ...(login.sid === undefined ? {} : { sid: store.keyOf('sid', login.sid) }),
         sub: store.keyOf('sub', login.sub),
       }
-      const isKept = login.firstIat * 1000 > droppedUntil + LATE
+      const isKept = login.firstIat * 1000 > droppedUntil + LATE_LOGIN * 1000
       const [bySid, bySub] = [keys.sid === undefined ? undefined : known.get(keys.sid), known.get(keys.sub)]
       const isRead = bySid?.watermark !== undefined || bySid === undefined
       if (runtime.now() < trustedUntil && isKept && isRead && (bySub === undefined || bySub.watermark !== undefined)) {

@@ -10,6 +10,9 @@ import type {
 
 /** What every store decides alike. Times are epoch seconds. */
 
+/** Seconds after a logout in which a login that was under way may still get its ID Token; clocks that differ included. */
+export const LATE_LOGIN = 3_600
+
 export function isLive(session: Pick<StoredRpSession, 'idleExpiresAt' | 'expiresAt'>, now: number): boolean {
   return session.idleExpiresAt > now && session.expiresAt > now
 }

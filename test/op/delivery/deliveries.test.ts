@@ -189,6 +189,17 @@ describe('reschedule', () => {
     await world.pass(minute)
     expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
   })
+
+  it('begins a new schedule: the tries come soon after each other again', async () => {
+    world.rps.set('notes', () => says(500))
+    const deliveries = operate({ horizon: 3600 })
+    await world.logout('u', 'notes')
+    await world.pass(2 * hour)
+    const before = world.posts.length
+    await deliveries.reschedule({ clientId: 'notes' })
+    await world.pass(14 * second) // full jitter of at most 2, 4 and 8 seconds
+    expect(world.posts.length - before).toBeGreaterThanOrEqual(4)
+  })
 })
 
 describe('drop', () => {

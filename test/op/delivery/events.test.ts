@@ -88,6 +88,22 @@ describe('a delivery that is given up', () => {
     expect(told('lockstep.delivery.recovered')).toMatchObject([{ status: 200 }])
   })
 
+  it('begins another episode with a new horizon', async () => {
+    world.rps.set('notes', () => says(500))
+    const outbox = world.start({ horizon: 3600 })
+    const deliveries = deliveriesOf({ store: world.store, hurry: (id) => outbox.hurry(id), log: () => {} })
+    await world.logout('u', 'notes')
+    await world.pass(2 * hour)
+    await deliveries.reschedule({})
+    await world.pass(2 * hour)
+    expect(told('lockstep.delivery.failing')).toHaveLength(2)
+    expect(told('lockstep.delivery.dead')).toHaveLength(2)
+    world.rps.set('notes', () => says(200))
+    await deliveries.reschedule({})
+    await world.pass(minute)
+    expect(told('lockstep.delivery.recovered')).toHaveLength(1)
+  })
+
   it('is told of as refused when the RP refused it', async () => {
     world.rps.set('notes', () => says(400, {}, '{"error":"invalid_request"}'))
     world.start()

@@ -1,12 +1,16 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { globSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import express from 'express'
+import fastify from 'fastify'
+import Koa from 'koa'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createRelyingParty, type RelyingParty } from '../../../src/rp.ts'
 import { auth, requireLogin } from '../../../src/rp-express.ts'
+import { auth as fastifyAuth } from '../../../src/rp-fastify.ts'
+import { auth as koaAuth } from '../../../src/rp-koa.ts'
 import { memoryStore } from '../../../src/rp-memory.ts'
-import { type Kept, startWorld, type TestWorld } from '../support.ts'
+import { type Kept, type Mount, startWorld, type TestWorld } from '../support.ts'
 
 /* What holds for every adapter, because all stand on the same core. */
 
@@ -23,8 +27,32 @@ const { exports } = JSON.parse(readFileSync(resolve(root, 'package.json'), 'utf8
 }
 const entries = Object.keys(exports).filter((entry) => entry.startsWith('./rp'))
 
+/** Apps that believe what a proxy says, as apps behind one do. */
+const behindProxies: Readonly<Record<string, Mount>> = {
+  Express: async (rp) => express().set('trust proxy', true).use(auth(rp)),
+  async Fastify(rp) {
+    const shell = fastify({ trustProxy: true })
+    await shell.register(fastifyAuth(rp))
+    await shell.ready()
+    return (req, res) => shell.routing(req, res)
+  },
+  Koa: async (rp) => new Koa({ proxy: true }).use(koaAuth(rp)).callback(),
+}
+
+/** Where the OP would send a browser back to whose request came with a proxy's headers, or an attacker's. */
+async function redirectUriOf({ app, newAgent }: TestWorld): Promise<string | null> {
+  const headers = {
+    'sec-fetch-dest': 'document',
+    'x-forwarded-host': 'evil.example',
+    'x-forwarded-proto': 'https',
+    forwarded: 'host=evil.example;proto=https',
+  }
+  const page = await newAgent().fetch(app.url, '/auth/login', { headers })
+  return new URL(page.header('location') ?? '').searchParams.get('redirect_uri')
+}
+
 describe('every adapter', () => {
-  it.each(entries)('%s adds no name to the global object and changes none of the built-ins', (entry) => {
+  it.each(entries)('%s adds no name to the global object and changes none of the built-ins [every 1]', (entry) => {
     const script = `
       const shapes = () => JSON.stringify([globalThis, Object.prototype, Function.prototype, Promise.prototype,
         Request.prototype, Response.prototype, Headers.prototype].map((one) => Object.getOwnPropertyNames(one)))
@@ -35,22 +63,34 @@ describe('every adapter', () => {
     expect(execFileSync(process.execPath, args, { cwd: root, encoding: 'utf8' })).toBe('')
   })
 
-  it('takes host and scheme from appUrl: no header of a proxy or an attacker decides [T21]', async () => {
+  it('has a test for each line of docs/adapters.md, and no other numbers', () => {
+    const lines = [...readFileSync(join(root, 'docs/adapters.md'), 'utf8').matchAll(/^\| ((?:every|[a-z]+) \d+) \|/gm)]
+    const files = globSync('{test,test-d,e2e}/**/*.ts', { cwd: root, exclude: ['**/node_modules/**'] })
+    const named = files.flatMap((file) =>
+      [
+        ...readFileSync(join(root, file), 'utf8').matchAll(
+          /\[((?:(?:every|express|fastify|koa|hono|next) \d+(?:, )?)+)\]/g,
+        ),
+      ].flatMap(([, ids = '']) => ids.split(', ')),
+    )
+    expect([...new Set(named)].toSorted()).toEqual(lines.map(([, id]) => id).toSorted())
+  })
+
+  it.each(
+    Object.entries(behindProxies),
+  )('takes host and scheme from appUrl also where %s believes a proxy [T21] [every 3]', async (_name, mount) => {
+    world = await startWorld({ mount })
+    expect(await redirectUriOf(world)).toBe(`${world.app.url}/auth/callback`)
+  })
+
+  it('takes host and scheme from appUrl: no header of a proxy or an attacker decides [T21] [every 3]', async () => {
     world = await startWorld()
-    const { app, newAgent } = world
-    const headers = {
-      'sec-fetch-dest': 'document',
-      'x-forwarded-host': 'evil.example',
-      'x-forwarded-proto': 'https',
-      forwarded: 'host=evil.example;proto=https',
-    }
-    const page = await newAgent().fetch(app.url, '/auth/login', { headers })
-    expect(new URL(page.header('location') ?? '').searchParams.get('redirect_uri')).toBe(`${app.url}/auth/callback`)
+    expect(await redirectUriOf(world)).toBe(`${world.app.url}/auth/callback`)
   })
 })
 
 describe('two relying parties in one app', () => {
-  it('do not open what the other guards, whichever was asked first [T20]', async () => {
+  it('do not open what the other guards, whichever was asked first [T20] [every 5]', async () => {
     const seconds: RelyingParty<Kept>[] = []
     world = await startWorld({
       mount: async (rp) => {

@@ -51,7 +51,7 @@ describe('the Express adapter, as Express does things', () => {
     await close()
   })
 
-  it('works mounted under a path, as appUrl says', async () => {
+  it('works mounted under a path, as appUrl says [express 3]', async () => {
     const shell = express()
     const common = { issuer: 'https://op.example', clientId: 'notes', clientSecret: 's', store: memoryStore() }
     const rp = createRelyingParty({ ...common, appUrl: 'https://example.com/app' })
@@ -68,7 +68,7 @@ describe('the Express adapter, as Express does things', () => {
     await shut(server)
   })
 
-  it('hands errors of the store to next(err), and touches neither req.user nor req.session', async () => {
+  it('hands errors of the store to next(err), and touches neither req.user nor req.session [express 2, every 2]', async () => {
     const store = memoryStore()
     const { app, newAgent, signIn, close } = await startWorld({ rp: { store } })
     const agent = newAgent()

@@ -54,17 +54,21 @@ describe('the Fastify adapter, as Fastify does things', () => {
   const someRp = (clientId = 'notes', prefix = '/auth'): RelyingParty =>
     createRelyingParty({ ...options, clientId, prefix, store: memoryStore() })
 
-  it('is a plugin with a name, for Fastify 5, whose decorators reach the whole app', async () => {
+  it('is a plugin with a name, for Fastify 5, whose decorators reach the whole app [fastify 1, every 2]', async () => {
     const shell = fastify()
-    await shell.register(auth(someRp()))
+    const plugin = auth(someRp())
+    expect(plugin).toMatchObject({ [Symbol.for('plugin-meta')]: { name: 'lockstep /auth', fastify: '5.x' } })
+    await shell.register(plugin)
     expect(shell.hasPlugin('lockstep /auth')).toBe(true)
     expect(shell.hasRequestDecorator('rpSession')).toBe(true)
     expect(shell.hasRequestDecorator('user')).toBe(false)
     expect(shell.hasRequestDecorator('session')).toBe(false)
+    shell.get('/', async ({ rpSession, rpSessionEnd }) => ({ rpSession, rpSessionEnd }))
+    expect((await shell.inject('/')).json()).toEqual({ rpSession: null, rpSessionEnd: null })
     await shell.close()
   })
 
-  it("keeps its form parser to itself: the app's routes have the parsers the app gave them", async () => {
+  it("keeps its form parser to itself: the app's routes have the parsers the app gave them [fastify 2]", async () => {
     const shell = fastify()
     await shell.register(auth(someRp()))
     shell.post('/form', async (request) => request.body)
@@ -78,7 +82,7 @@ describe('the Fastify adapter, as Fastify does things', () => {
     await shell.close()
   })
 
-  it('answers by reply, so that onSend hooks before it see the answer', async () => {
+  it('answers by reply, so that onSend hooks before it see the answer [fastify 3]', async () => {
     const shell = fastify()
     shell.addHook('onSend', async (_request, reply) => {
       reply.header('x-request-id', '7')
@@ -98,7 +102,7 @@ describe('the Fastify adapter, as Fastify does things', () => {
     await shell.close()
   })
 
-  it('closes the relying party with the server, which open streams would hold up', async () => {
+  it('closes the relying party with the server, which open streams would hold up [fastify 4]', async () => {
     const rp = someRp()
     let closed = false
     const shell = fastify()

@@ -7,6 +7,14 @@ function app(before: (request: Request) => Promise<unknown> = async () => {}): M
   return async (rp) => {
     const lockstep = auth(rp)
     return getRequestListener(async (request) => {
+      try {
+        return await respond(request)
+      } catch (error) {
+        return new Response(null, { status: (error as { status?: number }).status ?? 500 })
+      }
+    })
+
+    async function respond(request: Request): Promise<Response> {
       await before(request)
       const answer = await lockstep(request)
       if (answer) return answer
@@ -20,7 +28,7 @@ function app(before: (request: Request) => Promise<unknown> = async () => {}): M
       const headers = cookies.map((cookie): [string, string] => ['set-cookie', cookie])
       const cause = current.state === 'ended' ? current.end.cause : ''
       return new Response(current.state === 'alive' ? 'signed in' : `signed out ${cause}`, { headers })
-    })
+    }
   }
 }
 

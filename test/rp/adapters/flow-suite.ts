@@ -1,5 +1,6 @@
 import { request } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
+import { LockstepError } from '../../../src/protocol/errors.ts'
 import { type Mount, startWorld, type TestWorld } from '../support.ts'
 
 /** An app of a framework as the suite wants it, once as it should be and once with somebody in its way. */
@@ -13,13 +14,15 @@ export interface AdapterCase {
   readonly eater: Mount
   /** True where pages cannot set cookies, as in Next. */
   readonly keepsDeadCookies?: true
+  /** What a guarded route answers while the store is away. Default 503. */
+  readonly away?: 500
 }
 
 const form = { 'content-type': 'application/x-www-form-urlencoded' }
 const navigation = { headers: { 'sec-fetch-dest': 'document', 'sec-fetch-mode': 'navigate', accept: 'text/html' } }
 
 /** What every adapter must do, whatever its framework: one suite, so that none does it differently. */
-export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies }: AdapterCase): void {
+export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies, ...other }: AdapterCase): void {
   let world: TestWorld | undefined
 
   async function start(how: Mount = mount): Promise<TestWorld> {
@@ -33,7 +36,7 @@ export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies }: 
   })
 
   describe(`the ${name} adapter`, () => {
-    it('takes a page request to the login and back to the page it wanted, query and all [Core §3.1]', async () => {
+    it('takes a page request to the login and back to the page it wanted, query and all [Core §3.1] [every 6]', async () => {
       const { app, newAgent } = await start()
       const agent = newAgent()
       const asked = await agent.fetch(app.url, '/me?a=1&b=//x', navigation)
@@ -45,7 +48,7 @@ export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies }: 
       expect((await agent.open(`${app.url}/`)).body).toBe('signed in')
     })
 
-    it('answers scripts that nobody is signed in for with 401', async () => {
+    it('answers scripts that nobody is signed in for with 401 [every 6]', async () => {
       const { app, newAgent } = await start()
       const page = await newAgent().fetch(app.url, '/me')
       expect(page.status).toBe(401)
@@ -59,7 +62,7 @@ export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies }: 
     })
 
     for (const [parser, behind] of Object.entries(parsers)) {
-      it(`receives Logout Tokens behind ${parser}, and sees two of them [BC §2.5]`, async () => {
+      it(`receives Logout Tokens behind ${parser}, and sees two of them [BC §2.5] [every 4]`, async () => {
         const { app, other, newAgent, signIn } = await start(behind)
         const agent = await logOutAtTheOther({ app, other, newAgent, signIn })
         const body = 'logout_token=a&logout_token=b'
@@ -69,7 +72,7 @@ export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies }: 
       })
     }
 
-    it('names the fix when somebody else has read the body', async () => {
+    it('names the fix when somebody else has read the body [every 4]', async () => {
       const { app, newAgent } = await start(eater)
       const post = { method: 'POST', headers: form, body: 'logout_token=a' }
       const page = await newAgent().fetch(app.url, '/auth/backchannel-logout', post)
@@ -106,7 +109,43 @@ export function adapterFlows({ name, mount, parsers, eater, keepsDeadCookies }: 
       expect(agent.cookies(app.url)).toHaveLength(keepsDeadCookies ? 1 : 0)
     })
 
-    it('lets go of a stream when its tab is gone [T17]', async () => {
+    it('lets nobody in while the store is away, and signs nobody out by it [every 8]', async () => {
+      const { app, newAgent, signIn } = await start()
+      const agent = newAgent()
+      await signIn(agent, app)
+      const { get } = app.sessions
+      app.sessions.get = async () => {
+        throw new LockstepError('store_failed', 'the store at 10.0.0.7 is away')
+      }
+      const me = await agent.fetch(app.url, '/me')
+      expect(me.status).toBe(other.away ?? 503)
+      expect(me.body).not.toMatch(/Hello|10\.0\.0\.7/)
+      expect(await agent.fetch(app.url, '/auth/session')).toMatchObject({
+        status: 503,
+        body: expect.stringContaining('temporarily_unavailable'),
+      })
+      app.sessions.get = get
+      expect((await agent.fetch(app.url, '/me')).body).toBe('Hello the one called ada')
+    })
+
+    it('never counts what a tab asks in the background as use of the app [T11] [every 10]', async () => {
+      const { app, newAgent, signIn, pass } = await start()
+      const agent = newAgent()
+      await signIn(agent, app)
+      const idleUntil = async () => (await app.sessions.listBySub('ada'))[0]?.idleExpiresAt ?? 0
+      const before = await idleUntil()
+      pass(3 * 3600)
+      await agent.fetch(app.url, '/auth/session')
+      const tab = await agent.events(app.url, '/auth/session/events')
+      await tab.next()
+      await agent.fetch(app.url, '/auth/nothing')
+      expect(await idleUntil()).toBe(before)
+      await agent.fetch(app.url, '/me')
+      expect(await idleUntil()).toBeGreaterThan(before)
+      tab.close()
+    })
+
+    it('lets go of a stream when its tab is gone [T17] [every 7]', async () => {
       const { app, newAgent, signIn } = await start()
       const agent = newAgent()
       await signIn(agent, app)

@@ -55,7 +55,7 @@ adapterFlows({
 })
 
 describe('the Koa adapter, as Koa does things', () => {
-  it('answers by ctx, so that middleware around it sees status and headers', async () => {
+  it('answers by ctx, so that middleware around it sees status and headers [koa 1]', async () => {
     const seen: unknown[] = []
     const {
       app: served,
@@ -79,7 +79,7 @@ describe('the Koa adapter, as Koa does things', () => {
     await close()
   })
 
-  it('lets errors of the store go up to whoever handles them, and leaves ctx.state.user and ctx.session alone', async () => {
+  it('lets errors of the store go up to whoever handles them, and leaves ctx.state.user and ctx.session alone [koa 2, every 2]', async () => {
     const seen: unknown[] = []
     const {
       app: served,

@@ -37,6 +37,7 @@ adapterFlows({
     if (request.method === 'POST') await request.text()
   }),
   keepsDeadCookies: true,
+  away: 500, // Next's error page
 })
 
 describe('the Next adapter, as Next does things', () => {
@@ -50,14 +51,14 @@ describe('the Next adapter, as Next does things', () => {
     cookieSuffix: 'notes',
   })
 
-  it('names the prefix when the folder of the route is another', async () => {
+  it('names the prefix when the folder of the route is another [next 1]', async () => {
     const answer = await handlers(rp).GET(new Request('https://notes.example/auth/session'))
     expect(answer.status).toBe(404)
     expect(await answer.json()).toMatchObject({ error_description: 'the routes are under /api/auth' })
     expect((await handlers(rp).GET(new Request('https://notes.example/api/auth/session'))).status).toBe(401)
   })
 
-  it('lets proxy.ts guess by the cookie alone, without the store', () => {
+  it('lets proxy.ts guess by the cookie alone, without the store [next 2]', () => {
     const asking = (cookie: string) => mayBeSignedIn(rp, new Request('https://notes.example/', { headers: { cookie } }))
     expect(asking(`__Host-lockstep-notes=${'a'.repeat(43)}`)).toBe(true)
     expect(asking('__Host-lockstep-notes=')).toBe(false)

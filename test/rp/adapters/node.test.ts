@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { auth, getRpSession, requireLogin } from '../../../src/rp-node.ts'
 import type { Mount } from '../support.ts'
 import { adapterFlows } from './flow-suite.ts'
@@ -6,7 +6,10 @@ import { adapterFlows } from './flow-suite.ts'
 function app(before: (req: IncomingMessage) => Promise<void> = async () => {}): Mount {
   return async (rp) => {
     const lockstep = auth(rp)
-    return async (req, res) => {
+    return (req, res) =>
+      respond(req, res).catch((error: { status?: number }) => res.writeHead(error.status ?? 500).end())
+
+    async function respond(req: IncomingMessage, res: ServerResponse): Promise<void> {
       await before(req)
       if (await lockstep(req, res)) return
       if (req.url === '/echo') {
