@@ -97,9 +97,8 @@ function cell(setting: () => Cell): void {
 
   it('a frame that is refused signs nobody out, and the push still arrives', async () => {
     const { play, stage } = setting()
-    // Straight to that page: one that can open its frame would be left while the frame still loads, and Firefox' driver
-    // takes the end of the frame's navigation for that of the page's.
-    const notes = await openTab(`${play.url('notes')}/auth/login?return_to=/strict`)
+    const notes = await signIn('notes')
+    await notes.go(`${play.url('notes')}/strict`)
     await hears(notes, 'alive')
     const before = stage.seen.length
     if (LONG)

@@ -56,11 +56,8 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
   let skew = 0
   let timers: { at: number; task: () => void }[] = []
   const window = countingTarget()
-  const visibilityState: DocumentVisibilityState = 'visible'
-  const document = Object.assign(countingTarget(), {
-    baseURI,
-    visibilityState: visibilityState as DocumentVisibilityState,
-  })
+  const state: Pick<FakeWorld['document'], 'baseURI' | 'visibilityState'> = { baseURI, visibilityState: 'visible' }
+  const document = Object.assign(countingTarget(), state)
   const frames: FakeFrame[] = []
   const framesOpened: FakeFrame[] = []
 
