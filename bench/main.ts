@@ -3,6 +3,7 @@ import { opOverhead } from './op-overhead.ts'
 import { type BenchOptions, printTable, type Report } from './report.ts'
 import { rpLogout } from './rp-logout.ts'
 import { scale } from './scale.ts'
+import { streams } from './streams.ts'
 import { tab } from './tab.ts'
 
 const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = {
@@ -10,6 +11,7 @@ const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report
   'op-overhead': opOverhead,
   'rp-logout': rpLogout,
   scale,
+  streams,
   tab,
 }
 
