@@ -1,3 +1,4 @@
+import { LockstepError } from 'lockstep'
 import { configFromArguments, rotationFromArguments, USAGE } from './arguments.ts'
 import { ConfigError } from './config-error.ts'
 import { log } from './log.ts'
@@ -47,7 +48,8 @@ async function main(args: readonly string[]): Promise<void> {
 try {
   await main(process.argv.slice(2))
 } catch (error) {
-  if (!(error instanceof ConfigError)) throw error
+  if (!(error instanceof ConfigError || (error instanceof LockstepError && error.code.startsWith('store_'))))
+    throw error
   process.stderr.write(`${error.message}\n`)
   process.exitCode = 2
 }

@@ -1,8 +1,8 @@
-import { LockstepError } from '../protocol/errors.ts'
+import { inTime } from '../runtime/in-time.ts'
 import { whyPostFailed } from '../runtime/post-failure.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { BackchannelOptions } from './delivery/backchannel-options.ts'
-import { type Admission, type Budgets, OverBudgetError } from './delivery/budgets.ts'
+import { type Admission, OverBudgetError, type Turn } from './delivery/budgets.ts'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './delivery/judge-answer.ts'
 import type { AttemptOutcome, AttemptRecord, ClaimedDelivery } from './store/contract.ts'
 
@@ -16,10 +16,9 @@ export interface BackchannelReceiver {
 }
 
 /** What an attempt works with. */
-export interface DeliveryParts {
+export interface DeliveryParts extends Pick<Turn, 'admissionOf'> {
   readonly runtime: Runtime
   readonly options: Required<BackchannelOptions>
-  readonly budgets: Pick<Budgets, 'admissionOf'>
   /** The RP as it is registered now; `undefined` when it is gone or has no `backchannel_logout_uri` any more. */
   findReceiver(clientId: string): Promise<BackchannelReceiver | undefined>
   /** Signs a Logout Token of this delivery for one attempt: each has its own `jti`, `iat` and `exp`. */
@@ -37,10 +36,12 @@ export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt
 }
 
 /**
- * Makes one attempt at telling one RP that a session ended: mints a Logout Token, sends it, judges the answer.
+ * Makes one attempt at telling one RP that a session ended: looks where it listens, mints a Logout Token, sends it, judges the
+ * answer.
  *
  * The token is fresh for each attempt, since it lives two minutes and an RP that checks for replay refuses a `jti` it has
- * seen. A reused connection that turns out to be closed gets one second try at once.
+ * seen; it is signed once there is room for the POST, and not before. A reused connection that turns out to be closed gets one
+ * second try at once. It ends within {@link longestAttempt}, whatever hangs.
  *
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#BCRequest | Back-Channel Logout 1.0 §2.5}
  *
@@ -49,66 +50,107 @@ export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt
  */
 export async function deliverLogoutToken(
   delivery: ClaimedDelivery,
-  { runtime, options, budgets, findReceiver, mint }: DeliveryParts,
+  parts: DeliveryParts,
   signal: AbortSignal,
   traceparent?: string,
 ): Promise<Attempt> {
-  const context = (): AttemptContext => contextOf(delivery, runtime, options)
-  for (let isSecondTry = false; ; isSecondTry = true) {
-    let url: string
-    let token: string
-    let admission: Admission | undefined
-    let traced: { traceparent?: string } = {}
-    try {
-      const receiver = await findReceiver(delivery.clientId)
-      if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
-      url = receiver.url
-      admission = budgets.admissionOf(delivery.clientId, receiver)
-      if (receiver.isFirstParty && traceparent !== undefined) traced = { traceparent }
-      token = await mint(delivery)
-    } catch (cause) {
-      return { outcome: judgeFailure('internal', context()), cause }
-    }
-
-    const times: { connectedAt?: number; answeredAt?: number } = {}
-    try {
-      const answer = await runtime.post({
-        url,
-        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...traced },
-        body: new URLSearchParams({ logout_token: token }).toString(),
-        timeout: options.timeout * 1000,
-        signal,
-        pool: delivery.clientId,
-        admit: admission && ((addresses) => admission.admit(addresses)),
-        onConnected: () => {
-          times.connectedAt = runtime.now()
-        },
-        onAnswered: () => {
-          times.answeredAt = runtime.now()
-        },
-      })
-      const wait = waitAskedFor(answer, runtime.now())
-      const outcome = judgeAnswer(answer, context())
-      const isFirst = delivery.fence === 1 && !isSecondTry
-      return {
-        ...times,
-        outcome: isFirst ? flagged(outcome) : outcome,
-        ...(wait !== undefined && { notBefore: runtime.now() + wait }),
-        admission,
-      }
-    } catch (cause) {
-      if (signal.aborted) return { outcome: { state: 'due', retryAt: runtime.now(), why: 'released' } }
-      if (cause instanceof OverBudgetError) {
-        return { outcome: { state: 'due', retryAt: cause.retryAt, why: 'budget' } }
-      }
-      if (cause instanceof LockstepError && cause.code === 'store_failed') {
-        return { outcome: judgeFailure('internal', context()), cause }
-      }
-      const why = whyPostFailed(cause)
-      if (why === 'stale' && !isSecondTry) continue
-      return { ...times, outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
-    }
+  const { runtime, options, findReceiver } = parts
+  let receiver: BackchannelReceiver | undefined
+  try {
+    const limit = { ms: options.timeout * 1000, what: tooLong('looking the client up'), signal }
+    receiver = await inTime(runtime, limit, () => findReceiver(delivery.clientId))
+  } catch (cause) {
+    return signal.aborted ? released(runtime) : ourFailure(delivery, parts, cause)
   }
+  if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
+  const trace = receiver.isFirstParty && traceparent !== undefined ? { traceparent } : {}
+  for (let isSecondTry = false; ; isSecondTry = true) {
+    const made = await post({ delivery, parts, signal, receiver, trace, isSecondTry })
+    if (made !== 'stale') return made
+  }
+}
+
+/** Milliseconds that an attempt takes at most: a look-up and two POSTs of `timeout` seconds each. */
+export function longestAttempt({ timeout }: Pick<Required<BackchannelOptions>, 'timeout'>): number {
+  return 3 * timeout * 1000
+}
+
+interface Sending {
+  readonly delivery: ClaimedDelivery
+  readonly parts: DeliveryParts
+  readonly signal: AbortSignal
+  readonly receiver: BackchannelReceiver
+  readonly trace: { readonly traceparent?: string }
+  readonly isSecondTry: boolean
+}
+
+/** One POST, with what has to come before it; `stale` when the connection for it had been closed, and it can be sent again. */
+async function post(sending: Sending): Promise<Attempt | 'stale'> {
+  const { delivery, parts, signal, receiver, trace, isSecondTry } = sending
+  const { runtime, options, mint } = parts
+  const context = (): AttemptContext => contextOf(delivery, runtime, options)
+  const times: { connectedAt?: number; answeredAt?: number } = {}
+  /** What of ours the POST waits for: what fails or hangs there is no failure of the RP. */
+  let waitsFor: string | undefined
+  const ours = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+    waitsFor = what
+    const done = await work()
+    waitsFor = undefined
+    return done
+  }
+  try {
+    const admission = parts.admissionOf(receiver)
+    const answer = await runtime.post({
+      url: receiver.url,
+      headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...trace },
+      body: async () => {
+        const token = await ours('signing the Logout Token', () => mint(delivery))
+        return new URLSearchParams({ logout_token: token }).toString()
+      },
+      timeout: options.timeout * 1000,
+      signal,
+      pool: delivery.clientId,
+      admit: admission && ((addresses) => ours('asking the budgets', () => admission.admit(addresses))),
+      onConnected: () => {
+        times.connectedAt = runtime.now()
+      },
+      onAnswered: () => {
+        times.answeredAt = runtime.now()
+      },
+    })
+    const wait = waitAskedFor(answer, runtime.now())
+    const outcome = judgeAnswer(answer, context())
+    const isFirst = delivery.fence === 1 && !isSecondTry
+    return {
+      ...times,
+      outcome: isFirst ? flagged(outcome) : outcome,
+      ...(wait !== undefined && { notBefore: runtime.now() + wait }),
+      admission,
+    }
+  } catch (cause) {
+    if (signal.aborted) return released(runtime)
+    if (cause instanceof OverBudgetError) {
+      return { outcome: { state: 'due', retryAt: cause.retryAt, why: 'budget' } }
+    }
+    const why = whyPostFailed(cause)
+    if (waitsFor !== undefined) {
+      return ourFailure(delivery, parts, why === 'timeout' ? new Error(tooLong(waitsFor), { cause }) : cause)
+    }
+    if (why === 'stale' && !isSecondTry) return 'stale'
+    return { ...times, outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
+  }
+}
+
+function released({ now }: Pick<Runtime, 'now'>): Attempt {
+  return { outcome: { state: 'due', retryAt: now(), why: 'released' } }
+}
+
+function ourFailure(delivery: ClaimedDelivery, { runtime, options }: DeliveryParts, cause: unknown): Attempt {
+  return { outcome: judgeFailure('internal', contextOf(delivery, runtime, options)), cause }
+}
+
+function tooLong(what: string): string {
+  return `${what} took longer than backchannel.timeout`
 }
 
 /** Marks a success that ended nothing, where no earlier attempt may have ended it (T28). */

@@ -26,6 +26,7 @@ import { attachSeam } from './provider-seam.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
 import { dropRepeatedCookies } from './repeated-cookies.ts'
 import { type OwnSecrets, ownSecretsOf } from './secrets/own-secrets.ts'
+import { checkSessionLifetime } from './session-lifetime.ts'
 import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { askAgain, isStaleAnonymous, withholdCookie } from './stale-cookie.ts'
 import type { EndedOpSession } from './store/contract.ts'
@@ -72,6 +73,7 @@ export class Provider extends OidcProvider {
    */
   constructor(issuer: string, configuration: Configuration, options: LockstepOptions) {
     const resolved = resolveLockstepOptions(options)
+    checkSessionLifetime(configuration.jwks?.keys, resolved.sessionLifetime)
     const network = egress(resolved.egress)
     const { post, ...others }: Runtime = { ...world, post: network.post, ...resolved.runtime }
     const runtime: Runtime = { ...others, post: (request) => telemetry.untraced(() => post(request)) }
@@ -127,7 +129,7 @@ export class Provider extends OidcProvider {
     const { sweep, retention, log } = resolved
     this.deliveries = deliveriesOf({
       store,
-      hurry: (clientId) => this.#outbox.hurry(clientId),
+      hurry: (those) => this.#outbox.hurry(those),
       log,
     })
     this.#endSession = {
@@ -162,9 +164,14 @@ export class Provider extends OidcProvider {
     this.use((ctx, next) => this.#serve(ctx, next))
   }
 
-  /** Resolves when the store has answered; requests wait for it by themselves. */
+  /**
+   * Resolves when the store has answered; requests wait for it by themselves.
+   *
+   * @throws LockstepError `store_failed` when it cannot be reached, `store_in_use` when another process delivers from its file:
+   *   then this one delivers nothing until the other is gone.
+   */
   async ready(): Promise<void> {
-    await Promise.all([this.#secrets(), this.#telemetry.ready])
+    await Promise.all([this.#secrets(), this.#telemetry.ready, this.#endSession.store.takeOver()])
   }
 
   /**

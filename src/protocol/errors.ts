@@ -10,6 +10,7 @@ export type LockstepErrorCode =
   | 'egress_refused'
   | 'store_failed'
   | 'store_not_durable'
+  | 'store_in_use'
   | 'op_session_ended'
   | 'provider_unsupported'
   | 'secrets_unreadable'

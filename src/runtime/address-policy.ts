@@ -17,7 +17,7 @@ export interface AddressPolicy {
   permitsName(protocol: string, host: string): boolean
   /** Whether the operator wrote this host's name down. */
   names(host: string): boolean
-  /** Where a packet to this address goes: of IPv6 that carries an IPv4 address, the latter. */
+  /** Where a packet to this address goes: of IPv6 that carries an IPv4 address, the latter; else its /64, which is one host's to use. */
   destinationOf(address: string): string
 }
 
@@ -54,8 +54,9 @@ export function addressPolicy(allow: readonly string[]): AddressPolicy {
 
     destinationOf(address) {
       const parsed = parseAddress(address)
-      const inner = parsed?.kind() === 'ipv6' ? embedded(parsed as ipaddr.IPv6) : undefined
-      return (inner ?? parsed)?.toString() ?? address
+      if (parsed?.kind() !== 'ipv6') return parsed?.toString() ?? address
+      const v6 = parsed as ipaddr.IPv6
+      return embedded(v6)?.toString() ?? `${new ipaddr.IPv6([...v6.parts.slice(0, 4), 0, 0, 0, 0]).toString()}/64`
     },
   }
 }

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { buildConnector, type Dispatcher, request } from 'undici'
 import { addressPolicy } from './address-policy.ts'
-import { connectionPools } from './connection-pools.ts'
+import { type ConnectionPool, connectionPools } from './connection-pools.ts'
 import { egressProxy } from './egress-proxy.ts'
 import { type ConnectionParts, guardedConnector, mostTargets, permittedAddresses } from './guarded-connector.ts'
 import { StaleConnectionError } from './post-failure.ts'
@@ -70,15 +70,20 @@ export function egress({
 
   async function send(
     url: URL,
-    options: Omit<Dispatcher.RequestOptions, 'origin' | 'path'>,
+    {
+      body,
+      ...options
+    }: Omit<Dispatcher.RequestOptions, 'origin' | 'path' | 'body'> & { body(): Promise<string | null> },
     { pool: owner = '', admit, onConnected }: Pick<PostRequest, 'pool' | 'admit' | 'onConnected'> = {},
   ): Promise<Dispatcher.ResponseData> {
     const name = `${owner} ${url.origin}`
-    const pool = admit ? await admitted(name, url, admit) : pools.of(name, url.origin, connector)
+    const open = admit ? await admitted(name, url, admit) : () => pools.of(name, url.origin, connector)
+    const text = await body()
+    const pool = open()
     const dialsBefore = pool.dials
     const dispatcher = onConnected ? watched(pool.dispatcher, onConnected) : pool.dispatcher
     try {
-      return await request(url, { ...options, dispatcher })
+      return await request(url, { ...options, body: text, dispatcher })
     } catch (error) {
       // No connection was asked for meanwhile, so the request went out on one that was open before.
       if (isReset(error) && pool.dials === dialsBefore) throw new StaleConnectionError({ cause: error })
@@ -86,21 +91,21 @@ export function egress({
     }
   }
 
-  /** A pool whose connections lead to just the addresses that this request was admitted to. */
+  /** The way to a pool whose connections lead to just the addresses that this request was admitted to. */
   async function admitted(
     name: string,
     { protocol, hostname, origin }: URL,
     admit: NonNullable<PostRequest['admit']>,
-  ): Promise<ReturnType<typeof pools.of>> {
+  ): Promise<() => ConnectionPool> {
     if (proxyEnforces) {
       await admit([])
-      return pools.of(name, origin, connector)
+      return () => pools.of(name, origin, connector)
     }
     const addresses = (await permittedAddresses(parts, protocol, hostname)).slice(0, mostTargets)
-    const places = [...new Set(addresses.map(({ address }) => policy.destinationOf(address)))].sort()
-    await admit(places)
+    await admit([...new Set(addresses.map(({ address }) => policy.destinationOf(address)))].sort())
+    const targets = addresses.map(({ address }) => address).sort()
     const pinned = { ...parts, resolve: async () => addresses }
-    return pools.of(`${name} ${places.join(' ')}`, origin, guardedConnector(pinned))
+    return () => pools.of(`${name} ${targets.join(' ')}`, origin, guardedConnector(pinned))
   }
 
   return {
@@ -125,7 +130,7 @@ export function egress({
       const answer = await send(new URL(url), {
         method,
         headers: Object.fromEntries(new Headers(headers)),
-        body: text ?? null,
+        body: async () => text ?? null,
         signal: signal ?? null,
       })
       const empty = [101, 204, 205, 304].includes(answer.statusCode)
@@ -163,8 +168,8 @@ function limited(ms: number, other: AbortSignal | undefined): { signal: AbortSig
 }
 
 /**
- * Rejects when the signal aborts. A resolver cannot be told to stop, nor a store that admits, and undici looks at the signal
- * only once it has a connection; a request that gets one later is not sent.
+ * Rejects when the signal aborts. A resolver cannot be told to stop, nor who admits or makes the body, and undici looks at the
+ * signal only once it has a connection; a request that gets one later is not sent.
  */
 function aborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {

@@ -4,13 +4,17 @@ import { setTimeout as wait } from 'node:timers/promises'
 export interface PostRequest {
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
-  readonly body: string
+  /** Makes the body: called once the request is admitted, so that nothing is signed for what nobody lets out. */
+  body(): Promise<string>
   /** Milliseconds until the attempt counts as failed, from the first byte of DNS to the last of the answer. */
   readonly timeout: number
   readonly signal?: AbortSignal
   /** Whose connections it uses: requests with different names never share one. Default: those of all that give no name. */
   readonly pool?: string
-  /** Asked before a packet leaves, with every address the connection may lead to; what it throws keeps the request here. */
+  /**
+   * Asked before a packet leaves, with every place the connection may lead to (an IPv4 address, or an IPv6 /64); what it throws
+   * keeps the request here.
+   */
   readonly admit?: ((addresses: readonly string[]) => Promise<void>) | undefined
   /** Called when there is a connection, new or kept open, on which the request goes out. */
   onConnected?(): void

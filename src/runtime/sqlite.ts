@@ -7,13 +7,13 @@ export type Sqlite = Database.Database
 
 /**
  * Opens a SQLite file so that what was committed survives power loss, and reads the settings back. A file that is not there
- * yet is made for this user alone: it will hold keys and sessions (T6). SQLite's own files beside it take after it.
+ * yet is made for this user alone. SQLite's own files beside it take after it.
  *
  * @param file A path, or `:memory:` in tests.
  * @throws LockstepError `store_not_durable` when the file cannot be made durable.
  */
 export function openSqlite(file: string): Sqlite {
-  if (file !== ':memory:') closeSync(openSync(file, 'a', 0o600))
+  if (file !== ':memory:') createPrivately(file)
   const db = new Database(file)
   db.pragma('journal_mode = WAL')
   db.pragma('synchronous = FULL') // better-sqlite3 is compiled with NORMAL, which may lose the last commits
@@ -30,4 +30,16 @@ export function openSqlite(file: string): Sqlite {
     )
   }
   return db
+}
+
+/**
+ * Makes a file for this user alone, where there is none: it will hold keys and sessions (T6). One that is there is not touched:
+ * a process that opens and closes a file loses the locks that its own connections have on it.
+ */
+export function createPrivately(file: string): void {
+  try {
+    closeSync(openSync(file, 'wx', 0o600))
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+  }
 }

@@ -65,6 +65,15 @@ it('starts from a file and stops in order on SIGTERM', async () => {
   expect(await closed).toMatchObject({ code: 0, stderr: '' })
 })
 
+it('leaves with code 2 and says why when another one runs on its SQLite file', async () => {
+  const data = scratchFolder()
+  const demo = async () => start('server', '--demo', '--data', data, '--port', String(await freePort()))
+  await (await demo()).listening
+  const { code, stderr } = await (await demo()).closed
+  expect(code).toBe(2)
+  expect(stderr).toMatch(/^SQLite file \S+ is in use by another OP: .*\n$/m)
+})
+
 it('starts a demo app whose OP is not there, and stops it in order', async () => {
   const port = await freePort()
   const issuer = `http://localhost:${await freePort()}`

@@ -34,7 +34,7 @@ function open(options: Partial<EgressOptions> = {}): ReturnType<typeof egress> {
   return opened
 }
 
-const form = { headers: {}, body: 'logout_token=x', timeout: 10_000 }
+const form = { headers: {}, body: async () => 'logout_token=x', timeout: 10_000 }
 const aTurn = (): Promise<void> => new Promise((done) => setImmediate(done))
 
 describe('an answer that means harm', () => {
@@ -189,6 +189,53 @@ describe('a request that must be admitted', () => {
       await expect(post({ url: 'https://rp.example/', ...form, admit })).rejects.toThrow('no packet')
     }
     expect(new Set(asked.flat())).toEqual(new Set(['93.184.216.34']))
+  })
+
+  it('is named the /64 that an IPv6 address lies in, of which one host has all the others too [T8]', async () => {
+    const asked: (readonly string[])[] = []
+    const reached: string[] = []
+    const answers = [['2a00:1450:4001:81b::200e', '2a00:1450:4001:81b:1:2:3:4'], ['2a00:1450:4001:81b::9']]
+    const { post } = open({
+      allow: [],
+      resolve: async () => (answers.shift() ?? []).map((address) => ({ address, family: 6 })),
+      connect:
+        ({ lookup }) =>
+        ({ hostname }, callback) =>
+          lookup(hostname, {}, (_, address) => {
+            if (typeof address === 'string') reached.push(address)
+            callback(new Error('no packet leaves the test'), null)
+          }),
+    })
+    for (let i = 0; i < 2; i++) {
+      const admit = async (addresses: readonly string[]): Promise<void> => void asked.push(addresses)
+      await expect(post({ url: 'https://rp.example/', ...form, admit })).rejects.toThrow('no packet')
+    }
+    expect(asked).toEqual([['2a00:1450:4001:81b::/64'], ['2a00:1450:4001:81b::/64']])
+    expect(reached).toEqual(['2a00:1450:4001:81b::200e', '2a00:1450:4001:81b::9']) // what is asked for is still the address
+  })
+
+  it('has no body made that is not admitted: that is what costs a signature [T8]', async () => {
+    const { url } = await listen((_, response) => response.end())
+    const { post } = open()
+    let made = 0
+    const body = async (): Promise<string> => `logout_token=${++made}`
+    const admit = async (): Promise<void> => {
+      throw new Error('not now')
+    }
+    await expect(post({ url, ...form, body, admit })).rejects.toThrow('not now')
+    expect(made).toBe(0)
+    await post({ url, ...form, body, admit: async () => {} })
+    expect(made).toBe(1)
+  })
+
+  it('waits for a body that is never made no longer than its time-out', async () => {
+    const { url, connections } = await listen((_, response) => response.end())
+    const body = (): Promise<string> => new Promise(() => {})
+    const failure = await open()
+      .post({ url, ...form, body, timeout: 100 })
+      .catch((error: unknown) => error)
+    expect(whyPostFailed(failure)).toBe('timeout')
+    expect(connections()).toBe(0)
   })
 
   it('goes to the addresses it was admitted to, whatever the name says a moment later [T8] [T25]', async () => {

@@ -14,7 +14,7 @@ afterEach(async () => {
 
 const form = {
   headers: { 'content-type': 'application/x-www-form-urlencoded' },
-  body: 'logout_token=secret.token',
+  body: async () => 'logout_token=secret.token',
   timeout: 5_000,
 }
 

@@ -53,7 +53,7 @@ const aTurn = (): Promise<void> => new Promise((done) => setImmediate(done))
 
 const form = {
   headers: { 'content-type': 'application/x-www-form-urlencoded' },
-  body: 'logout_token=secret.token',
+  body: async () => 'logout_token=secret.token',
   timeout: 2_000,
 }
 

@@ -1,5 +1,10 @@
+import { createRates } from './rates.ts'
+
 /** Failures in a row, with no answer that helps in between, after which an RP counts as down. */
 const failuresToOpen = 3
+
+/** Probes a second, of all RPs that are down together: where more are down, each is asked less often. */
+const probesPerSecond = 50
 
 const second = 1000
 const hour = 3_600_000
@@ -27,17 +32,20 @@ export interface Breakers {
   failed(clientId: string, failure: { deliveryId: string; trouble: Trouble; notBefore?: number }, now: number): boolean
   /** The RP answered, be it with a refusal; true when its breaker closes by it. */
   answered(clientId: string): boolean
-  /** RPs to be probed now; each has its next turn set as if this probe will fail. */
+  /** RPs to be probed now, those that wait longest first; each has its next turn set as if this probe will fail. */
   takeProbes(now: number): readonly string[]
   /** How many are open. */
   countOpen(): number
   /** The RP, or all that are down, are to be probed now. */
   probeNow(now: number, clientId?: string): void
-  nextProbeAt(): number | undefined
+  /** When there is somebody to probe, and room for a probe. */
+  nextProbeAt(now: number): number | undefined
   /** Puts the next probe of an RP off until then. */
   putOff(clientId: string, until: number): void
   /** The RP is owed nothing any more. */
   forget(clientId: string): void
+  /** The clock was set back: RPs that are down are down since now at the latest, and may be probed now. */
+  startOver(now: number): void
 }
 
 /**
@@ -47,10 +55,16 @@ export interface Breakers {
  * app is back. So while the breaker is open, the RP is asked with one delivery at a time instead, after each 1 % of the
  * outage so far: that it is over is noticed within 1 % of its length. Where nothing listens a probe costs one refused
  * connection, so it comes every 2 to 15 seconds in the first hour, and every minute at the latest after that. An RP that
- * hangs or answers with errors is asked every 15 seconds at most: there, each probe is work.
+ * hangs or answers with errors is asked every 15 seconds at most: there, each probe is work. RPs that went down together
+ * are not asked together: a part of each interval is left to chance.
+ *
+ * @param chance A random number in [0, 1).
  */
-export function createBreakers(): Breakers {
+export function createBreakers(chance: () => number): Breakers {
   const breakers = new Map<string, Breaker>()
+  let rate = createRates(probesPerSecond)
+  const next = (trouble: Trouble, outage: number): number =>
+    Math.round(probeInterval(trouble, outage) * (1 - chance() / 5))
   return {
     isOpen: (clientId) => breakers.get(clientId)?.openedAt !== undefined,
 
@@ -62,7 +76,7 @@ export function createBreakers(): Breakers {
       const opens = breaker.openedAt === undefined && breaker.failures >= failuresToOpen
       if (opens) breaker.openedAt = now
       if (breaker.openedAt === undefined) return false
-      breaker.probeAt = Math.max(now + probeInterval(trouble, now - breaker.openedAt), notBefore ?? now)
+      breaker.probeAt = Math.max(now + next(trouble, now - breaker.openedAt), notBefore ?? now)
       return opens
     },
 
@@ -73,9 +87,14 @@ export function createBreakers(): Breakers {
     },
 
     takeProbes(now) {
-      const due = [...breakers].filter(([, { openedAt, probeAt }]) => openedAt !== undefined && probeAt <= now)
-      for (const [, breaker] of due)
-        breaker.probeAt = now + probeInterval('overloaded', now - (breaker.openedAt ?? now))
+      const due = [...breakers]
+        .filter(([, { openedAt, probeAt }]) => openedAt !== undefined && probeAt <= now)
+        .sort(([, one], [, other]) => one.probeAt - other.probeAt)
+        .slice(0, rate.room(all, now))
+      for (const [, breaker] of due) {
+        rate.take(all, now)
+        breaker.probeAt = now + next('overloaded', now - (breaker.openedAt ?? now))
+      }
       return due.map(([clientId]) => clientId)
     },
 
@@ -87,19 +106,35 @@ export function createBreakers(): Breakers {
     },
 
     probeNow(now, clientId) {
-      for (const [id, breaker] of breakers) if (clientId === undefined || clientId === id) breaker.probeAt = now
+      const named = clientId === undefined ? undefined : breakers.get(clientId)
+      if (named) named.probeAt = 0 // before all others
+      if (clientId !== undefined) return
+      for (const breaker of breakers.values()) breaker.probeAt = Math.min(breaker.probeAt, now)
     },
 
-    nextProbeAt() {
-      const times = [...breakers.values()].flatMap(({ openedAt, probeAt }) => (openedAt === undefined ? [] : [probeAt]))
-      return times.length === 0 ? undefined : Math.min(...times)
+    nextProbeAt(now) {
+      let first = Number.POSITIVE_INFINITY
+      for (const { openedAt, probeAt } of breakers.values())
+        if (openedAt !== undefined) first = Math.min(first, probeAt)
+      return first === Number.POSITIVE_INFINITY ? undefined : Math.max(first, rate.nextAt(all, now))
     },
 
     forget: (clientId) => void breakers.delete(clientId),
+
+    startOver(now) {
+      rate = createRates(probesPerSecond)
+      for (const breaker of breakers.values()) {
+        if (breaker.openedAt !== undefined) breaker.openedAt = Math.min(breaker.openedAt, now)
+        breaker.probeAt = Math.min(breaker.probeAt, now)
+      }
+    },
   }
 }
 
-/** Milliseconds to the next probe of an RP that has been down for `outage` milliseconds. */
+/** The rate of probes is one for all RPs. */
+const all = 'all'
+
+/** At most so many milliseconds to the next probe of an RP that has been down for `outage` milliseconds. */
 function probeInterval(trouble: Trouble, outage: number): number {
   const [least, most] = trouble === 'silent' ? [2, outage < hour ? 15 : 60] : [15, 60]
   return Math.round(Math.min(Math.max(outage / 100, least * second), most * second))

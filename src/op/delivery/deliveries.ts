@@ -66,7 +66,8 @@ export interface Deliveries {
    * the latter goes back to its state when the try fails; no new schedule begins. What is in flight is left alone.
    * Dropped ones are tried only where the filter names them (`state: 'dropped'`, or `deliveryId`).
    *
-   * An RP that counts as down is asked with one of them at once, and gets the others when it answers.
+   * One that is chosen by its `deliveryId` is tried although its RP counts as down. Of others, such an RP is asked with one at
+   * once, and gets the rest when it answers. What is on a budget (T8) waits for that.
    *
    * @param options.limit How many at most, up to 10,000. Default 1,000.
    * @param options.actor Who does it, for the log.
@@ -86,8 +87,8 @@ export interface Deliveries {
 /** What {@link deliveriesOf} works with. */
 export interface DeliveriesParts {
   readonly store: OpIssuerStore
-  /** Called when deliveries came due by hand, of one RP or of some. */
-  readonly hurry: (clientId?: string) => void
+  /** Called when deliveries came due by hand: those of the filter. */
+  readonly hurry: (those: Pick<DeliveryFilter, 'deliveryId' | 'clientId'>) => void
   readonly log: OpLog
 }
 
@@ -120,7 +121,7 @@ export function deliveriesOf({ store, hurry, log }: DeliveriesParts): Deliveries
       const actor = checkedActor(options.actor)
       const count = await store.retryDeliveries(actedOn(filter, ['due', 'refused', 'dead', 'dropped']), limit)
       if (count > 0) {
-        hurry(filter.clientId)
+        hurry(filter)
         log({ event: 'deliveries_retried', count, ...actor })
       }
       return { count, more: count === limit }
@@ -131,7 +132,7 @@ export function deliveriesOf({ store, hurry, log }: DeliveriesParts): Deliveries
       const actor = checkedActor(options.actor)
       const count = await store.rescheduleDeliveries(actedOn(filter, ['refused', 'dead', 'dropped']), limit)
       if (count > 0) {
-        hurry(filter.clientId)
+        hurry(filter)
         log({ event: 'deliveries_rescheduled', count, ...actor })
       }
       return { count, more: count === limit }

@@ -1,19 +1,18 @@
 import { alarm, pause } from '../../runtime/alarm.ts'
 import { messageOf } from '../../runtime/message-of.ts'
 import type { Runtime } from '../../runtime/runtime.ts'
-import { type Attempt, type BackchannelReceiver, deliverLogoutToken } from '../backchannel.ts'
+import { type BackchannelReceiver, longestAttempt } from '../backchannel.ts'
 import type { OpLog } from '../log.ts'
-import { createGiveUp, isHeldBack } from '../overdue.ts'
-import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, OpIssuerStore } from '../store/contract.ts'
+import type { ClaimedDelivery, OpIssuerStore } from '../store/contract.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
-import { createBreakers, type Trouble } from './breaker.ts'
+import { createBreakers } from './breaker.ts'
 import { createBudgets } from './budgets.ts'
 import type { Tell } from './events.ts'
-import { attemptMeasure } from './measure-attempt.ts'
+import { firstAttemptsOf } from './first-attempts.ts'
+import { createInFlight } from './in-flight.ts'
+import { attemptsOf } from './make-attempt.ts'
 import { createPlaces } from './places.ts'
-import { attemptReporter } from './report-attempt.ts'
 import type { Telemetry } from './telemetry.ts'
-import { troubleWatch } from './trouble.ts'
 
 /** What the outbox's worker works with. */
 export interface OutboxParts {
@@ -35,22 +34,32 @@ export interface OutboxParts {
 export interface Outbox {
   /** Looks for due deliveries now: call it after a commit that planned some. */
   wake(): void
-  /** Deliveries came due by an operator's hand: looks for them, and asks the RP (or all) that is down at once whether it is back. */
-  hurry(clientId?: string): void
+  /**
+   * Deliveries came due by an operator's hand: looks for them. One that is named is tried now, although its RP may be down;
+   * else the RP, or all, that are down are asked soon whether they are back.
+   */
+  hurry(those?: { readonly deliveryId?: string; readonly clientId?: string }): void
   /** How many RPs count as down. */
   openBreakers(): number
   /** Resolves when each RP of a logout has been tried once (those known to be down aside), or after `ms` milliseconds. */
   firstAttempts(logoutId: string, ms: number): Promise<void>
-  /** Takes no more deliveries, waits a bounded time for attempts under way, and gives the rest back. */
+  /**
+   * Takes no more deliveries, waits `stopTimeout` for attempts under way, gives the rest back, and is over {@link lastWait}
+   * milliseconds later, whatever hangs.
+   */
   stop(): Promise<void>
 }
 
 /** Milliseconds after which the store is asked again although nothing was to be due: clocks jump. */
 const longestSleep = 60_000
-/** Milliseconds between two looks at deliveries of which other nodes may have taken some. */
-const lookAgain = 50
 /** Milliseconds until the store is asked again after it failed. */
 const afterFailure = 1_000
+/** Milliseconds until rows are asked for again that are due and that nobody here could take: another node holds them. */
+const whileOthersHold = 50
+/** Milliseconds by which the clock may go back unnoticed. */
+const clockSlack = 1_000
+/** Milliseconds in which what could not finish is given back. */
+const lastWait = 5_000
 
 /**
  * Starts delivering what the outbox owes.
@@ -61,77 +70,82 @@ const afterFailure = 1_000
  * when its lease runs out: at least once, never lost.
  */
 export function startOutbox(parts: OutboxParts): Outbox {
-  const { store, runtime, options, log, tell = () => {} } = parts
-  const breakers = createBreakers()
+  const { store, runtime, options, log } = parts
+  const breakers = createBreakers(() => (runtime.random(1)[0] ?? 0) / 256)
   const budgets = createBudgets(parts)
-  const report = attemptReporter(log, tell)
-  const measure = attemptMeasure(store, parts.telemetry)
-  const watch = troubleWatch({ store, runtime, log, tell })
-  const inFlight = new Set<Promise<void>>()
   const places = createPlaces(options.concurrency)
-  const perRp = new Map<string, number>()
-  const attempted = new Set<(deliveryId: string) => void>()
+  const inFlight = createInFlight()
   const bell = alarm(runtime)
-  const giveUp = new AbortController()
-  // two tries of `timeout` at most, and time to sign, to settle and to be late
-  const lease = 2 * options.timeout * 1000 + 20_000
-  let stopping = false
-  const giveUpOverdue = createGiveUp({ store, log, tell }, () => stopping)
+  const [stopping, giveUp] = [new AbortController(), new AbortController()]
+  const shared = { breakers, budgets, places, stopping: stopping.signal, giveUp: giveUp.signal }
+  const attempt = attemptsOf({ ...parts, ...shared })
+  // and time to settle and to be late
+  const lease = longestAttempt(options) + 20_000
+  /** Deliveries that an operator has chosen. */
+  const chosen = new Set<string>()
+  const failures = saidOnce(log)
 
   const room = (clientId: string): number =>
-    breakers.isOpen(clientId)
-      ? 0
-      : Math.min(options.concurrencyPerRp - (perRp.get(clientId) ?? 0), budgets.room(clientId))
+    breakers.isOpen(clientId) ? 0 : Math.min(options.concurrencyPerRp - inFlight.at(clientId), budgets.room(clientId))
 
   async function work(): Promise<void> {
     let isStarted = false
-    let lastFailure: string | undefined
-    while (!stopping) {
+    let seen = runtime.now()
+    while (!stopping.signal.aborted) {
       try {
-        if (!isStarted) {
-          await store.takeOver()
-          isStarted = true
-          inBackground(catchUp())
-        }
+        if (!isStarted) await store.takeOver()
+        if (runtime.now() < seen - clockSlack) startOver()
+        else if (!isStarted) inFlight.beside(catchUp)
+        isStarted = true
+        seen = runtime.now()
+        await tryChosen()
         await probe()
         const isAllClaimed = await claim()
         const next = await nextTurn(isAllClaimed)
-        lastFailure = undefined
+        failures.areOver()
         await bell.sleepUntil(Math.min(next, runtime.now() + longestSleep))
       } catch (error) {
-        const message = messageOf(error)
-        if (message !== lastFailure) log({ event: 'op_failed', task: 'outbox', message })
-        lastFailure = message
+        failures.say(error)
         await bell.sleepUntil(runtime.now() + afterFailure)
       }
     }
   }
 
+  /** The clock was set back: times that are kept here mean nothing any more, and rows wait for what may be far away. */
+  function startOver(): void {
+    breakers.startOver(runtime.now())
+    budgets.startOver()
+    inFlight.beside(catchUp)
+  }
+
   /** Brings forward what waits, beside the claims: a long backlog must not keep what is due already from being sent. */
   async function catchUp(): Promise<void> {
-    let lastFailure: string | undefined
-    while (!stopping) {
+    const failures = saidOnce(log)
+    while (!stopping.signal.aborted) {
       try {
-        await store.hasten('all', options.ratePerRp)
+        await store.hasten('all', options.ratePerRp, stopping.signal)
         return bell.ring()
       } catch (error) {
-        const message = messageOf(error)
-        if (message !== lastFailure) log({ event: 'op_failed', task: 'outbox', message })
-        lastFailure = message
-        await pause(runtime, afterFailure, giveUp.signal)
+        failures.say(error)
+        await pause(runtime, afterFailure, stopping.signal)
       }
     }
   }
 
-  function inBackground(work: Promise<void>): void {
-    const done = work.finally(() => inFlight.delete(done))
-    inFlight.add(done)
+  /** Tries what an operator has chosen, whether its RP is down or not; where it is on a budget, that holds. */
+  async function tryChosen(): Promise<void> {
+    for (const deliveryId of chosen) {
+      if (places.free(runtime.now()) <= 0) return
+      const delivery = await store.claimEarly({ deliveryId }, lease)
+      chosen.delete(deliveryId)
+      if (delivery) start(delivery)
+    }
   }
 
   /** Tries the RPs that are down with one delivery each. */
   async function probe(): Promise<void> {
     for (const clientId of breakers.takeProbes(runtime.now())) {
-      if (perRp.has(clientId)) continue // it is being asked
+      if (inFlight.at(clientId) > 0) continue // it is being asked
       const heldUntil = budgets.heldUntil(clientId)
       if (heldUntil !== undefined) {
         breakers.putOff(clientId, heldUntil)
@@ -139,14 +153,14 @@ export function startOutbox(parts: OutboxParts): Outbox {
       }
       const delivery = await store.claimEarly({ clientId }, lease)
       if (delivery) start(delivery)
-      else if (!perRp.has(clientId)) breakers.forget(clientId)
+      else if (inFlight.at(clientId) === 0) breakers.forget(clientId)
     }
   }
 
   /** Starts as many attempts as there is room for; true when nothing that is due was left. */
   async function claim(): Promise<boolean> {
     const limit = places.free(runtime.now())
-    if (limit <= 0 || stopping) return false
+    if (limit <= 0 || stopping.signal.aborted) return false
     const claimed = await store.claimDue({ limit, lease, room })
     for (const delivery of claimed) start(delivery)
     return claimed.length < limit
@@ -154,178 +168,101 @@ export function startOutbox(parts: OutboxParts): Outbox {
 
   /** When there may be something to do, beside attempts that end: those ring the bell. */
   async function nextTurn(isAllClaimed: boolean): Promise<number> {
-    const due = isAllClaimed ? await store.nextDueAt(room) : places.nextFreeAt(runtime.now())
-    const times = [due, breakers.nextProbeAt(), budgets.nextAt()]
+    const now = runtime.now()
+    const due = isAllClaimed ? await store.nextDueAt(room) : places.nextFreeAt(now)
+    const times = [
+      isAllClaimed && due !== undefined ? Math.max(due, now + whileOthersHold) : due,
+      chosen.size > 0 ? places.nextFreeAt(now) : undefined,
+      breakers.nextProbeAt(now),
+      budgets.nextAt(),
+    ]
     return Math.min(...times.map((time) => time ?? Number.POSITIVE_INFINITY))
   }
 
   function start(delivery: ClaimedDelivery): void {
-    const { id, clientId } = delivery
-    budgets.started(clientId)
+    if (inFlight.has(delivery.id)) {
+      inFlight.beside(() => giveBack(delivery))
+      return
+    }
+    const turn = budgets.start(delivery.clientId)
     places.take(delivery)
-    perRp.set(clientId, (perRp.get(clientId) ?? 0) + 1)
-    const done = guard('attempt', clientId, () => attempt(delivery)).finally(() => {
-      inFlight.delete(done)
+    inFlight.attempt(delivery, async () => {
+      await attempt(delivery, turn)
+      turn.end()
       places.leave(delivery)
-      const left = (perRp.get(clientId) ?? 1) - 1
-      if (left > 0) perRp.set(clientId, left)
-      else perRp.delete(clientId)
-      for (const tell of attempted) tell(id)
-      bell.ring()
-    })
-    inFlight.add(done)
-  }
-
-  async function attempt(delivery: ClaimedDelivery): Promise<void> {
-    const { clientId } = delivery
-    const startedAt = runtime.now()
-    const measured = measure(delivery, startedAt)
-    const watched = { ...parts, budgets, runtime: places.watched(runtime, delivery) }
-    const made = await deliverLogoutToken(delivery, watched, giveUp.signal, measured.traceparent)
-    const finishedAt = runtime.now()
-    const isBack = learn(delivery, made)
-    let isWritten = false
-    await guard('settle', clientId, async () => {
-      isWritten = await store.settle(delivery, recordOf(delivery, made, { startedAt, finishedAt }))
-      if (isWritten) report(delivery, made)
-    })
-    await guard('measure', clientId, () => measured.end(made, finishedAt, isWritten))
-    await guard('trouble', clientId, () => watch(clientId, made.outcome))
-    if (isHeldBack(made, breakers.isOpen(clientId))) {
-      await guard('give_up', clientId, () => giveUpOverdue(clientId, finishedAt - options.horizon * 1000))
-    }
-    await guard('hasten', clientId, async () => {
-      if (await isFree(delivery, made, isBack)) await store.hasten({ clientId }, options.ratePerRp)
     })
   }
 
-  /** True when what an RP is owed need not wait any longer: it is back, or it has answered for the first time. */
-  async function isFree({ clientId }: ClaimedDelivery, made: Attempt, isBack: boolean): Promise<boolean> {
-    const { outcome, admission } = made
-    const isProven = outcome.state === 'delivered' && (await admission?.answered()) === true
-    if (isBack || isProven) budgets.ramp(clientId)
-    // it may have answered another attempt while this delivery was put off
-    const isLate = outcome.state === 'due' && outcome.why === 'budget' && budgets.heldUntil(clientId) === undefined
-    return isBack || isProven || isLate
-  }
-
-  /** A store that fails must not stop the loop: the lease runs out, and the delivery comes again. */
-  async function guard(task: string, clientId: string, work: () => Promise<unknown>): Promise<void> {
+  /** Its lease ran out while this process stood still, and an attempt of before is still alive: there must not be two. */
+  async function giveBack(delivery: ClaimedDelivery): Promise<void> {
+    const now = runtime.now()
+    const outcome = { state: 'due', retryAt: now + afterFailure, why: 'released' } as const
     try {
-      await work()
+      await store.settle(delivery, { dueAt: delivery.wasDueAt, startedAt: now, finishedAt: now, outcome })
+      bell.ring()
     } catch (error) {
-      log({ event: 'op_failed', task, clientId, message: messageOf(error) })
+      failures.say(error)
     }
   }
 
-  /** Learns from an attempt about the RP as a whole; true when the RP turns out to be back. */
-  function learn({ id: deliveryId, clientId }: ClaimedDelivery, { outcome, notBefore }: Attempt): boolean {
-    const health = healthOf(outcome)
-    if (health === 'unknown') return false
-    if (health === 'well') {
-      const isBack = breakers.answered(clientId)
-      if (isBack) log({ event: 'rp_back', clientId })
-      return isBack
-    }
-    const failure = { deliveryId, trouble: health, ...(notBefore !== undefined && { notBefore }) }
-    if (breakers.failed(clientId, failure, runtime.now())) log({ event: 'rp_down', clientId })
-    return false
+  /** True when nothing is under way any more; false when that is not so after `ms` milliseconds. */
+  async function isIdleWithin(ms: number): Promise<boolean> {
+    const early = new AbortController()
+    const idle = working.then(() => inFlight.idle()).then(() => true)
+    const isIdle = await Promise.race([idle, pause(runtime, ms, early.signal).then(() => false)])
+    early.abort()
+    return isIdle
   }
 
-  /** Another node may have made an attempt and has no way to tell: only its row shows it. */
-  async function takeOutWhatOthersTried(waiting: Set<string>, logoutId: string): Promise<void> {
-    const found = await store.getLogout(logoutId)
-    for (const { id, attempts } of found?.deliveries ?? []) if (attempts > 0) waiting.delete(id)
-  }
-
+  inFlight.onEnd(() => bell.ring())
   const stopListening = store.onWake?.(() => bell.ring())
   const working = work()
   return {
     wake: () => bell.ring(),
 
-    hurry(clientId) {
-      breakers.probeNow(runtime.now(), clientId)
+    hurry({ deliveryId, clientId } = {}) {
+      if (deliveryId === undefined) breakers.probeNow(runtime.now(), clientId)
+      else chosen.add(deliveryId)
       bell.ring()
     },
 
     openBreakers: () => breakers.countOpen(),
 
-    async firstAttempts(logoutId, ms) {
-      const until = new AbortController()
-      const seen = new Set<string>()
-      let waiting: Set<string> | undefined
-      const tell = (deliveryId: string): void => {
-        seen.add(deliveryId)
-        waiting?.delete(deliveryId)
-        if (waiting?.size === 0) until.abort()
-      }
-      attempted.add(tell)
-      try {
-        const found = await store.getLogout(logoutId)
-        const first = found?.deliveries.filter(
-          ({ id, attempts, clientId }) =>
-            attempts === 0 && !seen.has(id) && !breakers.isOpen(clientId) && !budgets.heldUntil(clientId),
-        )
-        waiting = new Set(first?.map(({ id }) => id))
-        const end = runtime.now() + ms
-        for (let left = ms; waiting.size > 0 && left > 0; left = end - runtime.now()) {
-          await pause(runtime, store.onWake ? Math.min(left, lookAgain) : left, until.signal)
-          if (!store.onWake || until.signal.aborted) break
-          await takeOutWhatOthersTried(waiting, logoutId)
-        }
-      } catch (error) {
-        // the logout is committed: that nobody can tell how far it is must not look like a failure
-        log({ event: 'op_failed', task: 'first_attempts', message: messageOf(error) })
-      } finally {
-        attempted.delete(tell)
-      }
-    },
+    firstAttempts: firstAttemptsOf({
+      store,
+      runtime,
+      log,
+      inFlight,
+      isWaitedFor: (clientId) => !breakers.isOpen(clientId) && budgets.heldUntil(clientId) === undefined,
+    }),
 
     async stop() {
-      stopping = true
+      stopping.abort()
       stopListening?.()
       bell.ring()
-      await working
-      const all = Promise.all(inFlight)
-      const early = new AbortController()
-      await Promise.race([all.finally(() => early.abort()), pause(runtime, options.stopTimeout * 1000, early.signal)])
+      if (await isIdleWithin(options.stopTimeout * 1000)) return
       giveUp.abort()
-      await all
+      if (await isIdleWithin(lastWait)) return
+      log({
+        event: 'op_failed',
+        task: 'stop',
+        message: 'something hangs; what it holds is free when its lease runs out',
+      })
     },
   }
 }
 
-function recordOf(
-  { wasDueAt }: ClaimedDelivery,
-  { connectedAt, answeredAt, outcome }: Attempt,
-  times: Pick<AttemptRecord, 'startedAt' | 'finishedAt'>,
-): AttemptRecord {
+/** Logs failures of ours, and none a second time while it stays the same. */
+function saidOnce(log: OpLog): { say(error: unknown): void; areOver(): void } {
+  let last: string | undefined
   return {
-    dueAt: wasDueAt,
-    ...times,
-    ...(connectedAt !== undefined && { connectedAt }),
-    ...(answeredAt !== undefined && { answeredAt }),
-    outcome,
-  }
-}
-
-/** Statuses by which an RP, or the gateway before it, says that it cannot take any request now. */
-const overloaded: ReadonlySet<number | undefined> = new Set([429, 502, 503, 504])
-
-/** What an outcome says about the RP: a refusal is an answer; what never reached the RP says nothing. */
-function healthOf(outcome: AttemptOutcome): Trouble | 'well' | 'unknown' {
-  if (outcome.state === 'delivered' || outcome.state === 'refused') return 'well'
-  if (outcome.state === 'dead') return outcome.why === 'horizon' ? 'silent' : 'unknown'
-  switch (outcome.why) {
-    case 'refusal':
-      return 'well'
-    case 'network':
-      return 'silent'
-    case 'timeout':
-      return 'overloaded'
-    case 'status':
-      return overloaded.has(outcome.status) ? 'overloaded' : 'error'
-    default:
-      return 'unknown'
+    say(error) {
+      const message = messageOf(error)
+      if (message !== last) log({ event: 'op_failed', task: 'outbox', message })
+      last = message
+    },
+    areOver() {
+      last = undefined
+    },
   }
 }

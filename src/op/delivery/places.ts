@@ -51,9 +51,16 @@ export function createPlaces(concurrency: number): Places {
     watched: (runtime, attempt) => ({
       ...runtime,
       post(request) {
-        posted.delete(attempt) // a second try goes to the end
-        posted.set(attempt, runtime.now())
-        return runtime.post(request)
+        const begin = (): void => {
+          posted.delete(attempt) // it goes to the end
+          posted.set(attempt, runtime.now())
+        }
+        begin()
+        const body = (): Promise<string> => {
+          begin() // it was let out: from here on it is work
+          return request.body()
+        }
+        return runtime.post({ ...request, body })
       },
     }),
   }

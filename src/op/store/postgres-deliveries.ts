@@ -1,5 +1,5 @@
 import { type Queries, type Statement, statement, type Value } from '../../runtime/postgres.ts'
-import type { AttemptOutcome, AttemptRecord, DeliveryFilter, OpIssuerStore } from './contract.ts'
+import type { AttemptOutcome, DeliveryFilter, OpIssuerStore } from './contract.ts'
 import {
   clocksDiffer,
   conditionsOf,
@@ -10,17 +10,15 @@ import {
   touched,
   writeCursor,
 } from './delivery-filter.ts'
+import {
+  type AttemptRow,
+  attemptColumns,
+  type DeliveryRow,
+  deliveryColumns,
+  toAttempt,
+  toDelivery,
+} from './delivery-row.ts'
 import type { PostgresContext } from './postgres-context.ts'
-import { type DeliveryRow, deliveryColumns, toDelivery } from './postgres-outbox.ts'
-
-interface AttemptRow {
-  due_at: number | null
-  started_at: number
-  connected_at: number | null
-  answered_at: number | null
-  finished_at: number
-  outcome: string
-}
 
 type Deliveries = Pick<
   OpIssuerStore,
@@ -44,7 +42,7 @@ const plannedAt = statement<{ at: number }>(
 )
 const attemptsOf = statement<AttemptRow>(
   'deliveries_attempts',
-  `SELECT a.due_at, a.started_at, a.connected_at, a.answered_at, a.finished_at, a.outcome
+  `SELECT ${attemptColumns}
    FROM delivery d JOIN attempt a ON a.delivery = d.seq
    WHERE d.issuer = $1 AND d.id = $2 ORDER BY a.number DESC LIMIT $3`,
 )
@@ -80,9 +78,9 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
       const before = cursor === undefined ? ((await each.first(lastSeq))?.seq ?? 0) + 1 : readCursor(cursor)
       const floor = road.isWalk ? Math.max(before - mostWalked, 0) : 0
       const found = await each.all(
-        shaped<DeliveryRow & { seq: number }>(
+        shaped<DeliveryRow>(
           'list',
-          `SELECT d.seq, ${deliveryColumns} ${rows}
+          `SELECT ${deliveryColumns} ${rows}
            WHERE ${issuerOne(road)} AND ${road.seq} < $2 AND ${road.seq} >= $3 ${text} ORDER BY ${road.seq} DESC LIMIT $4`,
         ),
         before,
@@ -93,9 +91,9 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
       const part = found.slice(0, limit)
       const isOver = floor === 0 || (filter.since ?? 0) - clocksDiffer > ((await each.first(plannedAt, floor))?.at ?? 0)
       const next = found.length > limit ? part.at(-1)?.seq : isOver ? undefined : floor
-      const clock = await context.clock()
+      const { toNode } = await context.clock()
       return {
-        deliveries: part.map((row) => toDelivery(row, clock)),
+        deliveries: part.map((row) => toDelivery(row, toNode)),
         ...(next !== undefined && { cursor: writeCursor(next) }),
       }
     },
@@ -103,9 +101,9 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
     async getDelivery(id, limit) {
       const row = await each.first(byId, id)
       if (!row) return undefined
-      const clock = await context.clock()
+      const { toNode } = await context.clock()
       return {
-        delivery: toDelivery(row, clock),
+        delivery: toDelivery(row, toNode),
         attempts: (await each.all(attemptsOf, id, limit)).map(toAttempt),
       }
     },
@@ -215,15 +213,4 @@ function numbered(filter: DeliveryFilter, first: number): { text: string; values
     return `AND ${sql.replace('?', () => `$${first + values.length - 1}`)}`
   })
   return { text: text.join(' '), values }
-}
-
-function toAttempt(row: AttemptRow): AttemptRecord {
-  return {
-    dueAt: row.due_at ?? row.started_at, // what was kept before these times were, has none
-    startedAt: row.started_at,
-    ...(row.connected_at !== null && { connectedAt: row.connected_at }),
-    ...(row.answered_at !== null && { answeredAt: row.answered_at }),
-    finishedAt: row.finished_at,
-    outcome: JSON.parse(row.outcome) as AttemptOutcome,
-  }
 }

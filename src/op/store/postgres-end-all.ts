@@ -1,10 +1,10 @@
 import { statement } from '../../runtime/postgres.ts'
 import type { EndableOpSession, EndCause, EndJob, OpIssuerStore } from './contract.ts'
+import { longestRequest } from './longest-request.ts'
 import { type PostgresContext, type SharedClock, sharedNow } from './postgres-context.ts'
 import { type OpSessionRow, rpsOf, toRp } from './postgres-sessions.ts'
 import { ends, lock, type Name } from './postgres-tombstones.ts'
 import { type ScopeName, scopeName, toScope } from './scope.ts'
-import { longestRequest } from './sqlite-tombstones.ts'
 
 interface JobRow extends ScopeName {
   seq: number

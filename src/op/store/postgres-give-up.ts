@@ -1,17 +1,16 @@
 import { statement } from '../../runtime/postgres.ts'
 import type { OpIssuerStore } from './contract.ts'
+import { type DeliveryRow, deliveryColumns, toDelivery } from './delivery-row.ts'
 import { outcomeAtHorizon, rowsToLookAt } from './give-up.ts'
 import type { PostgresContext } from './postgres-context.ts'
-import { type DeliveryRow, deliveryColumns, toDelivery } from './postgres-outbox.ts'
 
 interface WaitingRow extends DeliveryRow {
-  seq: number
   due_at: number
 }
 
 const waiting = statement<WaitingRow>(
   'give_up_waiting',
-  `SELECT d.seq, ${deliveryColumns} FROM delivery d JOIN logout l ON l.cursor = d.logout
+  `SELECT ${deliveryColumns} FROM delivery d JOIN logout l ON l.cursor = d.logout
    WHERE d.issuer = $1 AND d.client_id = $2 AND d.due_at IS NOT NULL AND (d.due_at, d.seq) > ($3, $4)
    ORDER BY d.due_at, d.seq LIMIT ${rowsToLookAt}`,
 )
@@ -29,7 +28,7 @@ const giveUp = statement<{ seq: number }>(
 export function postgresGiveUp(context: PostgresContext): Pick<OpIssuerStore, 'giveUp'> {
   return {
     async giveUp(clientId, begun, cursor = { dueAt: -1, seq: -1 }) {
-      const clock = await context.clock()
+      const { toNode } = await context.clock()
       const now = context.now()
       const rows = await context.each.all(waiting, clientId, cursor.dueAt, cursor.seq)
       const overdue = rows.flatMap((row) => {
@@ -48,7 +47,7 @@ export function postgresGiveUp(context: PostgresContext): Pick<OpIssuerStore, 'g
       const gone = new Set(given.map(({ seq }) => seq))
       const end = rows.length === rowsToLookAt ? rows.at(-1) : undefined
       return {
-        deliveries: overdue.filter(({ seq }) => gone.has(seq)).map((row) => toDelivery(row, clock)),
+        deliveries: overdue.filter(({ seq }) => gone.has(seq)).map((row) => toDelivery(row, toNode)),
         ...(end && { cursor: { dueAt: end.due_at, seq: end.seq } }),
       }
     },

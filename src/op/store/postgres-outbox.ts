@@ -1,43 +1,18 @@
 import { statement } from '../../runtime/postgres.ts'
+import { isAttempted, type OpIssuerStore } from './contract.ts'
 import {
-  type AttemptOutcome,
-  type ClaimedDelivery,
-  type Delivery,
-  isAttempted,
-  type Logout,
-  type OpIssuerStore,
-} from './contract.ts'
-import type { PostgresContext, SharedClock } from './postgres-context.ts'
-
-interface LogoutRow {
-  logout_id: string
-  uid: string
-  account_id: string
-  cause: Logout['cause']
-  initiator: string | null
-  actor: string | null
-  reason: string | null
-  ended_at: number
-  trace: string | null
-}
-
-export interface DeliveryRow extends LogoutRow {
-  id: string
-  client_id: string
-  sid: string
-  state: Delivery['state']
-  attempts: number
-  created_at: number
-  due_at: number | null
-  final_at: number | null
-  fence: number
-  refusals: number
-  refused_since: number | null
-  last_outcome: string | null
-  scheduled_at: number | null
-  attempts_before: number | null
-  dropped_by: string | null
-}
+  type DeliveryRow,
+  deliveryColumns,
+  type FrameRow,
+  frameColumns,
+  type LogoutRow,
+  logoutColumns,
+  toClaimed,
+  toDelivery,
+  toFrame,
+  toLogout,
+} from './delivery-row.ts'
+import type { PostgresContext } from './postgres-context.ts'
 
 interface LeasedRow extends DeliveryRow {
   was_due: number
@@ -53,13 +28,6 @@ type Outbox = Pick<
   OpIssuerStore,
   'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
-
-const logoutColumns =
-  'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at, l.trace'
-// Each column by its name: a node of the next version may add some while this one runs.
-/** SQL: a {@link DeliveryRow} of `delivery d` and `logout l`. */
-export const deliveryColumns: string = `d.id, d.client_id, d.sid, d.state, d.attempts, d.created_at, d.due_at, d.final_at, d.fence, d.refusals,
-  d.refused_since, d.last_outcome, d.scheduled_at, d.attempts_before, d.dropped_by, ${logoutColumns}`
 
 // Steps through the index from RP to RP: costs what the RPs are many, not what the rows are many.
 const heads = statement<Head>(
@@ -81,7 +49,7 @@ const lease = (picked: string): string =>
      leased AS (
        UPDATE delivery d SET state = 'in-flight', fence = fence + 1, due_at = $2
        FROM picked, logout l WHERE d.seq = picked.seq AND l.cursor = d.logout
-       RETURNING picked.turn, picked.was_due, d.seq, ${deliveryColumns})
+       RETURNING picked.turn, picked.was_due, ${deliveryColumns})
    SELECT * FROM leased ORDER BY turn, was_due, seq`
 // What another node holds in its hands at this moment is skipped, not waited for.
 const claimDue = statement<LeasedRow>(
@@ -124,9 +92,9 @@ const byLogout = statement<DeliveryRow>(
   `SELECT ${deliveryColumns} FROM logout l JOIN delivery d ON d.logout = l.cursor
    WHERE l.issuer = $1 AND l.id = $2 ORDER BY d.seq`,
 )
-const framesOf = statement<{ client_id: string; sid: string; framed_at: number | null }>(
+const framesOf = statement<FrameRow>(
   'frames_by_logout',
-  `SELECT f.client_id, f.sid, f.framed_at FROM frame_notice f JOIN logout l ON l.cursor = f.logout
+  `SELECT ${frameColumns} FROM frame_notice f JOIN logout l ON l.cursor = f.logout
    WHERE l.issuer = $1 AND l.id = $2 ORDER BY f.position`,
 )
 const framed = statement(
@@ -163,7 +131,7 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
           limit,
         )
         last = (rows.at(-1)?.client_id ?? takes.at(-1)?.[0]) as string
-        return rows.map((row) => toClaimed(row, clock))
+        return rows.map((row) => toClaimed(row, row.was_due, clock.toNode))
       })
     },
 
@@ -174,7 +142,7 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
         const row = await ('deliveryId' in which
           ? queries.first(claimChosen, ...times, which.deliveryId)
           : queries.first(claimEarly, ...times, which.clientId))
-        return row && toClaimed(row, clock)
+        return row && toClaimed(row, row.was_due, clock.toNode)
       })
     },
 
@@ -222,16 +190,12 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
     async getLogout(id) {
       const row = await each.first(logoutById, id)
       if (!row) return undefined
-      const clock = await context.clock()
+      const { toNode } = await context.clock()
       const [deliveries, frames] = [await each.all(byLogout, id), await each.all(framesOf, id)]
       return {
         logout: toLogout(row),
-        deliveries: deliveries.map((one) => toDelivery(one, clock)),
-        frames: frames.map(({ client_id: clientId, sid, framed_at }) => ({
-          clientId,
-          sid,
-          ...(framed_at !== null && { framedAt: framed_at }),
-        })),
+        deliveries: deliveries.map((one) => toDelivery(one, toNode)),
+        frames: frames.map(toFrame),
       }
     },
 
@@ -245,45 +209,4 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
 function inTurn(owed: readonly Head[], last: string): Head[] {
   const at = owed.findIndex(({ client_id }) => client_id === last)
   return at < 0 ? [...owed] : [...owed.slice(at + 1), ...owed.slice(0, at + 1)]
-}
-
-function toLogout(row: LogoutRow): Logout {
-  return {
-    id: row.logout_id,
-    uid: row.uid,
-    accountId: row.account_id,
-    cause: row.cause,
-    ...(row.initiator !== null && { initiator: row.initiator }),
-    ...(row.actor !== null && { actor: row.actor }),
-    ...(row.reason !== null && { reason: row.reason }),
-    endedAt: row.ended_at,
-    ...(row.trace !== null && { trace: row.trace }),
-  }
-}
-
-export function toDelivery(row: DeliveryRow, { toNode }: SharedClock): Delivery {
-  return {
-    id: row.id,
-    logout: toLogout(row),
-    clientId: row.client_id,
-    sid: row.sid,
-    state: row.state,
-    attempts: row.attempts,
-    createdAt: row.created_at,
-    dueAt: row.due_at === null ? (row.final_at ?? row.created_at) : toNode(row.due_at),
-    ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
-    ...(row.scheduled_at !== null && { scheduledAt: row.scheduled_at }),
-    ...(row.attempts_before !== null && { attemptsBefore: row.attempts_before }),
-    ...(row.state === 'dead' && row.dropped_by !== null && { droppedBy: row.dropped_by }),
-  }
-}
-
-function toClaimed(row: LeasedRow, clock: SharedClock): ClaimedDelivery {
-  return {
-    ...toDelivery(row, clock),
-    fence: row.fence,
-    wasDueAt: clock.toNode(row.was_due),
-    refusals: row.refusals,
-    ...(row.refused_since !== null && { refusedSince: row.refused_since }),
-  }
 }

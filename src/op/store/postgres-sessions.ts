@@ -2,11 +2,11 @@ import { LockstepError } from '../../protocol/errors.ts'
 import { type Queries, type Statement, statement } from '../../runtime/postgres.ts'
 import { fromText } from '../../runtime/postgres-text.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession } from './contract.ts'
+import { longestRequest } from './longest-request.ts'
 import { mergeRp } from './merge-rp.ts'
 import { type PostgresContext, sharedNow } from './postgres-context.ts'
 import { isLoginRefused, isRefusedByClient, refusedAt, spareGrants, spareLogin } from './postgres-refusals.ts'
 import { bury, ends, lock, lockTogether, type Name, tombstonesAmong } from './postgres-tombstones.ts'
-import { longestRequest } from './sqlite-tombstones.ts'
 
 /** An OP session's row with its RPs, read at one moment. */
 export interface OpSessionRow {

@@ -1,6 +1,6 @@
 import { type Queries, statement } from '../../runtime/postgres.ts'
+import { longestRequest } from './longest-request.ts'
 import type { PostgresContext } from './postgres-context.ts'
-import { longestRequest } from './sqlite-tombstones.ts'
 
 /** What can be gone for good, and what is locked so that it stays gone. */
 export type Name = readonly [kind: 'uid' | 'handle' | 'grant', name: string]

@@ -1,16 +1,14 @@
-import type { AttemptOutcome, AttemptRecord, DeliveryFilter, OpIssuerStore } from './contract.ts'
+import type { AttemptOutcome, DeliveryFilter, OpIssuerStore } from './contract.ts'
 import { clocksDiffer, conditionsOf, mostWalked, readCursor, roadOf, touched, writeCursor } from './delivery-filter.ts'
+import {
+  type AttemptRow,
+  attemptColumns,
+  type DeliveryRow,
+  deliveryColumns,
+  toAttempt,
+  toDelivery,
+} from './delivery-row.ts'
 import type { SqliteContext } from './sqlite-context.ts'
-import { type DeliveryRow, deliveryColumns, toDelivery } from './sqlite-outbox.ts'
-
-interface AttemptRow {
-  due_at: number | null
-  started_at: number
-  connected_at: number | null
-  answered_at: number | null
-  finished_at: number
-  outcome: string
-}
 
 type Deliveries = Pick<
   OpIssuerStore,
@@ -32,8 +30,7 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
     'SELECT created_at AS at FROM delivery WHERE seq >= ? ORDER BY seq LIMIT 1',
   )
   const attemptsOf = db.prepare<[number, number], AttemptRow>(
-    `SELECT due_at, started_at, connected_at, answered_at, finished_at, outcome FROM attempt
-     WHERE delivery = ? ORDER BY number DESC LIMIT ?`,
+    `SELECT ${attemptColumns} FROM attempt a WHERE a.delivery = ? ORDER BY a.number DESC LIMIT ?`,
   )
   const byId = db.prepare<[number, string], DeliveryRow>(
     `SELECT ${deliveryColumns} ${rows} WHERE d.issuer = ? AND d.id = ?`,
@@ -90,7 +87,7 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
         const isOver = floor === 0 || (filter.since ?? 0) - clocksDiffer > (plannedAt.get(floor)?.at ?? 0)
         const next = found.length > limit ? part.at(-1)?.seq : isOver ? undefined : floor
         return {
-          deliveries: part.map(toDelivery),
+          deliveries: part.map((row) => toDelivery(row)),
           ...(next !== undefined && { cursor: writeCursor(next) }),
         }
       })
@@ -163,15 +160,4 @@ function and(conditions: Conditions): string {
 
 function valuesOf(conditions: Conditions): (string | number)[] {
   return conditions.flatMap(({ value }) => (value === undefined ? [] : [value]))
-}
-
-function toAttempt(row: AttemptRow): AttemptRecord {
-  return {
-    dueAt: row.due_at ?? row.started_at, // what was kept before these times were, has none
-    startedAt: row.started_at,
-    ...(row.connected_at !== null && { connectedAt: row.connected_at }),
-    ...(row.answered_at !== null && { answeredAt: row.answered_at }),
-    finishedAt: row.finished_at,
-    outcome: JSON.parse(row.outcome) as AttemptOutcome,
-  }
 }

@@ -1,8 +1,8 @@
 import type { EndableOpSession, EndCause, EndJob, OpIssuerStore } from './contract.ts'
+import { longestRequest } from './longest-request.ts'
 import { type ScopeName, scopeName, toScope } from './scope.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import type { OpSessionReader } from './sqlite-sessions.ts'
-import { longestRequest } from './sqlite-tombstones.ts'
 
 interface JobRow extends ScopeName {
   seq: number

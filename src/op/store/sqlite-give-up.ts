@@ -1,7 +1,7 @@
 import type { OpIssuerStore } from './contract.ts'
+import { type DeliveryRow, deliveryColumns, toDelivery } from './delivery-row.ts'
 import { outcomeAtHorizon, rowsToLookAt } from './give-up.ts'
 import type { SqliteContext } from './sqlite-context.ts'
-import { type DeliveryRow, deliveryColumns, toDelivery } from './sqlite-outbox.ts'
 
 /** Gives up what nobody would try before its horizon is over, in SQLite. */
 export function sqliteGiveUp(context: SqliteContext): Pick<OpIssuerStore, 'giveUp'> {

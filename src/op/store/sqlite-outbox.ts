@@ -1,57 +1,23 @@
+import { type AttemptRecord, type ClaimedDelivery, type Delivery, isAttempted, type OpIssuerStore } from './contract.ts'
 import {
-  type AttemptOutcome,
-  type AttemptRecord,
-  type ClaimedDelivery,
-  type Delivery,
-  type FrameNotice,
-  isAttempted,
-  type Logout,
-  type OpIssuerStore,
-} from './contract.ts'
+  type DeliveryRow,
+  deliveryColumns,
+  type FrameRow,
+  frameColumns,
+  type LogoutRow,
+  logoutColumns,
+  toClaimed,
+  toDelivery,
+  toFrame,
+  toLogout,
+} from './delivery-row.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import { together } from './together.ts'
-
-interface LogoutRow {
-  logout_id: string
-  uid: string
-  account_id: string
-  cause: Logout['cause']
-  initiator: string | null
-  actor: string | null
-  reason: string | null
-  ended_at: number
-  trace: string | null
-}
-
-export interface DeliveryRow extends LogoutRow {
-  seq: number
-  id: string
-  client_id: string
-  sid: string
-  state: Delivery['state']
-  attempts: number
-  created_at: number
-  due_at: number | null
-  final_at: number | null
-  fence: number
-  refusals: number
-  refused_since: number | null
-  last_outcome: string | null
-  scheduled_at: number | null
-  attempts_before: number | null
-  dropped_by: string | null
-}
 
 /** The delivery of an RP that comes due first. */
 interface Head {
   clientId: string
   dueAt: number
-}
-
-interface FrameRow {
-  client_id: string
-  sid: string
-  framed_at: number | null
 }
 
 interface SettledRow {
@@ -76,11 +42,6 @@ type Outbox = Pick<
   OpIssuerStore,
   'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
-
-const logoutColumns =
-  'l.id AS logout_id, l.uid, l.account_id, l.cause, l.initiator, l.actor, l.reason, l.ended_at, l.trace'
-/** SQL: a {@link DeliveryRow} of `delivery d` and `logout l`. */
-export const deliveryColumns: string = `d.*, ${logoutColumns}`
 
 /** The outbox in SQLite. */
 export function sqliteOutbox(context: SqliteContext): Outbox {
@@ -140,7 +101,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     `${deliveries} WHERE l.issuer = ? AND l.id = ? ORDER BY d.seq`,
   )
   const framesOf = db.prepare<[number, string], FrameRow>(
-    `SELECT f.client_id, f.sid, f.framed_at FROM frame_notice f JOIN logout l ON l.cursor = f.logout
+    `SELECT ${frameColumns} FROM frame_notice f JOIN logout l ON l.cursor = f.logout
      WHERE l.issuer = ? AND l.id = ? ORDER BY f.position`,
   )
   const framed = db.prepare<[number, number, string]>(
@@ -150,10 +111,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
 
   const leaseUntil = (until: number, row: DeliveryRow): ClaimedDelivery => {
     lease.run(until, row.seq)
-    return {
-      ...toClaimed({ ...row, state: 'in-flight', fence: row.fence + 1, due_at: until }),
-      wasDueAt: row.due_at ?? 0,
-    }
+    return toClaimed({ ...row, state: 'in-flight', fence: row.fence + 1, due_at: until }, row.due_at ?? 0)
   }
 
   /** RPs that are owed something now, in turn: each claim goes on behind the RP that the last one ended with. */
@@ -241,7 +199,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
         return (
           row && {
             logout: toLogout(row),
-            deliveries: byLogout.all(issuer, id).map(toDelivery),
+            deliveries: byLogout.all(issuer, id).map((one) => toDelivery(one)),
             frames: framesOf.all(issuer, id).map(toFrame),
           }
         )
@@ -251,53 +209,5 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     async noteFramed(logoutId) {
       context.writeSoon(() => framed.run(context.now(), issuer, logoutId))
     },
-  }
-}
-
-function toLogout(row: LogoutRow): Logout {
-  return {
-    id: row.logout_id,
-    uid: row.uid,
-    accountId: row.account_id,
-    cause: row.cause,
-    ...(row.initiator !== null && { initiator: row.initiator }),
-    ...(row.actor !== null && { actor: row.actor }),
-    ...(row.reason !== null && { reason: row.reason }),
-    endedAt: row.ended_at,
-    ...(row.trace !== null && { trace: row.trace }),
-  }
-}
-
-export function toDelivery(row: DeliveryRow): Delivery {
-  return {
-    id: row.id,
-    logout: toLogout(row),
-    clientId: row.client_id,
-    sid: row.sid,
-    state: row.state,
-    attempts: row.attempts,
-    createdAt: row.created_at,
-    dueAt: row.due_at ?? row.final_at ?? row.created_at,
-    ...(row.last_outcome !== null && { lastOutcome: JSON.parse(row.last_outcome) as AttemptOutcome }),
-    ...(row.scheduled_at !== null && { scheduledAt: row.scheduled_at }),
-    ...(row.attempts_before !== null && { attemptsBefore: row.attempts_before }),
-    ...(row.state === 'dead' && row.dropped_by !== null && { droppedBy: row.dropped_by }),
-  }
-}
-
-function toFrame(row: FrameRow): FrameNotice {
-  return {
-    clientId: row.client_id,
-    sid: row.sid,
-    ...(row.framed_at !== null && { framedAt: row.framed_at }),
-  }
-}
-
-function toClaimed(row: DeliveryRow): Omit<ClaimedDelivery, 'wasDueAt'> {
-  return {
-    ...toDelivery(row),
-    fence: row.fence,
-    refusals: row.refusals,
-    ...(row.refused_since !== null && { refusedSince: row.refused_since }),
   }
 }

@@ -1,9 +1,10 @@
 import { LockstepError } from '../../protocol/errors.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession } from './contract.ts'
+import { longestRequest } from './longest-request.ts'
 import { mergeRp } from './merge-rp.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import type { SqliteRefusals } from './sqlite-refusals.ts'
-import { longestRequest, type SqliteTombstones } from './sqlite-tombstones.ts'
+import type { SqliteTombstones } from './sqlite-tombstones.ts'
 
 /** An OP session's row. */
 export interface OpSessionRow {

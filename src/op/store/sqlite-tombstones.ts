@@ -1,7 +1,5 @@
+import { longestRequest } from './longest-request.ts'
 import type { SqliteContext } from './sqlite-context.ts'
-
-/** A request that began before a logout is over long before this, in seconds, has passed: our choice. */
-export const longestRequest = 86_400
 
 /** What a logout or a rotation took away, so that a write which is still on its way cannot bring it back. */
 export interface SqliteTombstones {

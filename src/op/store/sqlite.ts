@@ -17,11 +17,13 @@ import { migrate } from './sqlite-schema.ts'
 import { sqliteSessions } from './sqlite-sessions.ts'
 import { sqliteTombstones } from './sqlite-tombstones.ts'
 import { sqliteTrouble } from './sqlite-trouble.ts'
+import { workerLock } from './sqlite-worker-lock.ts'
 
 /**
  * Opens the embedded OP store: one SQLite file for one OP process.
  *
- * The file is created or brought up to date at once, so that a path that cannot be written fails where it is named.
+ * The file is created or brought up to date at once, so that a path that cannot be written fails where it is named. A tool may
+ * open it beside the OP (to rotate keys, say); a second OP gets `store_in_use` from `op.ready()`, and delivers nothing.
  *
  * @param file A path on a local disk, or `:memory:` in tests.
  * @throws LockstepError `store_not_durable` when the file cannot be made durable.
@@ -39,6 +41,7 @@ export function sqliteStore(file: string): OpStore {
     db.close()
     throw error
   }
+  const lock = workerLock(file)
   const takenOver = new Set<string>()
   return {
     forIssuer(issuer, runtime) {
@@ -57,6 +60,7 @@ export function sqliteStore(file: string): OpStore {
         ...outbox,
         async takeOver() {
           if (takenOver.has(issuer)) return 0 // what is in flight now belongs to a worker of this process
+          lock.take()
           const count = await outbox.takeOver()
           takenOver.add(issuer)
           return count
@@ -71,6 +75,7 @@ export function sqliteStore(file: string): OpStore {
     },
     async close() {
       db.close()
+      lock.release()
     },
   }
 }

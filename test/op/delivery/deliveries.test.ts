@@ -131,6 +131,57 @@ describe('retry', () => {
     for (const one of ended) expect((await world.deliveries(one))[0]?.state).toBe('delivered')
   })
 
+  it('tries the one that is chosen, although its RP counts as down and others are due there before it', async () => {
+    const deliveries = operate()
+    const ended = []
+    for (let i = 0; i < 5; i++) ended.push(await world.logout(`u${i}`, 'notes'))
+    await world.pass(10 * minute)
+    const chosen = (await world.deliveries(ended[3] ?? expect.unreachable()))[0]
+    const before = { posts: world.posts.length, attempts: chosen?.attempts ?? 0 }
+    expect(await deliveries.retry({ deliveryId: chosen?.id ?? '' })).toEqual({ count: 1, more: false })
+    await world.quiet()
+    expect(world.posts).toHaveLength(before.posts + 1)
+    expect((await world.deliveries(ended[3] ?? expect.unreachable()))[0]).toMatchObject({
+      state: 'due',
+      attempts: before.attempts + 1,
+    })
+    world.rps.set('notes', () => says(200))
+    await deliveries.retry({ deliveryId: chosen?.id ?? '' })
+    await world.quiet()
+    expect((await world.deliveries(ended[3] ?? expect.unreachable()))[0]?.state).toBe('delivered')
+    await world.pass(7 * second) // it is back, so the others follow
+    for (const one of ended) expect((await world.deliveries(one))[0]?.state).toBe('delivered')
+  })
+
+  it('of the one that is chosen waits for the budget of a client that never answered [T8]', async () => {
+    world.registered.set('victim', 'https://victim.example/')
+    const deliveries = operate()
+    const ended = await world.logout('u', 'victim')
+    await world.pass(10 * minute)
+    const { id: deliveryId } = (await world.deliveries(ended))[0] ?? expect.unreachable()
+    for (let i = 0; i < 30; i++) {
+      await deliveries.retry({ deliveryId })
+      await world.pass(minute)
+    }
+    const first = world.posts[0]?.at ?? 0
+    expect(world.posts.filter(({ at }) => at < first + hour).length).toBeLessThanOrEqual(10)
+  })
+
+  it('that fails at an RP that is down does not make it count as up', async () => {
+    world.rps.set('notes', () => says(410))
+    const deliveries = operate()
+    const refused = await world.logout('u', 'notes')
+    await world.pass(hour)
+    world.rps.delete('notes')
+    for (let i = 0; i < 3; i++) await world.logout(`v${i}`, 'notes')
+    await world.pass(minute)
+    const { id: deliveryId } = (await world.deliveries(refused))[0] ?? expect.unreachable()
+    await deliveries.retry({ deliveryId })
+    await world.quiet()
+    expect((await world.deliveries(refused))[0]).toMatchObject({ state: 'refused', attempts: 6 })
+    expect(world.log.filter(({ event }) => event === 'rp_back')).toEqual([])
+  })
+
   it('never has two attempts of one delivery under way, however often it is called', async () => {
     let under = 0
     let most = 0

@@ -85,6 +85,34 @@ describe('a client that registered itself and never answered', () => {
     for (const one of ended) expect((await world.deliveries(one))[0]?.state).toBe('delivered')
   })
 
+  it('costs about one signature for each POST, and has the whole rate of its host once it has answered [T8]', async () => {
+    world.registered.set('notes', 'https://notes.example/')
+    let signed = 0
+    world.start(
+      {},
+      {
+        mint: async () => `token-${++signed}`,
+        runtime: {
+          ...world.runtime,
+          post: async (request) => {
+            await request.admit?.(['203.0.113.7'])
+            await request.body()
+            world.posts.push({ clientId: 'notes', at: world.runtime.now(), token: '' })
+            await world.runtime.sleep(20)
+            return says(200)
+          },
+        },
+      },
+    )
+    for (let i = 0; i < 300; i++) await world.logout(`u${i}`, 'notes')
+    await world.pass(16 * second) // 20 a second, and a moment to find out that it answers
+    expect(world.posts).toHaveLength(300)
+    expect(signed).toBe(300)
+    for (const { at } of world.posts) {
+      expect(world.posts.filter((other) => other.at >= at && other.at < at + second).length).toBeLessThanOrEqual(22)
+    }
+  })
+
   it('is not waited for by a user who signs out while it is held [T8]', async () => {
     world.registered.set('victim', 'https://victim.example/')
     const outbox = world.start()

@@ -102,6 +102,24 @@ describe('an RP that is down', () => {
     expect(world.posts.length - before).toBeLessThanOrEqual(4)
   })
 
+  it('costs no more than its part of 50 probes a second, however many others are down with it', async () => {
+    const down = Array.from({ length: 200 }, (_, i) => `down${i}`)
+    const outbox = world.start()
+    await world.logout('u', ...down)
+    await world.pass(15 * second) // three failures each
+    expect(outbox.openBreakers()).toBe(200)
+    for (let i = 0; i < 5; i++) outbox.hurry()
+    const before = world.posts.length
+    await world.pass(10 * second)
+    expect(world.posts.length - before).toBeLessThanOrEqual(505)
+    expect(world.posts.length - before).toBeGreaterThan(400)
+    expect(new Set(world.posts.slice(before).map(({ clientId }) => clientId)).size).toBe(200)
+    world.rps.set('down7', () => says(200))
+    outbox.hurry({ clientId: 'down7' }) // one that is named does not wait for the others
+    await world.pass(100)
+    expect(world.log).toContainEqual({ event: 'rp_back', clientId: 'down7' })
+  })
+
   it('has no more attempts under way than its share', async () => {
     let under = 0
     let most = 0

@@ -102,7 +102,7 @@ describe('crashes and failures of our own', () => {
     expect((await world.deliveries(ended))[0]?.state).toBe('in-flight')
     expect(world.log).toContainEqual({ event: 'op_failed', task: 'settle', clientId: 'notes', message: 'disk full' })
     failing = false
-    await world.pass(31 * second)
+    await world.pass(36 * second) // the lease: three times the time-out, and 20 seconds
     expect((await world.deliveries(ended))[0]).toMatchObject({ state: 'delivered', attempts: 1 })
     expect(world.posts).toHaveLength(2)
   })
@@ -133,6 +133,21 @@ describe('crashes and failures of our own', () => {
     const ended = await world.logout('u', 'notes')
     await outbox.firstAttempts(ended.logout.id, 1000)
     expect(world.log).toContainEqual({ event: 'op_failed', task: 'first_attempts', message: 'gone' })
+    expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
+  })
+
+  it('waits a little, and does not spin, while another node holds what is due', async () => {
+    world.rps.set('notes', () => says(200))
+    let asked = 0
+    const claimDue: typeof world.store.claimDue = async (options) => {
+      asked += 1
+      return asked < 40 ? [] : world.store.claimDue(options)
+    }
+    world.start({}, { store: { ...world.store, claimDue } })
+    const ended = await world.logout('u', 'notes')
+    await world.pass(second)
+    expect(asked).toBeLessThan(25)
+    await world.pass(second)
     expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
   })
 

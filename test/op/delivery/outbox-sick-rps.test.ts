@@ -45,6 +45,7 @@ async function waits(isSick: boolean): Promise<number[]> {
         async post({ url, body, timeout, signal }) {
           const rp = new URL(url).hostname.replace('.example', '')
           const what = isSick ? sick.get(rp) : undefined
+          const uid = new URLSearchParams(await body()).get('logout_token') ?? ''
           if (what === 'refuses') throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
           if (what === 'hangs') {
             await sleep(timeout, signal)
@@ -52,7 +53,6 @@ async function waits(isSick: boolean): Promise<number[]> {
           }
           await sleep(20)
           if (what === '500' && now() < start + 30 * second) return { status: 500, headers: {}, body: '' }
-          const uid = new URLSearchParams(body).get('logout_token') ?? ''
           if (!sick.has(rp)) found.push(now() - (committed.get(uid) ?? Number.NaN))
           return { status: 200, headers: {}, body: '' }
         },

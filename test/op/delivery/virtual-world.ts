@@ -7,7 +7,9 @@ import type { PostAnswer, PostRequest, Runtime } from '../../../src/runtime/runt
 import { owe } from '../../../src/testing/op-store-bench.ts'
 
 /** What an RP does with one POST: answers, fails, or hangs until the time-out. */
-export type RpBehaviour = (request: PostRequest) => PostAnswer | Error | 'hangs'
+export type RpBehaviour = (
+  request: Omit<PostRequest, 'body'> & { readonly body: string },
+) => PostAnswer | Error | 'hangs'
 
 /** A POST that left the OP. */
 export interface SentPost {
@@ -34,6 +36,8 @@ export interface VirtualWorld {
   start(options?: BackchannelOptions, parts?: Partial<OutboxParts>): Outbox
   /** Signs in and out at these RPs. */
   logout(uid: string, ...clientIds: string[]): Promise<EndedOpSession>
+  /** Sets the clock of the process forward by so many milliseconds, or back: nobody wakes up sooner or later for it. */
+  setClock(by: number): void
   /** Lets so many milliseconds pass, waking each sleeper in its turn. */
   pass(milliseconds: number): Promise<void>
   /** Waits until nobody has anything to do but sleep. */
@@ -55,6 +59,8 @@ function nobodyListens(): Error {
 export function virtualWorld(): VirtualWorld {
   const start = 1_800_000_000_000
   let now = start
+  let clockError = 0
+  const clock = (): number => now + clockError
   let made = 0
   const sleepers = new Set<{ at: number; wake: () => void }>()
   const sleep: Runtime['sleep'] = (ms, signal) =>
@@ -81,20 +87,32 @@ export function virtualWorld(): VirtualWorld {
   const registered = new Map<string, string>()
   const addresses = new Map<string, readonly string[]>()
   const post = async (request: PostRequest): Promise<PostAnswer> => {
+    const over = new AbortController()
+    const tooLate = sleep(request.timeout, over.signal).then(() => {
+      throw new DOMException('no answer in time', 'TimeoutError')
+    })
+    const cut = (): void => over.abort(request.signal?.reason)
+    request.signal?.addEventListener('abort', cut, { once: true })
+    try {
+      return await Promise.race([send(request), tooLate])
+    } finally {
+      request.signal?.removeEventListener('abort', cut)
+      over.abort()
+    }
+  }
+  const send = async (request: PostRequest): Promise<PostAnswer> => {
     const { hostname } = new URL(request.url)
     const clientId = request.pool ?? hostname
     await request.admit?.(addresses.get(hostname) ?? [`address of ${hostname}`])
-    posts.push({ clientId, at: now - start, token: new URLSearchParams(request.body).get('logout_token') ?? '' })
-    const done = rps.get(clientId)?.(request) ?? nobodyListens()
-    if (done === 'hangs') {
-      await sleep(request.timeout, request.signal)
-      throw new DOMException('no answer in time', 'TimeoutError')
-    }
+    const body = await request.body()
+    posts.push({ clientId, at: now - start, token: new URLSearchParams(body).get('logout_token') ?? '' })
+    const done = rps.get(clientId)?.({ ...request, body }) ?? nobodyListens()
+    if (done === 'hangs') return new Promise(() => {})
     if (done instanceof Error) throw done
     return done
   }
   const runtime: Runtime = {
-    now: () => now,
+    now: clock,
     sleep,
     post,
     random: (length) => {
@@ -107,7 +125,7 @@ export function virtualWorld(): VirtualWorld {
   // ids must not repeat, chance may: the store has randomness of its own
   let ids = 0
   const store = file.forIssuer('https://op.example', {
-    now: () => now,
+    now: clock,
     random: (length) => {
       const bytes = new Uint8Array(length)
       new DataView(bytes.buffer).setUint32(0, ++ids)
@@ -150,11 +168,14 @@ export function virtualWorld(): VirtualWorld {
       return outbox
     },
     async logout(uid, ...clientIds) {
-      const bench = { op: store, runtime: { now: () => now, random: runtime.random, pass: () => {} } }
+      const bench = { op: store, runtime: { now: clock, random: runtime.random, pass: () => {} } }
       const ended = await owe(bench, uid, clientIds)
       for (const outbox of outboxes) outbox.wake()
       await quiet()
       return ended
+    },
+    setClock(by) {
+      clockError += by
     },
     quiet,
     async pass(milliseconds) {
