@@ -4,6 +4,7 @@ import { opOverhead } from './op-overhead.ts'
 import { type BenchOptions, printTable, type Report } from './report.ts'
 import { rpLogout } from './rp-logout.ts'
 import { scale } from './scale.ts'
+import { streams } from './streams.ts'
 import { tab } from './tab.ts'
 
 const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report>>> = {
@@ -11,6 +12,7 @@ const benches: Readonly<Record<string, (options: BenchOptions) => Promise<Report
   'op-overhead': opOverhead,
   'rp-logout': rpLogout,
   scale,
+  streams,
   tab,
 }
 
