@@ -262,6 +262,10 @@ const steps: readonly string[] = [
   -- Attempts that were finished when a delivery was given a new horizon: its schedule begins anew.
   ALTER TABLE delivery ADD COLUMN attempts_before INTEGER;
   `,
+  `
+  -- An OP session is found by the sid of an ID Token hint.
+  CREATE INDEX op_session_client_by_sid ON op_session_client (issuer, client_id, sid);
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')
