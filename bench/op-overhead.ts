@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
-import { type Figure, quantile, type Report, reportOf } from './report.ts'
+import { type BenchOptions, type Figure, quantile, type Report, reportOf } from './report.ts'
 
 /** An OP in a process of its own. */
 interface LoadedOp {
@@ -24,8 +24,12 @@ interface Flow {
   prepare(op: LoadedOp): Promise<(index: number) => Promise<void>>
 }
 
-/** Many short rounds: what else the machine does then hits both sides of a ratio alike. */
-const ROUNDS = 45
+/**
+ * Rounds are short, so that what else the machine does hits both sides of a ratio alike, and long enough that a collection of
+ * garbage in one of them is no tenth of it: about a tenth of a second of CPU.
+ */
+const ROUNDS = 31
+const SHORT_ROUNDS = 1
 const CONCURRENCY = 4
 const BROWSERS = 8
 
@@ -37,13 +41,13 @@ const BROWSERS = 8
  * sign by ES256, since RSA's cost would hide the difference. Each round runs each flow on both, in turns; a
  * ratio is taken within its round.
  */
-export async function opOverhead(): Promise<Report> {
+export async function opOverhead({ short }: BenchOptions): Promise<Report> {
   const loadBefore = loadavg()[0] ?? 0
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'))
   const [ours, peer] = await Promise.all([start('ours', folder), start('stock', folder)])
   try {
     const figures: Figure[] = []
-    for (const flow of flows) figures.push(await compare(flow, ours, peer))
+    for (const flow of flows) figures.push(await compare(flow, ours, peer, short ? SHORT_ROUNDS : ROUNDS))
     return reportOf('op-overhead', figures, loadBefore)
   } finally {
     await Promise.all([ours.stop(), peer.stop()])
@@ -51,10 +55,10 @@ export async function opOverhead(): Promise<Report> {
   }
 }
 
-async function compare(flow: Flow, ours: LoadedOp, peer: LoadedOp): Promise<Figure> {
+async function compare(flow: Flow, ours: LoadedOp, peer: LoadedOp, count: number): Promise<Figure> {
   const [runOurs, runPeer] = [await flow.prepare(ours), await flow.prepare(peer)]
   const rounds: { ours: number; peer: number }[] = []
-  for (let round = -2; round < ROUNDS; round++) {
+  for (let round = -2; round < count; round++) {
     const sides = [
       async () => ({ ours: await measure(flow, ours, runOurs) }),
       async () => ({ peer: await measure(flow, peer, runPeer) }),
@@ -100,7 +104,7 @@ const flows: readonly Flow[] = [
   {
     id: 'discovery',
     touchesSession: false,
-    requests: 150,
+    requests: 800,
     prepare: async (op) => async () => {
       await ask(op, '/.well-known/openid-configuration', 200)
     },
@@ -108,7 +112,7 @@ const flows: readonly Flow[] = [
   {
     id: 'client_credentials',
     touchesSession: false,
-    requests: 80,
+    requests: 240,
     prepare: async (op) => async () => {
       await tokens(op, { grant_type: 'client_credentials' })
     },
@@ -116,13 +120,13 @@ const flows: readonly Flow[] = [
   {
     id: 'refresh, offline_access',
     touchesSession: false,
-    requests: 60,
+    requests: 150,
     prepare: (op) => refreshing(op, { scope: 'openid offline_access', prompt: 'consent' }),
   },
   {
     id: 'refresh, bound to the OP session',
     touchesSession: true,
-    requests: 60,
+    requests: 100,
     prepare: (op) => refreshing(op, { scope: 'openid' }),
   },
   {

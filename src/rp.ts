@@ -23,6 +23,7 @@ export type {
   RpSessionPatch,
   RpSessionStore,
   RpStore,
+  SaveTokensResult,
   Sealed,
   StoredRefreshToken,
   StoredRpSession,

@@ -6,7 +6,7 @@ import { createRelyingParty, type RelyingParty, type UpstreamLogout } from 'lock
 import { auth } from 'lockstep/rp/express'
 import { sqliteStore as rpStore } from 'lockstep/rp/sqlite'
 import { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
-import { openLinks } from './links.ts'
+import { type Link, openLinks } from './links.ts'
 
 export interface BrokerOptions {
   /** Where the broker lives; both its issuer and its appUrl. */
@@ -41,10 +41,18 @@ export async function buildBroker({ url, upstream, clients, data, egress = [] }:
 
   const rp = createRelyingParty({ ...upstream, appUrl: url, prefix: '/upstream', store: stores.rp, endDownstream })
 
+  /** An RP session that goes on was not meant, such as one that the OP knows by another `sid` now. */
+  async function isAlive({ sub, rpSession }: Link): Promise<boolean> {
+    return (await rp.sessionsOf(sub)).some(({ id }) => id === rpSession)
+  }
+
   /** Called until it resolves, also after a restart: so what cannot be done yet may throw. */
-  async function endDownstream(logout: UpstreamLogout): Promise<void> {
+  async function endDownstream(logout: UpstreamLogout, { signal }: { signal: AbortSignal }): Promise<void> {
     let isUnderWay = false
-    for (const { uid, linkedAt } of links.of(logout)) {
+    for (const link of links.of(logout)) {
+      if (!logout.rpSessions.includes(link.rpSession) && (await isAlive(link))) continue
+      signal.throwIfAborted()
+      const { uid, linkedAt } = link
       const ended = await op.opSessions.end(uid, { cause: 'upstream_logout' })
       // An OP session that is not there has ended, or the request that makes it has not saved it yet.
       if (ended !== undefined || now() - linkedAt > SETTLING) links.forget(uid)
@@ -58,8 +66,8 @@ export async function buildBroker({ url, upstream, clients, data, egress = [] }:
     const current = async () => (await rp.current({ header: (name) => headerOf(req.headers[name]) })).current
     const before = await current()
     if (before.state === 'alive' && session) {
-      const { id: rpSession, sub, sid = null, createdAt: loggedInAt } = before.session
-      links.put({ uid: session.uid, rpSession, iss: upstream.issuer, sub, sid, loggedInAt, linkedAt: now() })
+      const { id: rpSession, sub, sid = null, firstIat } = before.session
+      links.put({ uid: session.uid, rpSession, iss: upstream.issuer, sub, sid, firstIat, linkedAt: now() })
       // A logout that came before the link was written found nothing; it is seen here.
       if ((await current()).state === 'alive') return
     }

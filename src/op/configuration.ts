@@ -48,7 +48,11 @@ export function completeConfiguration(
   refuse(given.adapter !== undefined, 'adapter', "is replaced by Lockstep's store; remove it")
   refuse(given.enableHttpPostMethods === false, 'enableHttpPostMethods', 'must be on: the Logout Endpoint takes POST')
   const { sameSite, secure } = given.cookies?.long ?? {}
-  refuse(sameSite !== undefined && sameSite !== 'none', 'cookies.long.sameSite', 'must be "none": RPs ask from frames')
+  refuse(
+    sameSite !== undefined && sameSite !== 'none',
+    'cookies.long.sameSite',
+    'must be "none": with another value browsers send no OP cookie with the POST by which an app signs a user out, so that nothing would end, nor with prompt=none in frames. Remove it; forms of yours that go by the OP cookie are protected by isSameOrigin (T5)',
+  )
   refuse(secure === false, 'cookies.long.secure', 'must not be false')
   const keys = given.cookies?.keys
   refuse(

@@ -5,7 +5,7 @@ import { unrecordedClient } from './record-login.ts'
 import { sealState, unsealState } from './secrets/sealed-state.ts'
 import { isBackgroundCheck, noteStaleCookie, ROTATION } from './stale-cookie.ts'
 import type { KeptModel, LoggedInRp, OpIssuerStore, OpSession, OpSessionWrite, StoredModel } from './store/contract.ts'
-import { type BearerKey, openBearers, sealBearers } from './stored-bearers.ts'
+import { type BearerKey, keepsBearers, openBearers, sealBearers } from './stored-bearers.ts'
 
 /** How long OP sessions may live. */
 export interface SessionLifetime {
@@ -124,15 +124,18 @@ function loginOf(ctx: KoaContextWithOIDC | undefined): Pick<OpSessionWrite, 'log
 }
 
 function plainAdapter(store: OpIssuerStore, kind: string, bearerKey: BearerKey): Adapter {
+  const hasBearers = keepsBearers(kind) // what has none takes the short way: tokens are written and read with each request
   return {
     ...unsupported,
     async upsert(id, payload) {
-      await store.putModel(toModel(kind, id, await sealBearers(kind, payload, bearerKey)))
+      await store.putModel(toModel(kind, id, hasBearers ? await sealBearers(kind, payload, bearerKey) : payload))
     },
     async find(id) {
       const model = await store.getModel(kind, { handle: isOfInteraction(id) ? modelHandle(id) : handleOf(id) })
-      if (model && kind === 'Interaction' && oidcProvider.ctx) interactions.set(oidcProvider.ctx, model)
-      return model && openBearers(kind, fromModel(model, id), bearerKey)
+      if (!model) return undefined
+      if (kind === 'Interaction' && oidcProvider.ctx) interactions.set(oidcProvider.ctx, model)
+      const payload = fromModel(model, id)
+      return hasBearers ? openBearers(kind, payload, bearerKey) : payload
     },
     async findByUserCode(userCode) {
       const model = await store.getModel(kind, { alias: handleOf(userCode) })
@@ -161,8 +164,9 @@ function marked(id: string): string {
 
 /** The browser that has the Interaction may go on with what it names; whoever only knows the marked handle may not. */
 function isOfInteraction(id: string): boolean {
-  const { payload } = (oidcProvider.ctx && interactions.get(oidcProvider.ctx)) ?? {}
-  return id.startsWith(MARK) && (payload?.deviceCode === id || payload?.parJti === id)
+  if (!id.startsWith(MARK) || !oidcProvider.ctx) return false
+  const { payload } = interactions.get(oidcProvider.ctx) ?? {}
+  return payload?.deviceCode === id || payload?.parJti === id
 }
 
 function currentRoute(): string | undefined {

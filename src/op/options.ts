@@ -6,8 +6,8 @@ import { type EgressPolicyOptions, type ResolvedEgressPolicy, resolveEgressPolic
 import { resolveSilentCheckOptions, type SilentCheckOptions } from './limit-silent-checks.ts'
 import type { OpLog } from './log.ts'
 import { type LogoutPages, PAGE_NAMES } from './pages/pages.ts'
-import { isPositive } from './positive.ts'
 import { checkEncryptionKeys, type EncryptionKeys } from './secrets/encryption.ts'
+import { resolveSessionLifetime } from './session-lifetime.ts'
 import type { OpStore } from './store/contract.ts'
 import {
   type RetentionOptions,
@@ -33,8 +33,8 @@ export interface LockstepOptions {
   /** How Logout Tokens are delivered. */
   backchannel?: BackchannelOptions
   /**
-   * Seconds from a login to the end of its OP session, however busy it is. Default 2,592,000 (30 days). Where it is longer, give
-   * `openSecrets` a longer `keepRetired`, or hints signed before a rotation are refused.
+   * Seconds from a login to the end of its OP session, however busy it is. Default 2,592,000 (30 days). `openSecrets` must be told
+   * a longer one too: its keys verify hints for as long.
    */
   sessionLifetime?: number
   /** What the Logout Endpoint does. */
@@ -122,7 +122,7 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     encryptionKeys = [],
     registration,
     backchannel,
-    sessionLifetime = 2_592_000,
+    sessionLifetime,
     logout,
     promptCreate = false,
     sweep,
@@ -133,7 +133,6 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
   if (typeof store?.forIssuer !== 'function') {
     throw new TypeError('store is missing: pass sqliteStore(file) from lockstep/op/sqlite, or a store of your own')
   }
-  if (!isPositive(sessionLifetime)) throw new TypeError('sessionLifetime must be a positive number of seconds')
   if (typeof promptCreate !== 'boolean') throw new TypeError('promptCreate must be true or false')
   if (typeof log !== 'function') throw new TypeError('log must be a function')
   checkEncryptionKeys(encryptionKeys)
@@ -143,7 +142,7 @@ export function resolveLockstepOptions(options: LockstepOptions): ResolvedLockst
     egress: resolveEgressPolicy(egress),
     registration: resolveRegistrationOptions(registration),
     backchannel: resolveBackchannelOptions(backchannel),
-    sessionLifetime,
+    sessionLifetime: resolveSessionLifetime(sessionLifetime),
     logout: resolveLogout(logout),
     promptCreate,
     sweep: resolveSweepOptions(sweep),

@@ -3,6 +3,7 @@ import { html } from '../runtime/html.ts'
 import { toKoa } from './http.ts'
 import { builtInPage } from './pages/page.ts'
 import { pageAnswer } from './pages/show.ts'
+import { languagesOf, wordsFor } from './pages/words.ts'
 
 /** The prompt by which an RP sends a user to where accounts are made. */
 const CREATE = 'create'
@@ -68,10 +69,13 @@ export async function showRefusedPrompt(
     await renderError(ctx, refusal, new errors.InvalidRequest(refusal.error_description))
     return
   }
+  const { ui_locales: locales } = ctx.oidc.params ?? {}
+  const asked = typeof locales === 'string' ? locales : undefined
+  const { language, refusedPrompt: words } = wordsFor(languagesOf(asked, ctx.get('accept-language')))
   const content = builtInPage({
-    language: 'en',
-    title: 'Not possible',
-    body: html`<h1>This cannot be done here</h1><p>The app asked for something that this sign-in does not offer. Nothing was changed.</p>
+    language,
+    title: words.title,
+    body: html`<h1>${words.heading}</h1><p>${words.text}</p>
 <p class="quiet">${refusal.error}: ${refusal.error_description}</p>`,
   })
   toKoa(ctx, pageAnswer(content, { status: 400 }))

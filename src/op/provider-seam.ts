@@ -108,6 +108,11 @@ function arity(method: unknown): number {
   return typeof method === 'function' ? method.length : -1
 }
 
+/** True for the error of `IdToken.validate` that says that the OP has no key of this algorithm and `kid` (any more). */
+export function isOfUnknownKey(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ERR_JWKS_NO_MATCHING_KEY'
+}
+
 /** Gives a request outside oidc-provider's routes the context its hooks (`findAccount`, `pairwiseIdentifier`) expect. */
 export function withOidcContext(provider: OidcProvider, ctx: Context): KoaContextWithOIDC {
   // configurable, since the router defines `oidc` anew on the way through

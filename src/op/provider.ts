@@ -26,6 +26,7 @@ import { attachSeam } from './provider-seam.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
 import { dropRepeatedCookies } from './repeated-cookies.ts'
 import { type OwnSecrets, ownSecretsOf } from './secrets/own-secrets.ts'
+import { checkSessionLifetime } from './session-lifetime.ts'
 import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { askAgain, isStaleAnonymous, withholdCookie } from './stale-cookie.ts'
 import type { EndedOpSession } from './store/contract.ts'
@@ -72,6 +73,7 @@ export class Provider extends OidcProvider {
    */
   constructor(issuer: string, configuration: Configuration, options: LockstepOptions) {
     const resolved = resolveLockstepOptions(options)
+    checkSessionLifetime(configuration.jwks?.keys, resolved.sessionLifetime)
     const network = egress(resolved.egress)
     const { post, ...others }: Runtime = { ...world, post: network.post, ...resolved.runtime }
     const runtime: Runtime = { ...others, post: (request) => telemetry.untraced(() => post(request)) }

@@ -10,12 +10,13 @@ import type { Runtime } from '../runtime/runtime.ts'
 import type { SignedIn } from './browser-state.ts'
 import { checkOrigin, checkSessionIframe } from './check-session-iframe.ts'
 import { CHECK_SESSION_PATH, type CookieNames } from './configuration.ts'
-import { type Answer, fromKoa, type HttpRequest, toKoa } from './http.ts'
+import { type Answer, fromKoa, toKoa } from './http.ts'
 import {
   type LogoutEndpoint,
   type LogoutEndpointParts,
   type LogoutExchange,
   logoutEndpoint,
+  refuse,
 } from './logout/logout-endpoint.ts'
 import type { LogoutPaths } from './logout/logout-http.ts'
 import { RECEIPT_LIFETIME } from './logout/receipts.ts'
@@ -40,15 +41,15 @@ export interface SessionRoutesParts
 
 /** Methods and paths below `end_session_endpoint`, and what serves them; oidc-provider keeps `/confirm` for its user switch. */
 const LOGOUT_ROUTES: ReadonlyMap<string, Readonly<Record<string, LogoutRoute>>> = new Map([
-  ['', { GET: 'endpoint', POST: 'endpoint' }],
-  ['/ask', { GET: 'ask', POST: 'answer' }],
-  ['/apps', { GET: 'frames' }],
-  ['/refused', { GET: 'refused' }],
-  ['/signed-out', { GET: 'signedOut' }],
-  ['/success', { GET: 'signedOut' }], // oidc-provider's own page asks a foreign host for its font
+  ['', { GET: 'endpoint', HEAD: 'endpoint', POST: 'endpoint' }],
+  ['/ask', { GET: 'ask', HEAD: 'ask', POST: 'answer' }],
+  ['/apps', { GET: 'frames', HEAD: 'frames' }],
+  ['/refused', { GET: 'refused', HEAD: 'refused' }],
+  ['/signed-out', { GET: 'signedOut', HEAD: 'signedOut' }],
+  ['/success', { GET: 'signedOut', HEAD: 'signedOut' }], // oidc-provider's own page asks a foreign host for its font
 ])
 
-type LogoutRoute = Exclude<keyof LogoutEndpoint, 'refuse'>
+type LogoutRoute = keyof LogoutEndpoint
 
 /** Routes that come after a logout: whatever fails there, the End-User is signed out. */
 const AFTER_LOGOUT: ReadonlySet<LogoutRoute> = new Set(['frames', 'signedOut'])
@@ -59,20 +60,17 @@ export type SessionRoutes = (ctx: Context) => Promise<void> | undefined
 /** Builds what serves the OP iframe and the Logout Endpoint. Every request of the OP asks, so it takes no more than a look. */
 export function sessionRoutes(parts: SessionRoutesParts): SessionRoutes {
   const endpoint = normalized(parts.provider.pathFor('end_session', { mountPath: '' }))
-  const routes = new Map<string, (ctx: Context) => Promise<Answer>>([
-    [CHECK_SESSION_PATH, (ctx) => opIframeRoute(fromKoa(ctx), parts)],
-    ...[...LOGOUT_ROUTES].map(([path, methods]): [string, (ctx: Context) => Promise<Answer>] => [
+  const routes = new Map<string, (ctx: Context) => Promise<void>>([
+    [CHECK_SESSION_PATH, (ctx) => opIframeRoute(ctx, parts)],
+    ...[...LOGOUT_ROUTES].map(([path, methods]): [string, (ctx: Context) => Promise<void>] => [
       endpoint + path,
       async (ctx) => {
         const route = methods[ctx.method]
-        return route ? logoutRoute(ctx, route, parts) : notAllowed(Object.keys(methods))
+        return route ? logoutRoute(ctx, route, parts) : toKoa(ctx, notAllowed(Object.keys(methods)))
       },
     ]),
   ])
-  return (ctx) => {
-    const serve = routes.get(normalized(ctx.path))
-    return serve?.(ctx).then((answer) => toKoa(ctx, answer))
-  }
+  return (ctx) => routes.get(normalized(ctx.path))?.(ctx)
 }
 
 /** As oidc-provider's router sees a path: what slipped past us here would reach its own Logout Endpoint there. */
@@ -81,30 +79,52 @@ function normalized(path: string): string {
   return lower.length > 1 && lower.endsWith('/') ? lower.slice(0, -1) : lower
 }
 
-async function opIframeRoute(request: HttpRequest, { provider, cookieNames }: SessionRoutesParts): Promise<Answer> {
-  if (request.method === 'GET') {
-    const path = new URL(provider.issuer.replace(/\/$/, '') + CHECK_SESSION_PATH).pathname
-    return checkSessionIframe(request, { cookie: cookieNames.browserState, path })
+async function opIframeRoute(ctx: Context, { provider, cookieNames }: SessionRoutesParts): Promise<void> {
+  const request = fromKoa(ctx)
+  const path = new URL(provider.issuer.replace(/\/$/, '') + CHECK_SESSION_PATH).pathname
+  const answer = async (): Promise<Answer> => {
+    if (request.method === 'POST') return checkOrigin(request, provider)
+    const isRead = request.method === 'GET' || request.method === 'HEAD'
+    return isRead
+      ? checkSessionIframe(request, { cookie: cookieNames.browserState, path })
+      : notAllowed(['GET', 'HEAD', 'POST'])
   }
-  return request.method === 'POST' ? checkOrigin(request, provider) : notAllowed(['GET', 'POST'])
+  await answered(ctx, provider, answer, async () => ({
+    status: 500,
+    headers: { 'cache-control': 'no-store' },
+    body: '',
+  }))
 }
 
-async function logoutRoute(ctx: Context, route: LogoutRoute, parts: SessionRoutesParts): Promise<Answer> {
-  const { provider } = parts
+async function logoutRoute(ctx: Context, route: LogoutRoute, parts: SessionRoutesParts): Promise<void> {
+  const { provider, pages } = parts
   const oidc = withOidcContext(provider, ctx)
-  const accounts = accountsOf(oidc, parts)
-  const endpoint = logoutEndpoint({
-    ...parts,
-    ...accounts,
-    paths: logoutPaths(provider),
-    sealingKey: await parts.sealingKey(),
-  })
-  try {
-    return await endpoint[route](await exchangeOf(ctx, parts))
-  } catch (error) {
-    provider.emit('server_error', oidc, error instanceof Error ? error : new Error(String(error)))
+  const paths = logoutPaths(provider)
+  const answer = async (): Promise<Answer> => {
+    const sealingKey = await parts.sealingKey()
+    const endpoint = logoutEndpoint({ ...parts, ...accountsOf(oidc, parts), paths, sealingKey })
+    return endpoint[route](await exchangeOf(ctx, parts))
+  }
+  const refused = (theirs: typeof pages) => async (): Promise<Answer> => {
     const problem = AFTER_LOGOUT.has(route) ? 'receipt_unavailable' : 'server_error'
-    return endpoint.refuse(fromKoa(ctx), 500, { problem })
+    return refuse({ provider, paths, pages: theirs }, fromKoa(ctx), 500, { problem })
+  }
+  await answered(ctx, provider, answer, refused(pages), refused({})) // a page of the operator's may be what failed
+}
+
+/** Writes the first answer that does not fail; the operator hears of each failure. */
+async function answered(
+  ctx: Context,
+  provider: OidcProvider,
+  ...[first, ...others]: readonly [() => Promise<Answer>, ...(() => Promise<Answer>)[]]
+): Promise<void> {
+  try {
+    toKoa(ctx, await first())
+  } catch (error) {
+    const [second, ...rest] = others
+    if (!second) throw error
+    provider.emit('server_error', ctx, error instanceof Error ? error : new Error(String(error)))
+    await answered(ctx, provider, second, ...rest)
   }
 }
 

@@ -1,6 +1,11 @@
 import type { AdapterPayload } from 'oidc-provider'
 import { decrypt, encrypt } from './secrets/encryption.ts'
 
+/** True for the kinds of models that have something to encrypt. */
+export function keepsBearers(kind: string): boolean {
+  return kind === 'Client' || kind === 'BackchannelAuthenticationRequest'
+}
+
 /**
  * Encrypts what a model must have back in clear, and a thief of the store must not have: the secret of a client that
  * registered itself, and the token with which a CIBA client is called back (T6). Everything else that is worth something

@@ -7,7 +7,7 @@ import { messageOf } from './log.ts'
 import { askOp } from './redeem-code.ts'
 import { renewSid } from './renew-sid.ts'
 import { namesOf } from './session-id.ts'
-import type { StoredRpSession } from './store/contract.ts'
+import type { StoredRefreshToken, StoredRpSession } from './store/contract.ts'
 import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
 
 /** Milliseconds for which one process may refresh: longer than the OP has for its answer. */
@@ -20,10 +20,12 @@ export interface TokenRefresher {
   accessToken(cookie: string | undefined): Promise<string | undefined>
 }
 
+type Refreshable = StoredRpSession & { readonly refreshToken: StoredRefreshToken }
+
 /** What an RP session has to offer: a token, the need to refresh it, or nothing. */
 type Offer =
   | { readonly state: 'good'; readonly accessToken: string }
-  | { readonly state: 'stale'; readonly session: StoredRpSession; readonly tokens: RpTokens }
+  | { readonly state: 'stale'; readonly session: Refreshable; readonly tokens: RpTokens }
   | { readonly state: 'none' }
 
 /**
@@ -54,7 +56,8 @@ async function look<Data>(context: RpContext<Data>, handle: string): Promise<Off
   const { expiresAt, refreshAt } = tokens.accessTokenLife ?? { expiresAt: Infinity, refreshAt: Infinity }
   const now = seconds(context)
   if (now < refreshAt) return { state: 'good', accessToken: tokens.accessToken }
-  if (found.session.refreshToken !== undefined) return { state: 'stale', session: found.session, tokens }
+  const { refreshToken } = found.session
+  if (refreshToken !== undefined) return { state: 'stale', session: { ...found.session, refreshToken }, tokens }
   return now < expiresAt ? { state: 'good', accessToken: tokens.accessToken } : { state: 'none' }
 }
 
@@ -84,7 +87,7 @@ async function refresh<Data>(
   { session, tokens }: Extract<Offer, { state: 'stale' }>,
 ): Promise<string | undefined> {
   const { store, sealer } = context
-  const token = session.refreshToken && (await sealer.open('refresh-token', session.refreshToken.sealed))
+  const token = await sealer.open('refresh-token', session.refreshToken.sealed)
   if (typeof token !== 'string') return giveUp(context, session, 'no secret opens the refresh token any more')
   const requestedAt = await store.now()
   let answer: Refreshed
@@ -96,7 +99,7 @@ async function refresh<Data>(
       return giveUp(context, session, messageOf(error))
     }
     // The right to refresh is given back at once, so that the next request may try.
-    await store.saveTokens(session.handle, session)
+    await store.saveTokens(session.handle, session, session.refreshToken.sealed)
     if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return tokens.accessToken
     throw error
   }
@@ -118,21 +121,20 @@ async function ask<Data>({ op }: RpContext<Data>, refreshToken: string, expected
 
 async function save<Data>(
   context: RpContext<Data>,
-  session: StoredRpSession,
+  session: Refreshable,
   before: RpTokens,
   answer: Refreshed,
 ): Promise<string | undefined> {
   const { store, sealer, options, revoker } = context
   const { access_token: accessToken, refresh_token: rotated, id_token: idToken = before.idToken } = answer
   const tokens: RpTokens = { idToken, accessToken, ...lifeOf(answer.expires_in, seconds(context)) }
-  const offline = session.refreshToken?.offline === true
-  const refreshToken =
-    rotated === undefined ? session.refreshToken : { sealed: await sealer.seal('refresh-token', rotated), offline }
-  const saved = await store.saveTokens(session.handle, {
-    tokens: await sealer.seal('tokens', tokens),
-    ...(refreshToken && { refreshToken }),
-  })
-  if (saved) return accessToken
+  const used = session.refreshToken
+  const refreshToken = rotated === undefined ? used : { ...used, sealed: await sealer.seal('refresh-token', rotated) }
+  const renewed = { tokens: await sealer.seal('tokens', tokens), refreshToken }
+  const result = await store.saveTokens(session.handle, renewed, used.sealed)
+  if (result === 'saved') return accessToken
+  // Both are of one grant, which goes on: what the slower one got is not revoked, and not kept.
+  if (result === 'outdated') return usableToken(context, session.handle)
   options.log({ event: 'refresh_refused', message: 'the RP session ended while its tokens were refreshed' })
   revoker.wake()
   return undefined
@@ -141,11 +143,15 @@ async function save<Data>(
 /** The OP takes this refresh token no more: nobody asks with it again, and the access token is used while it lasts. */
 async function giveUp<Data>(
   context: RpContext<Data>,
-  session: StoredRpSession,
+  session: Refreshable,
   message: string,
 ): Promise<string | undefined> {
   context.options.log({ event: 'refresh_refused', message })
-  await context.store.saveTokens(session.handle, { tokens: session.tokens })
-  const offer = await look(context, session.handle)
+  await context.store.saveTokens(session.handle, { tokens: session.tokens }, session.refreshToken.sealed)
+  return usableToken(context, session.handle)
+}
+
+async function usableToken<Data>(context: RpContext<Data>, handle: string): Promise<string | undefined> {
+  const offer = await look(context, handle)
   return offer.state === 'good' ? offer.accessToken : undefined
 }

@@ -1,8 +1,9 @@
-import { createRemoteJWKSet, type JWTVerifyGetKey } from 'jose'
+import type { JWTVerifyGetKey } from 'jose'
 import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { CONTENT_ENCRYPTION } from './decrypt-logout-token.ts'
 import { messageOf } from './log.ts'
+import { createRest, opKeys } from './op-keys.ts'
 import type { ResolvedAppOptions, ResolvedRpOptions } from './options.ts'
 
 /** The OP as this RP knows it: found at first use, and asked again at the next use when it could not be reached. */
@@ -18,7 +19,10 @@ export interface OpConnection {
   reachable(): Promise<oidc.Configuration>
   /** What is known already; what is not is looked for in the background, and that never throws. */
   known(): oidc.Configuration | undefined
-  /** Finds the key of a JWT among the OP's; refetched for an unknown `kid` at most once per 30 s. */
+  /**
+   * Finds the key of a JWT among the OP's. After a failure the OP is left alone for a few seconds, since anybody may post
+   * what makes us ask; what is known goes on being used.
+   */
   keys(): Promise<JWTVerifyGetKey>
 }
 
@@ -44,6 +48,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
   let lookedAt = 0
   let keys: { readonly of: oidc.Configuration; readonly uri: string; readonly find: JWTVerifyGetKey } | undefined
   let reported = false
+  const rest = createRest(options.runtime)
 
   async function discover(timeout: number): Promise<oidc.Configuration> {
     try {
@@ -69,7 +74,9 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     } catch (cause) {
       if (!reported) options.log({ event: 'op_unreachable', url, message: messageOf(cause) })
       reported = true
-      throw new LockstepError('op_unreachable', `The OpenID Provider could not be reached at ${url}`, { cause })
+      const error = new LockstepError('op_unreachable', `The OpenID Provider could not be reached at ${url}`, { cause })
+      rest.begin(error)
+      throw error
     }
   }
 
@@ -102,13 +109,14 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       return known
     },
     async keys() {
+      const failure = known === undefined ? rest.failure() : undefined
+      if (failure) throw failure.error
       const found = await configuration()
       lookAgain() // its keys may have moved, and not every app has logins that would notice
       if (keys?.of === found) return keys.find // asking for its metadata copies them all
       const { jwks_uri: uri } = found.serverMetadata()
       if (uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)
-      const limits = { cooldownDuration: 30_000, timeoutDuration: TIMEOUT * 1000 }
-      const find = keys?.uri === uri ? keys.find : createRemoteJWKSet(new URL(uri), limits)
+      const find = keys?.uri === uri ? keys.find : opKeys(uri, options.runtime, TIMEOUT * 1000)
       keys = { of: found, uri, find }
       return keys.find
     },

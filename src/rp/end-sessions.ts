@@ -20,7 +20,9 @@ export async function endRpSessions<Data>(
   notice: LogoutNotice,
 ): Promise<EndByResult> {
   const { at, cause } = notice.end
-  const downstream = noteOf(context.options, { ...target, at, cause })
+  const isAgeCompared = !('sid' in target) || notice.sidReused
+  const notAfter = Math.min(notice.watermark, context.options.runtime.now() / 1000)
+  const downstream = noteOf(context.options, { ...target, ...(isAgeCompared && { notAfter }), at, cause })
   const result = await context.store.endBy(target, { ...notice, ...(downstream !== undefined && { downstream }) })
   if (result.outcome !== 'ended') return result
   context.cascade?.wake()
@@ -49,9 +51,11 @@ async function owedDownstream<Data>(
   if (options.endDownstream === undefined || cause === 'this_app') return undefined
   const found = await store.get(handle)
   if (found?.state !== 'alive') return undefined
-  const { sid, sub } = found.session
-  // Without a sid nobody can tell the End-User's sessions apart: those end that are not younger.
-  return noteOf(options, { sub, at, cause, ...(sid !== undefined && { sid }) })
+  const { sid, sub, firstIat } = found.session
+  // Without a sid nobody can tell the End-User's sessions apart, and what he has elsewhere goes on: it stems from this RP
+  // session alone. A sid that is used again names younger logins too.
+  const named = sid === undefined ? {} : { sid, sub, ...(options.allow.sidReused && { notAfter: firstIat }) }
+  return noteOf(options, { ...named, at, cause })
 }
 
 /**

@@ -54,15 +54,20 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   return redirect(transaction.returnTo, [...cookies, ...forgetLeaving(request, context.options), cookie])
 }
 
-/** Asks the OP once more in place of a login that a logout has overtaken; a second time says so instead. */
+/**
+ * Asks the OP once more, and the same, in place of a login that a logout has overtaken; a second time says so instead. An
+ * account that was to be made exists by now.
+ */
 async function askAgain<Data>(
   context: RpContext<Data>,
   request: RpRequest,
-  { again, returnTo, maxAge }: LoginTransaction,
+  { again, returnTo, maxAge, asked = {} }: LoginTransaction,
   cookies: readonly string[],
 ): Promise<RpAnswer> {
   const about = { returnTo, again: true, ...(maxAge === undefined ? {} : { maxAge }) }
-  if (!again) return goToOp(context, request, about, {}, cookies)
+  const { prompt, ...others } = asked
+  const params = prompt === undefined || prompt === 'create' ? others : asked
+  if (!again) return goToOp(context, request, about, params, cookies)
   const what = 'You were signed out while you were signing in.'
   return loginFailedPage(context.options, 409, what, 'outdated', cookies, returnTo)
 }

@@ -21,6 +21,8 @@ export interface LoginTransaction {
   readonly again: boolean
   /** Seconds since the End-User's last authentication that this login allows; the ID Token must prove it. */
   readonly maxAge?: number
+  /** What the login was asked to begin with: `prompt` and `login_hint`. */
+  readonly asked?: Readonly<Record<string, string>>
   /** Handle of the RP session a silent check asks about. */
   readonly handle?: string
 }
@@ -41,7 +43,7 @@ export function isSilentState(state: string | undefined): boolean {
 export async function beginTransaction<Data>(
   context: RpContext<Data>,
   request: RpRequest,
-  about: Pick<LoginTransaction, 'kind' | 'returnTo' | 'again' | 'handle' | 'maxAge'>,
+  about: Pick<LoginTransaction, 'kind' | 'returnTo' | 'again' | 'handle' | 'maxAge' | 'asked'>,
 ): Promise<{ transaction: LoginTransaction; cookies: readonly string[] }> {
   const { options, sealer, store } = context
   const random = (bytes: number) => base64url(options.runtime.random(bytes))
@@ -91,7 +93,7 @@ export async function authorizationUrl<Data>(
     ...(transaction.maxAge === undefined ? {} : { max_age: String(transaction.maxAge) }),
     response_type: 'code',
     redirect_uri: `${options.origin}${options.base}/callback`,
-    scope: options.scope,
+    scope: isSilent ? 'openid' : options.scope,
     state: transaction.state,
     nonce: transaction.nonce,
     code_challenge: await oidc.calculatePKCECodeChallenge(transaction.verifier),
@@ -101,11 +103,11 @@ export async function authorizationUrl<Data>(
 }
 
 /**
- * Without what only a login can meet: an authentication that is too old or too weak for one is no logout. The `max_age` is
- * the longest that any OP takes, which outdoes a `default_max_age` of this client (Registration §2).
+ * Without what only a login can meet: an authentication that is too old or too weak for one is no logout. Nor does it ask
+ * for access to anything: nobody would use the tokens. The `max_age` is the longest that any OP takes, which outdoes a `default_max_age` of this client (Registration §2).
  */
 function askedOfAnyLogin(params: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
-  const { acr_values: _acr, claims: _claims, prompt: _prompt, ...others } = params
+  const { acr_values: _acr, claims: _claims, prompt: _prompt, resource: _resource, ...others } = params
   return { ...others, max_age: '2147483647' }
 }
 

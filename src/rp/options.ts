@@ -72,7 +72,7 @@ export interface RelyingPartyOptions<Data = unknown> extends AppOptions {
   scope?: string
   /**
    * Other parameters of the authorization request, such as `resource` or `acr_values`. Silent checks go without `acr_values`,
-   * `claims` and `max_age`: they ask who is signed in, not how. Default none.
+   * `claims`, `max_age` and `resource`, and with the scope `openid` alone: they ask who is signed in, not how. Default none.
    */
   authorizationParams?: Readonly<Record<string, string>>
   /** Distinguishes this app's cookies where hosts share them. Default: derived from issuer and client. */
@@ -94,7 +94,8 @@ export interface RelyingPartyOptions<Data = unknown> extends AppOptions {
   /**
    * For an app that is an OP itself: ends the OP sessions that stem from an upstream login. Called once for each logout
    * there, whether an RP session was left here or not, and again, also after a restart, until it resolves; so it may be
-   * called twice. Front-channel logouts do not get here: anybody could ask for one. Default: nothing is downstream.
+   * called twice. It has 30 seconds; then its signal aborts, and it is called again. Front-channel logouts do not get here:
+   * anybody could ask for one. Default: nothing is downstream.
    */
   endDownstream?: EndDownstream
 }

@@ -8,6 +8,7 @@ import type { RpAnswer, RpRequest } from './http.ts'
 import { type RelyingPartyOptions, resolveRpOptions } from './options.ts'
 import { startTokenRevoker } from './revoke-tokens.ts'
 import { respond } from './routes.ts'
+import { type RpSession, showRpSession } from './rp-session.ts'
 import { createSealer } from './seal.ts'
 import { createStreamRegistry } from './session-events.ts'
 
@@ -29,6 +30,11 @@ export interface RelyingParty<Data = unknown> {
    * @throws LockstepError `op_unreachable` or `op_answer_invalid` when it had to be refreshed and could not be
    */
   accessToken(cookie: string | null | undefined): Promise<string | undefined>
+  /**
+   * The live RP sessions of an End-User, newest first: for a page that shows where he is signed in, or a broker that asks
+   * whether one is still there.
+   */
+  sessionsOf(sub: string): Promise<readonly RpSession<Data>[]>
   /**
    * Path and query at which a login begins that comes back to `returnTo` (a path in this app). Say `by: 'app'` when the
    * app sends the browser there unasked, as `requireLogin` does: who has just signed out of this app then sees that,
@@ -82,6 +88,7 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
     base: resolved.base,
     accessToken: (cookie) => refresher.accessToken(cookie ?? undefined),
     hasCookie: (request) => readSessionCookie(request, resolved) !== undefined,
+    sessionsOf: async (sub) => (await store.listBySub(sub)).map((session) => showRpSession<Data>(session)),
     loginPath(returnTo, by = 'user') {
       const query = new URLSearchParams(returnTo === undefined ? {} : { return_to: returnTo })
       if (by === 'app') query.set('by', by)

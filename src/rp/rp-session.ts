@@ -9,6 +9,8 @@ export interface RpSession<Data = unknown> {
   readonly sid?: string
   /** What `mapSession` made at login. */
   readonly data: Data
+  /** `iat` of the first ID Token: what a logout by `sub` is held against. */
+  readonly firstIat: number
   readonly createdAt: number
   /** When it ends unless it is used before. */
   readonly expiresAt: number
@@ -27,6 +29,7 @@ export function showRpSession<Data>(stored: StoredRpSession): RpSession<Data> {
     sub: stored.sub,
     ...(stored.sid === undefined ? {} : { sid: stored.sid }),
     data: JSON.parse(stored.data).value as Data,
+    firstIat: stored.firstIat,
     createdAt: stored.createdAt,
     expiresAt: expiryOf(stored),
   }

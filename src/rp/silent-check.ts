@@ -77,6 +77,7 @@ async function judge<Data>(
   const at = seconds(context)
   const watch = readOpWatch(found.session.sessionState)
   try {
+    // Its tokens are dropped: they are worth the scope openid, and to revoke one would end the grant of the login too.
     const { claims, sessionState } = await redeemCode(context, transaction, query)
     if (claims.sub !== found.session.sub) {
       await endRpSession(context, handle, { cause: 'user_switched', at })

@@ -76,7 +76,7 @@ export async function goToOp<Data>(
   params: Readonly<Record<string, string>> = {},
   cookies: readonly string[] = [],
 ): Promise<RpAnswer> {
-  const begun = await beginTransaction(context, request, { kind: 'login', again: false, ...about })
+  const begun = await beginTransaction(context, request, { kind: 'login', again: false, asked: params, ...about })
   const asking = { ...askOnceMore(context, request), ...params }
   return redirect(await authorizationUrl(context, begun.transaction, asking), [...cookies, ...begun.cookies])
 }

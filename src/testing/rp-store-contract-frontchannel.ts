@@ -1,8 +1,14 @@
 import assert from 'node:assert/strict'
 import type { SessionEnd } from '../protocol/session-document.ts'
+import type { RpSessionStore } from '../rp/store/contract.ts'
 import { atStart, opened, type RpLaw, START, someNotice, someSession, statesOf } from './rp-store-bench.ts'
 
 const framed: SessionEnd = { cause: 'frontchannel', at: START }
+
+/** Takes all that is due and returns it, as it was sealed. */
+async function owedBy(rp: RpSessionStore): Promise<readonly string[]> {
+  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ debt }) => debt).sort()
+}
 
 /** `deleteBySid`: what an unauthenticated request may do, and what it may not. */
 export function frontchannelContract(law: RpLaw): void {
@@ -33,6 +39,82 @@ export function frontchannelContract(law: RpLaw): void {
     assert.equal(await rp.nextOwedAt(), undefined)
     assert.equal((await rp.create(someSession({ sid: 's' }), atStart)).outcome, 'created')
     assert.equal((await rp.endBy({ sid: 's' }, someNotice())).outcome, 'ended')
+  })
+
+  law(
+    'owes the refresh token once a Logout Token names what the front channel ended [BC §2.7] [T4, T7]',
+    async (bench) => {
+      const { rp } = bench
+      const token = (sealed: string, offline = false) => ({ refreshToken: { sealed, offline } })
+      await opened(
+        rp,
+        someSession({ sid: 's', ...token('by sid') }),
+        someSession({ sid: 's', ...token('offline', true) }),
+        someSession({ sid: 's', sub: 'grace', ...token('of grace') }),
+        someSession({ sid: 't', sub: 'linus', ...token('by sub') }),
+        someSession({ sid: 'u', sub: 'linus', firstIat: START + 10, ...token('younger') }),
+        someSession({ sid: 'v', ...token('asked for', true) }),
+      )
+      for (const sid of ['s', 't', 'u', 'v']) await rp.deleteBySid(sid, framed)
+      await rp.endBy({ sid: 'linus' }, someNotice())
+      await rp.endBy({ sub: 's' }, someNotice())
+      assert.deepEqual(await owedBy(rp), [])
+      assert.deepEqual(await rp.endBy({ sid: 's', sub: 'ada' }, someNotice()), { outcome: 'ended', sessions: [] })
+      assert.deepEqual(await owedBy(rp), ['by sid'])
+      await rp.endBy({ sub: 'linus' }, someNotice())
+      assert.deepEqual(await owedBy(rp), ['by sub'])
+      await rp.endBy({ sid: 'v' }, someNotice({ revokeOffline: true }))
+      assert.deepEqual(await owedBy(rp), ['asked for'])
+      for (const sid of ['s', 't', 'v']) await rp.endBy({ sid }, someNotice({ revokeOffline: true }))
+      assert.deepEqual(await owedBy(rp), ['of grace'])
+    },
+  )
+
+  law('compares the watermark there too where sids are used again', async ({ rp }) => {
+    const refreshToken = { sealed: 'younger', offline: false }
+    await opened(rp, someSession({ sid: 's', firstIat: START - 5, refreshToken }))
+    await rp.deleteBySid('s', framed)
+    await rp.endBy({ sid: 's' }, someNotice({ sidReused: true, watermark: START - 6 }))
+    assert.deepEqual(await owedBy(rp), [])
+    await rp.endBy({ sid: 's' }, someNotice({ sidReused: true, watermark: START - 5 }))
+    assert.deepEqual(await owedBy(rp), ['younger'])
+  })
+
+  law('owes what a refresh brings that was under way, before the Logout Token or after it [T7]', async ({ rp }) => {
+    const refreshToken = { sealed: 'before', offline: false }
+    const [one = '', two = ''] = await opened(
+      rp,
+      someSession({ sid: 's', refreshToken }),
+      someSession({ sid: 't', refreshToken }),
+    )
+    const after = (sealed: string) => ({ tokens: 'new tokens', refreshToken: { sealed, offline: false } })
+    for (const sid of ['s', 't']) await rp.deleteBySid(sid, framed)
+    assert.equal(await rp.saveTokens(one, after('first refreshed'), 'before'), 'gone')
+    assert.deepEqual(await owedBy(rp), [])
+    await rp.endBy({ sid: 's' }, someNotice())
+    assert.deepEqual(await owedBy(rp), ['first refreshed'])
+    await rp.endBy({ sid: 't' }, someNotice())
+    assert.deepEqual(await owedBy(rp), ['before'])
+    assert.equal(await rp.saveTokens(two, after('then refreshed'), 'before'), 'gone')
+    assert.deepEqual(await owedBy(rp), ['then refreshed'])
+  })
+
+  law('forgets the refresh token when the RP session would have ended by itself', async ({ rp, clock }) => {
+    await opened(rp, someSession({ sid: 's', refreshToken: { sealed: 'sealed', offline: false } }))
+    await rp.deleteBySid('s', framed)
+    clock.pass(86_401)
+    await rp.endBy({ sid: 's' }, someNotice({ watermark: START + 86_401, jtiExpiresAt: START + 90_000 }))
+    assert.deepEqual(await owedBy(rp), [])
+  })
+
+  law('shows the debts of the front channel to no other client [T20]', async ({ rp, forClient }) => {
+    const other = forClient({ issuer: 'https://op.example', clientId: 'mail' })
+    await opened(rp, someSession({ sid: 's', refreshToken: { sealed: 'sealed', offline: false } }))
+    await rp.deleteBySid('s', framed)
+    await other.endBy({ sid: 's' }, someNotice())
+    assert.deepEqual([...(await owedBy(other)), ...(await owedBy(rp))], [])
+    await rp.endBy({ sid: 's' }, someNotice())
+    assert.deepEqual(await owedBy(rp), ['sealed'])
   })
 
   law('tells the subscribers of what the front channel ended', async ({ rp }) => {

@@ -95,7 +95,7 @@ export function outsideContract(law: RpLaw, { durable, shared }: { durable: bool
     await rp.delete(one.handle, ending, 'not again')
     const kind = 'downstream'
     const claimed = await rp.claimOwed({ kind, limit: 5, lease: 60_000 })
-    assert.deepEqual(claimed.map(({ debt }) => debt).sort(), ['by delete', 'by token'])
+    assert.deepEqual(claimed.map(({ debt }) => debt).sort(), [`by delete\n${one.publicId}`, 'by token'])
     assert.deepEqual(await rp.claimOwed({ kind, limit: 5, lease: 60_000 }), [])
     assert.equal(await rp.nextOwedAt(kind), (START + 60) * 1000)
     for (const { id } of claimed) await rp.settleOwed(id, { retryAt: (START + 90) * 1000 }, kind)
@@ -108,6 +108,16 @@ export function outsideContract(law: RpLaw, { durable, shared }: { durable: bool
       (await rp.claimOwed({ limit: 5, lease: 1 })).map(({ debt }) => debt),
       ['token'],
     )
+  })
+
+  law('notes with it which RP sessions ended, and no others of the End-User', async ({ rp }) => {
+    const [one, two, younger] = [someSession(), someSession(), someSession({ firstIat: START + 5 })]
+    await opened(rp, one, two, younger, someSession({ sub: 'grace' }))
+    await rp.endBy({ sub: 'ada' }, someNotice({ downstream: '{"sub":"ada"}' }))
+    const [owed] = await rp.claimOwed({ kind: 'downstream', limit: 5, lease: 60_000 })
+    const [text, ...ids] = owed?.debt.split('\n') ?? []
+    assert.equal(text, '{"sub":"ada"}')
+    assert.deepEqual(ids.sort(), [one.publicId, two.publicId].sort())
   })
 
   law('owes nothing for a token that is a replay [T7]', async ({ rp }) => {

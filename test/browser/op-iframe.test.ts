@@ -123,15 +123,15 @@ describe('the OP iframe ignores', () => {
 })
 
 describe('the OP is asked about an origin', () => {
-  it('once, with the client', async () => {
-    const { post, asked } = openFrame()
-    await post(matching)
+  it('once for all questions of a client, also those that come while it thinks: the answer is kept [SM-3.2-b]', async () => {
+    const { post, asked, answers } = openFrame()
+    await Promise.all([post(matching), post(outdated), post(matching)])
     await post(outdated)
-    await post(matching)
     expect(asked).toEqual([{ client_id: clientId, origin }])
+    expect(answers.map(({ answer }) => answer).toSorted()).toEqual(['changed', 'changed', 'unchanged', 'unchanged'])
   })
 
-  it('once when it says no', async () => {
+  it('once when it says no [SM-3.2-b]', async () => {
     const { post, asked } = openFrame({ statuses: [403, 204] })
     await post(matching)
     expect(await post(matching)).toBe('error')

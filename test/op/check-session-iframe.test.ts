@@ -147,7 +147,7 @@ describe('the question whether an origin may ask about a client', () => {
     for (const method of ['PUT', 'DELETE', 'PATCH']) {
       const response = await fetch(url, { method })
       expect(response.status).toBe(405)
-      expect(response.headers.get('allow')).toBe('GET, POST')
+      expect(response.headers.get('allow')).toBe('GET, HEAD, POST')
     }
   })
 })

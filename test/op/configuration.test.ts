@@ -63,6 +63,13 @@ describe('a configuration that contradicts Lockstep', () => {
     expect(() => construct(configuration)).toThrow(`configuration.${key} `)
   })
 
+  it('is told why the OP cookie cannot be Lax, and what to do instead [T5]', () => {
+    const lax: Configuration = { cookies: { ...keys.cookies, long: { sameSite: 'lax' } } }
+    for (const said of ['the POST by which an app signs a user out', 'Remove it', 'isSameOrigin']) {
+      expect(() => construct(lax)).toThrow(said)
+    }
+  })
+
   it('is not one that says what Lockstep says', () => {
     const agreeing: Configuration = {
       enableHttpPostMethods: true,

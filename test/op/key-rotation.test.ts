@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { decodeProtectedHeader } from 'jose'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { type OpStore, openSecrets, rotateKeys, type SecretsOptions } from '../../src/op.ts'
+import { type OpStore, openSecrets, Provider, rotateKeys, type SecretsOptions } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
-import { logIn, logoutUrl } from '../support/op-flow.ts'
+import { expectQuestion } from '../support/logout-pages.ts'
+import { isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
 import { startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 import { createUserAgent } from '../support/user-agent.ts'
@@ -80,6 +81,27 @@ describe('a rotation', () => {
     expect(await kids()).toHaveLength(2)
   })
 
+  it('keeps it longer where OP sessions live longer, as the Provider must be told as well [T26]', async () => {
+    const long = { sessionLifetime: 60 * day }
+    const [old] = await kids(long)
+    at += day
+    await rotateKeys(store, issuer, options())
+    await kids(long)
+    at += 60 * day
+    expect(await kids(long)).toContain(old)
+
+    const provider = async (told: SecretsOptions, sessionLifetime: number): Promise<void> => {
+      const { jwks, cookieKeys } = await openSecrets(store, issuer, options(told))
+      const features = { devInteractions: { enabled: false } }
+      const configuration = { jwks: { keys: [...jwks.keys] }, cookies: { keys: cookieKeys }, features }
+      await new Provider(issuer, configuration, { store, sessionLifetime }).close()
+    }
+    await expect(provider({}, 60 * day)).rejects.toThrow(TypeError)
+    await expect(provider({}, 60 * day)).rejects.toThrow('sessionLifetime')
+    await provider(long, 60 * day)
+    await provider(long, day)
+  })
+
   it('is made once by two operators at the same moment', async () => {
     await kids()
     at += day
@@ -134,7 +156,7 @@ describe('a compromised key that is named wrongly', () => {
     await expect(asked({ compromised: 'none' })).rejects.toThrow('compromised must name')
     await expect(asked({ compromised: null })).rejects.toThrow('compromised must name')
     await expect(asked({ compromized: 'all', jwksCache: 0 })).rejects.toThrow('"compromized" is not an option')
-    await expect(openSecrets(store, issuer, JSON.parse('{"keepretired":1}'))).rejects.toThrow('"keepretired"')
+    await expect(openSecrets(store, issuer, JSON.parse('{"sessionlifetime":1}'))).rejects.toThrow('"sessionlifetime"')
     expect(await kids()).toEqual(before)
   })
 })
@@ -153,7 +175,7 @@ describe('all keys compromised', () => {
 })
 
 describe('the keys of a running OP', () => {
-  it('rotate with a restart: old hints are still accepted, new tokens are signed by the next key; a compromised key’s hints are not [T26] [RPI-2-k]', async () => {
+  it('rotate with a restart: old hints are still accepted, new tokens are signed by the next key; a compromised key’s hints lead to the question, and to no app [T26] [E1] [RPI-2-k] [RPI-4-c]', async () => {
     const rps = await startRpSite()
     const browser = createUserAgent()
     opened.push(rps, browser)
@@ -178,9 +200,12 @@ describe('the keys of a running OP', () => {
     await rotateKeys(store, op.issuer, { compromised: [b ?? ''] })
     op = await start(port)
     opened.push(op)
-    const refused = await browser.open(logoutUrl(op, { ...hint, id_token_hint: second.tokens.id_token }))
-    expect(refused.status).toBe(400)
-    expect((await browser.submit(refused)).url).toContain('/session/end/ask') // the user can still be asked
+    const stolen = { ...hint, id_token_hint: second.tokens.id_token, client_id: 'notes', state: 's' }
+    const asked = await browser.open(logoutUrl(op, stolen))
+    expectQuestion(asked, op)
+    expect(asked.body).not.toContain('Notes asks')
+    expect((await browser.submit(asked, { answer: 'yes' })).url).toBe(`${op.issuer}/session/end/signed-out`)
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
     const { keys } = (await (await fetch(`${op.issuer}/jwks`)).json()) as { keys: { kid: string }[] }
     expect(keys.map(({ kid }) => kid)).not.toContain(b)
   })
@@ -210,13 +235,26 @@ describe('the secrets at rest', () => {
     await expect(openSecrets(store, issuer, options({ encryptionKeys: [one] }))).rejects.toThrow('none of the given')
   })
 
+  it('come under another key in three rounds while several nodes read them, whichever starts when [T6]', async () => {
+    const node = (...encryptionKeys: Uint8Array[]) => openSecrets(store, issuer, options({ encryptionKeys }))
+    const [old, both, turned, fresh] = [[one], [one, two], [two, one], [two]]
+    const plain = await node(...old)
+    const rounds = [
+      [old, both, old, both],
+      [both, turned, both, turned],
+      [turned, fresh, turned, fresh],
+    ]
+    for (const keys of rounds.flat()) expect(await node(...keys)).toEqual(plain)
+    await expect(node(...old)).rejects.toThrow('none of the given')
+  })
+
   it.each<[string, SecretsOptions]>([
     ['algorithms', { algorithms: ['HS256' as 'RS256'] }],
     ['algorithms', { algorithms: [] }],
     ['encryptionKeys', { encryptionKeys: [randomBytes(16)] }],
     ['jwksCache', { jwksCache: -1 }],
-    ['keepRetired', { keepRetired: 0 }],
-    ['keepRetired', JSON.parse('{"keepRetired":"31"}')],
+    ['sessionLifetime', { sessionLifetime: 0 }],
+    ['sessionLifetime', JSON.parse('{"sessionLifetime":"31"}')],
     ['jwksCache', JSON.parse('{"jwksCache":true}')],
   ])('are refused a wrong option with a TypeError that names %s', async (name, wrong) => {
     await expect(openSecrets(store, issuer, wrong)).rejects.toThrow(TypeError)

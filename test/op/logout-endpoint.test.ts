@@ -1,3 +1,4 @@
+import { request } from 'undici'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { expectErrorPage, expectQuestion, logoutForm, signedByOp } from '../support/logout-pages.ts'
 import { claimsOf, isSignedIn, logIn, logoutUrl, type Tokens } from '../support/op-flow.ts'
@@ -181,14 +182,35 @@ describe('a logout request without an OP session', () => {
 
 describe('the routes of the Logout Endpoint', () => {
   it.each([
-    ['PUT', '/session/end', 'GET, POST'],
-    ['DELETE', '/session/end', 'GET, POST'],
-    ['PUT', '/session/end/ask', 'GET, POST'],
-    ['POST', '/session/end/signed-out', 'GET'],
+    ['PUT', '/session/end', 'GET, HEAD, POST'],
+    ['DELETE', '/session/end', 'GET, HEAD, POST'],
+    ['PUT', '/session/end/ask', 'GET, HEAD, POST'],
+    ['POST', '/session/end/signed-out', 'GET, HEAD'],
   ])('answer %s %s with 405 and what they take', async (method, path, allow) => {
     const response = await fetch(op.issuer + path, { method })
     expect(response.status).toBe(405)
     expect(response.headers.get('allow')).toBe(allow)
+  })
+
+  it('answer HEAD as they answer GET, without the page, and end nothing [T12] [RFC 9110 §9.3.2]', async () => {
+    const cookie = browser.cookies(op.issuer).map(({ name, value }) => `${name}=${value}`)
+    const headers = { cookie: cookie.join('; '), 'sec-fetch-dest': 'document', 'sec-fetch-mode': 'navigate' }
+    const before = rps.log.length
+    const head = (url: string) => request(url, { method: 'HEAD', headers })
+    const hint = { id_token_hint: tokens.id_token, post_logout_redirect_uri: bye() }
+    const { statusCode, headers: answer } = await head(logoutUrl(op, hint))
+    expect(statusCode).toBe(303)
+    expect(answer.location).toContain('/session/end/ask?request=')
+    expect(answer['set-cookie']).toBeUndefined()
+    for (const path of ['/session/end/ask?request=x', '/session/end/signed-out', '/session/check']) {
+      const read = await fetch(op.issuer + path, { headers: { cookie: cookie.join('; ') }, redirect: 'manual' })
+      const { statusCode, headers, body } = await head(op.issuer + path)
+      expect(statusCode).toBe(read.status)
+      expect(headers['content-type']).toBe(read.headers.get('content-type') ?? undefined)
+      expect(await body.text()).toBe('')
+    }
+    expect(rps.log.slice(before)).toEqual([])
+    await expectSignedIn()
   })
 
   it('answer an unknown one with 404', async () => {

@@ -3,11 +3,12 @@ import { mustAsk, postLogoutRedirect } from '../../src/op/logout/logout-request.
 
 const hint = { sid: 'sid-1', sub: 'ada' }
 const current = { sid: 'sid-1', sub: 'ada' }
-const navigation = { secFetchDest: 'document', secPurpose: undefined }
+const navigation = { method: 'GET', secFetchDest: 'document', secPurpose: undefined }
 
 describe('the End-User', () => {
   it('is not asked when a navigation brings a hint of this OP session and this user [RPI-2-o]', () => {
     expect(mustAsk({ hint, current, ...navigation })).toBe(false)
+    expect(mustAsk({ hint, current, ...navigation, method: 'POST' })).toBe(false)
   })
 
   it.each([
@@ -29,6 +30,7 @@ describe('the End-User', () => {
     ['a fetch asks', { secFetchDest: 'empty' }],
     ['an iframe asks', { secFetchDest: 'iframe' }],
     ['it is a prefetch', { secPurpose: 'prefetch' }],
+    ['it is a HEAD, by which nothing may happen', { method: 'HEAD' }],
     ['it is a prerender', { secPurpose: 'prefetch;prerender' }],
   ])('is asked when %s [RPI-2-o] [T12]', (_when, different) => {
     expect(mustAsk({ hint, current, ...navigation, ...different })).toBe(true)

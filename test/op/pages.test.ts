@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { languagesOf, wordsFor } from '../../src/op/pages/words.ts'
 import type { LockstepOptions, LogoutPages } from '../../src/op.ts'
+import { sqliteStore } from '../../src/op-sqlite.ts'
+import { expectErrorPage } from '../support/logout-pages.ts'
 import { isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
 import { startRpSite } from '../support/rp-site.ts'
 import { startTestOp } from '../support/test-op.ts'
@@ -61,6 +63,25 @@ describe('the pages', () => {
     const { op, browser } = await signedIn()
     const page = await browser.open(logoutUrl(op, { client_id: 'nobody' }), { 'accept-language': 'fr;q=0.8, de' })
     expect(page.body).toContain('Sie wurden nicht abgemeldet')
+  })
+})
+
+describe('an OP whose secrets cannot be read', () => {
+  it('says so on its page, with a way on and without a secret [RPI-4-d]', async () => {
+    const store = sqliteStore(':memory:')
+    opened.push(store)
+    const start = (key: number) =>
+      startTestOp({ clients: [], store, port, options: { encryptionKeys: [new Uint8Array(32).fill(key)] } })
+    let port = 0
+    const first = await start(1)
+    port = first.port
+    await first.provider.ready()
+    await first.close()
+    const op = await start(2)
+    const browser = createUserAgent()
+    opened.push(op, browser)
+    expectErrorPage(await browser.open(logoutUrl(op)), op, 500)
+    expect(op.failures).toMatchObject([{ code: 'secrets_unreadable' }])
   })
 })
 
@@ -133,6 +154,17 @@ describe('pages of the operator', () => {
     expect(after.body).toContain('You are signed out')
     expect(after.body).not.toContain('You were not signed out')
     expect(await isSignedIn(browser, op, notes)).toBe(false)
+  })
+
+  it('whose error page fails too are stood in for by ours, and the operator hears of both', async () => {
+    const broken = (): never => {
+      throw new Error('a typo in a template')
+    }
+    const { op, browser } = await signedIn({ logout: { pages: { confirm: broken, error: broken } } })
+    const page = await browser.open(logoutUrl(op))
+    expectErrorPage(page, op, 500)
+    expect(page.body).not.toContain('typo')
+    expect(op.failures.map(({ message }) => message)).toEqual(['a typo in a template', 'a typo in a template'])
   })
 
   it.each<[string, unknown]>([

@@ -122,6 +122,20 @@ describe('prompt=create', () => {
     expect(page.header('content-security-policy')).toContain("frame-ancestors 'none'")
   })
 
+  it('that is not supported is said in the language of the app, else of the browser [PC-4.1-d] [RPI-2-j]', async () => {
+    const { op, notes, browser } = await start({ configuration: { renderError: undefined } })
+    const page = (params: Record<string, string>, language: string) =>
+      browser.open(authorizationUrl(op, notes, { prompt: 'create', ...params }), { 'accept-language': language })
+    const german = await page({}, 'de-AT,en;q=0.5')
+    expect(german.body).toContain('<html lang="de">')
+    expect(german.body).toContain('Das geht hier nicht')
+    expect(german.body).toContain('invalid_request: unsupported prompt value: create')
+    const french = await page({ ui_locales: 'tlh fr-CA' }, 'de')
+    expect(french.body).toContain('<html lang="fr">')
+    expect(french.body).toContain('Cela n’est pas possible ici')
+    expect((await page({ ui_locales: 'tlh' }, 'tlh')).body).toContain('This cannot be done here')
+  })
+
   it('is a TypeError when it is no boolean', async () => {
     await expect(start({ options: { promptCreate: 'yes' } as never })).rejects.toThrow('promptCreate')
   })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { OpLogEvent, OpStore } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
+import { expectErrorPage, expectQuestion } from '../support/logout-pages.ts'
 import { isSignedIn, logIn, logoutUrl, type Tokens } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
@@ -15,6 +16,7 @@ let browser: UserAgent
 let store: OpStore
 let op: TestOp
 let tokens: Tokens
+let mailToken: string
 let notes: ReturnType<RpSite['client']>
 const log: OpLogEvent[] = []
 
@@ -28,7 +30,7 @@ beforeEach(async () => {
   const mail = rps.client('mail')
   const first = await startTestOp({ clients: [notes, mail], store })
   tokens = (await logIn(browser, first, notes)).tokens
-  await logIn(browser, first, mail)
+  mailToken = (await logIn(browser, first, mail)).tokens.id_token
   await first.close()
 
   log.length = 0
@@ -78,5 +80,30 @@ describe('a client whose registration cannot be read now', () => {
     expect(unread()).toContainEqual(expect.objectContaining({ clientId: 'mail' }))
     await browser.submit(question, { answer: 'yes' })
     expect(await isSignedIn(browser, op, notes)).toBe(false)
+  })
+
+  it('that a hint or client_id names is an error page from which the user can still log out, and goes to no app [RPI-4-c] [RPI-4-d]', async () => {
+    const bye = `${rps.origin('mail')}/bye`
+    for (const named of [{ id_token_hint: mailToken }, { client_id: 'mail' }]) {
+      const before = rps.log.length
+      const page = await browser.open(logoutUrl(op, { ...named, post_logout_redirect_uri: bye, state: 's' }))
+      expectErrorPage(page, op, 500)
+      expect(rps.log.slice(before)).toEqual([])
+      expect(await isSignedIn(browser, op, notes)).toBe(true)
+      expectQuestion(await browser.submit(page), op)
+    }
+    const question = await browser.submit(await browser.open(logoutUrl(op, { client_id: 'mail' })))
+    await browser.submit(question, { answer: 'yes' })
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
+  })
+
+  it('may speak for itself in no frame: the OP iframe is told nothing, not even that [SM-3.2-b]', async () => {
+    const answer = await fetch(`${op.issuer}/session/check`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ client_id: 'mail', origin: rps.origin('mail') }),
+    })
+    expect([answer.status, answer.headers.get('cache-control'), await answer.text()]).toEqual([500, 'no-store', ''])
+    expect(op.failures).toHaveLength(1)
   })
 })

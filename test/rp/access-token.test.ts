@@ -234,13 +234,71 @@ describe('a logout while tokens are refreshed', () => {
     offset = 571
     answerRefresh({ access_token: 'a1', expires_in: 600, refresh_token: 'r1' })
     const { saveTokens } = sessions
-    sessions.saveTokens = async (handle, tokens) => {
+    sessions.saveTokens = async (...saved) => {
       await sessions.endBy({ sid: 's' }, someNotice({ jtiExpiresAt: Infinity, watermarkExpiresAt: Infinity }))
-      return saveTokens(handle, tokens)
+      return saveTokens(...saved)
     }
     expect(await rp.accessToken(cookie)).toBeUndefined()
     const revoked = () => op.posted.filter(({ path }) => path === '/revoke').map(({ form }) => form.get('token'))
     await expect.poll(() => revoked().toSorted()).toEqual(['r0', 'r1'])
     expect((await ask(rp, 'GET', '/auth/session', { cookie })).status).toBe(401)
+  })
+
+  it('has also those with offline_access revoked that come after it, where it asked for that [T7]', async () => {
+    await start()
+    const cookie = await signIn({ ...lasting, scope: 'openid offline_access' })
+    offset = 571
+    answerRefresh({ access_token: 'a1', expires_in: 600, refresh_token: 'r1' })
+    const { saveTokens } = sessions
+    sessions.saveTokens = async (...saved) => {
+      const kept = { jtiExpiresAt: Infinity, watermarkExpiresAt: Infinity }
+      await sessions.endBy({ sid: 's' }, someNotice({ ...kept, revokeOffline: true }))
+      return saveTokens(...saved)
+    }
+    expect(await rp.accessToken(cookie)).toBeUndefined()
+    const revoked = () => op.posted.filter(({ path }) => path === '/revoke').map(({ form }) => form.get('token'))
+    await expect.poll(() => revoked().toSorted()).toEqual(['r0', 'r1'])
+  })
+})
+
+describe('a refresh that takes longer than another', () => {
+  const faster = { tokens: 'sealed elsewhere', refreshToken: { sealed: 'the newer one', offline: false } }
+
+  /** Makes another process save its tokens while the OP answers this one's refresh. */
+  async function overtaken(): Promise<{ cookie: string; held: () => Promise<string | undefined> }> {
+    await start()
+    const cookie = await signIn(lasting)
+    offset = 571
+    const [session] = await sessions.listBySub('ada')
+    const { saveTokens } = sessions
+    let isFirst = true
+    sessions.saveTokens = async (...saved) => {
+      if (isFirst) expect(await saveTokens(session?.handle ?? '', faster, saved[2])).toBe('saved')
+      isFirst = false
+      return saveTokens(...saved)
+    }
+    return { cookie, held: async () => (await sessions.listBySub('ada'))[0]?.refreshToken?.sealed }
+  }
+
+  it('writes nothing over what the other has got', async () => {
+    const { cookie, held } = await overtaken()
+    answerRefresh({ access_token: 'late', expires_in: 600, refresh_token: 'late' })
+    expect(await rp.accessToken(cookie)).toBeUndefined() // what the other sealed cannot be opened here
+    expect(await held()).toBe('the newer one')
+    expect(op.posted.filter(({ path }) => path === '/revoke')).toEqual([])
+  })
+
+  it('takes nothing away when the OP refuses the refresh token that the other has used up', async () => {
+    const { cookie, held } = await overtaken()
+    op.answers.set('/token', { status: 400, body: { error: 'invalid_grant' } })
+    await rp.accessToken(cookie)
+    expect(await held()).toBe('the newer one')
+  })
+
+  it('puts no old tokens back when the OP could not be reached', async () => {
+    const { cookie, held } = await overtaken()
+    op.answers.set('/token', 'hang up')
+    await rp.accessToken(cookie)
+    expect(await held()).toBe('the newer one')
   })
 })

@@ -7,6 +7,7 @@ import { namesOf } from '../../src/rp/session-id.ts'
 import {
   createRelyingParty,
   type EndDownstream,
+  type OpAllowances,
   type RelyingParty,
   type RpLogEvent,
   type RpSessionStore,
@@ -14,7 +15,7 @@ import {
   type UpstreamLogout,
 } from '../../src/rp.ts'
 import { sqliteStore } from '../../src/rp-sqlite.ts'
-import { opened, START, someNotice, someSession } from '../../src/testing/rp-store-bench.ts'
+import { opened, START, someNotice, someSession, withoutSid } from '../../src/testing/rp-store-bench.ts'
 import { type FakeOp, startFakeOp } from './fake-op.ts'
 import { ask, postForm } from './plain-request.ts'
 import { createVirtualTime, type VirtualTime } from './virtual-time.ts'
@@ -44,13 +45,13 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-function start(endDownstream: EndDownstream = (logout) => void told.push(logout)): void {
+function start(endDownstream: EndDownstream = (logout) => void told.push(logout), allow: OpAllowances = {}): void {
   store = sqliteStore(join(folder, 'rp.db'))
   sessions = store.forClient({ issuer: op.issuer, clientId: 'broker' }, time)
-  rp = startNode(endDownstream)
+  rp = startNode(endDownstream, allow)
 }
 
-function startNode(endDownstream: EndDownstream): RelyingParty {
+function startNode(endDownstream: EndDownstream, allow: OpAllowances = {}): RelyingParty {
   return createRelyingParty({
     issuer: op.issuer,
     clientId: 'broker',
@@ -60,6 +61,7 @@ function startNode(endDownstream: EndDownstream): RelyingParty {
     store,
     runtime: time,
     log: (event) => log.push(event),
+    allow,
     endDownstream,
   })
 }
@@ -87,7 +89,8 @@ async function logOut(claims: Record<string, unknown>): Promise<number> {
 describe('a logout upstream', () => {
   it('is told downstream once, by what it named, whether an RP session was left or not [BCL-2.7-b, T7]', async () => {
     start()
-    await opened(sessions, someSession({ sid: 's1' }))
+    const session = someSession({ sid: 's1' })
+    await opened(sessions, session)
     expect(await logOut({ sid: 's1', sub: 'ada', toe: START - 5 })).toBe(200)
     expect(await logOut({ sid: 'expired here long ago' })).toBe(200)
     expect(await logOut({ sub: 'grace' })).toBe(200)
@@ -95,11 +98,50 @@ describe('a logout upstream', () => {
     const cause = 'logout_token'
     await vi.waitFor(() => expect(told).toHaveLength(3))
     expect(told).toEqual([
-      { iss, sid: 's1', sub: 'ada', at: START - 5, cause },
-      { iss, sid: 'expired here long ago', at: START, cause },
-      { iss, sub: 'grace', at: START, cause },
+      { iss, sid: 's1', sub: 'ada', at: START - 5, cause, rpSessions: [session.publicId] },
+      { iss, sid: 'expired here long ago', at: START, cause, rpSessions: [] },
+      { iss, sub: 'grace', notAfter: START, at: START, cause, rpSessions: [] },
     ])
     await vi.waitFor(async () => expect(await sessions.nextOwedAt('downstream')).toBeUndefined())
+  })
+
+  it('by sub names the RP sessions that ended, and until when a login was meant [BCL-2.7-b, T3]', async () => {
+    start()
+    const [one, two, younger] = [
+      someSession(),
+      someSession({ firstIat: START - 9 }),
+      someSession({ firstIat: START + 1 }),
+    ]
+    await opened(sessions, one, two, younger, someSession({ sub: 'grace' }))
+    expect(await logOut({ sub: 'ada', toe: START })).toBe(200)
+    await vi.waitFor(() => expect(told).toHaveLength(1))
+    expect(told[0]).toMatchObject({ sub: 'ada', notAfter: START })
+    expect(told[0]?.rpSessions.toSorted()).toEqual([one.publicId, two.publicId].sort())
+    expect((await sessions.get(younger.handle))?.state).toBe('alive')
+  })
+
+  it('of a sid that is used again names no younger login [T3]', async () => {
+    start(undefined, { sidReused: true })
+    const [before, after] = [someSession({ sid: 's1' }), someSession({ sid: 's1', firstIat: START + 5 })]
+    await opened(sessions, before, after)
+    expect(await logOut({ sid: 's1', toe: START })).toBe(200)
+    await vi.waitFor(() => expect(told).toHaveLength(1))
+    expect(told[0]).toMatchObject({ sid: 's1', notAfter: START, rpSessions: [before.publicId] })
+    expect((await sessions.get(after.handle))?.state).toBe('alive')
+  })
+
+  it('names an RP session that the OP knows by another sid now, and not by its old one', async () => {
+    start()
+    const session = someSession({ sid: 'old' })
+    await opened(sessions, session)
+    await sessions.changeSid(session.handle, { sid: 'new', requestedAt: time.now() })
+    expect(await logOut({ sid: 'old' })).toBe(200)
+    await vi.waitFor(() => expect(told).toHaveLength(1))
+    expect((await rp.sessionsOf('ada')).map(({ id }) => id)).toEqual([session.publicId])
+    expect(await logOut({ sid: 'new' })).toBe(200)
+    await vi.waitFor(() => expect(told).toHaveLength(2))
+    expect(told.map(({ rpSessions }) => rpSessions)).toEqual([[], [session.publicId]])
+    expect(await rp.sessionsOf('ada')).toEqual([])
   })
 
   it('delays no answer to the OP, however slow downstream is [BC §2.7]', async () => {
@@ -232,8 +274,41 @@ describe('a sign-out at the broker itself', () => {
     await opened(sessions, someSession({ ...namesOf(id), sid: 's2' }))
     await postForm(rp, '/auth/logout', {}, headers)
     await vi.waitFor(() => expect(told).toHaveLength(1))
-    expect(told[0]).toEqual({ iss: op.issuer, sid: 's2', sub: 'ada', at: START, cause: 'rp_initiated' })
+    const rpSessions = [namesOf(id).publicId]
+    expect(told[0]).toEqual({ iss: op.issuer, sid: 's2', sub: 'ada', at: START, cause: 'rp_initiated', rpSessions })
     await postForm(rp, '/auth/logout', {}, headers)
     expect(await sessions.nextOwedAt('downstream')).toBeUndefined()
+  })
+
+  it('at an OP without sid names this RP session only: what he has in other browsers goes on', async () => {
+    start()
+    const elsewhere = withoutSid()
+    await opened(sessions, withoutSid(namesOf(id)), elsewhere)
+    await postForm(rp, '/auth/logout', {}, headers)
+    await vi.waitFor(() => expect(told).toHaveLength(1))
+    const rpSessions = [namesOf(id).publicId]
+    expect(told[0]).toEqual({ iss: op.issuer, at: START, cause: 'rp_initiated', rpSessions })
+    expect((await sessions.get(elsewhere.handle))?.state).toBe('alive')
+  })
+})
+
+describe('a call of endDownstream', () => {
+  it('hears by its signal that its time is over, and that the app stops', async () => {
+    const signals: AbortSignal[] = []
+    start((_logout, { signal }) => {
+      signals.push(signal)
+      return new Promise(() => {})
+    })
+    await logOut({ sid: 's1' })
+    await vi.waitFor(() => expect(signals).toHaveLength(1))
+    await time.pass(29)
+    expect(signals[0]?.aborted).toBe(false)
+    await vi.waitFor(async () => {
+      await time.pass(10)
+      expect(signals).toHaveLength(2)
+    })
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, false])
+    await rp.close()
+    expect(signals[1]?.aborted).toBe(true)
   })
 })

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createRelyingParty, type RelyingParty, type RpLogEvent } from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { world } from '../../src/runtime/runtime.ts'
@@ -101,4 +101,79 @@ it('an app at which nobody signs in also learns in time that its keys have moved
   op.answers.set(METADATA, { status: 200, body: { ...metadata, jwks_uri: `${op.issuer}/new-keys` } })
   later += 31
   await vi.waitFor(async () => expect(await post(`retry ${Math.random()}`)).toBe(200))
+})
+
+describe('Logout Tokens that come while the OP answers nothing of use', () => {
+  const BROKEN = { status: 500, body: { error: 'server_error' } } as const
+  let count = 0
+
+  async function post(header: Record<string, unknown> = {}): Promise<number | string | undefined> {
+    const iat = Math.floor(Date.now() / 1000) + later
+    const events = { 'http://schemas.openid.net/event/backchannel-logout': {} }
+    const claims = { iss: op.issuer, aud: 'notes', iat, exp: iat + 60, jti: `j${++count}`, sid: 's', events }
+    const answer = await postForm(rp, '/auth/backchannel-logout', { logout_token: await op.mint(claims, header) })
+    return answer.status === 200 ? 200 : JSON.parse(textOf(answer)).error
+  }
+
+  const fetches = (path: string) => op.asked.get(path) ?? 0
+
+  it.each([
+    METADATA,
+    '/jwks',
+  ])('make one request to %s in a few seconds, and pass once it is back [BC §2.8]', async (path) => {
+    op.answers.set(path, BROKEN)
+    for (let i = 0; i < 20; i++) expect(await post()).toBe('temporarily_unavailable')
+    expect(fetches(path)).toBe(1)
+    op.answers.delete(path)
+    later += 4 // before the OP comes again, 5 s after it was told so
+    expect(await post()).toBe(200)
+    expect(fetches(path)).toBe(2)
+  })
+
+  it('leave a key set alone that is no JSON', async () => {
+    op.answers.set('/jwks', { status: 200, body: 'no keys' })
+    for (let i = 0; i < 5; i++) expect(await post()).toBe('temporarily_unavailable')
+    expect(fetches('/jwks')).toBe(1)
+  })
+
+  it('pass with the keys that are known, however old they are', async () => {
+    expect(await post()).toBe(200)
+    op.answers.set('/jwks', BROKEN)
+    later += 3_600
+    for (let i = 0; i < 10; i++) expect(await post()).toBe(200)
+    expect(fetches('/jwks')).toBe(2)
+    op.answers.set('/jwks', 'say nothing')
+    later += 10
+    expect(await post()).toBe(200)
+    expect(fetches('/jwks')).toBe(3)
+  })
+
+  it('with an unknown kid are put off and make no request each, and hold up no known key', async () => {
+    expect(await post()).toBe(200)
+    later += 3_600 // else an unknown kid is refused without a request
+    op.answers.set('/jwks', BROKEN)
+    for (let i = 0; i < 10; i++) expect(await post({ kid: `made up ${i}` })).toBe('temporarily_unavailable')
+    expect(await post()).toBe(200)
+    expect(fetches('/jwks')).toBe(2)
+    await op.rotate()
+    op.answers.delete('/jwks')
+    later += 4
+    expect(await post()).toBe(200)
+  })
+
+  it('are judged by the keys of today once ten minutes have passed: one that was withdrawn is refused [T26]', async () => {
+    const { kid } = op.keys
+    expect(await post()).toBe(200)
+    await op.rotate()
+    later += 601
+    expect(await post({ kid })).toBe('invalid_request')
+  })
+
+  it('do not put off a login at an OP that is back', async () => {
+    op.answers.set(METADATA, BROKEN)
+    expect(await post()).toBe('temporarily_unavailable')
+    op.answers.delete(METADATA)
+    expect((await ask(rp, 'GET', '/auth/login')).status).toBe(303)
+    expect(await post()).toBe(200)
+  })
 })

@@ -200,6 +200,18 @@ describe('a login that a logout overtakes', () => {
     expect(logouts()).toBe(1)
   })
 
+  it('is asked for as it was asked for before: prompt and login_hint [T3]', async () => {
+    const { options } = overtaken(1)
+    const { app, newAgent } = await start(options)
+    const agent = newAgent()
+    const asked = await agent.open(`${app.url}/auth/login?prompt=login&login_hint=ada%40example.com&return_to=/me`)
+    const again = await agent.submit(asked, { username: 'ada' })
+    const [, second] = [...asked.trail, ...again.trail].filter((url) => url.includes('/auth?'))
+    const query = new URL(second ?? '').searchParams
+    expect([query.get('prompt'), query.get('login_hint')]).toEqual(['login', 'ada@example.com'])
+    expect((await agent.submit(again, { username: 'ada' })).body).toBe('Hello ada')
+  })
+
   it('is not asked for a third time [T3]', async () => {
     const { options } = overtaken(9)
     const { app, newAgent, signIn } = await start(options)
@@ -209,6 +221,39 @@ describe('a login that a logout overtakes', () => {
     expect(page.body).toContain('You were signed out while you were signing in')
     expect(page.trail.filter((url) => url.includes('/auth/callback'))).toHaveLength(2)
     expect(agent.cookies(app.url)).toEqual([])
+  })
+})
+
+describe('max_age at stock oidc-provider', () => {
+  /** Signs in, makes that an hour old at the OP, and begins a login. */
+  async function anHourAfterLogin(options: WorldOptions, path: string) {
+    const { app, issuer, provider, newAgent, signIn } = await start(options)
+    const agent = newAgent()
+    await signIn(agent, app)
+    const id = agent.cookies(issuer).find(({ name }) => name === '_session')?.value ?? ''
+    const session = await provider.Session.find(id)
+    if (session?.loginTs === undefined) throw new Error('nobody is signed in at the OP')
+    session.loginTs -= 3_600
+    await session.persist()
+    return { agent, page: await agent.open(`${app.url}${path}`) }
+  }
+
+  it('asks for the password again where it is older, and the new login proves it [Core §3.1.3.7 (13)]', async () => {
+    const { agent, page } = await anHourAfterLogin({}, '/auth/login?max_age=60&return_to=/me')
+    expect(page.body).toContain('username')
+    expect((await agent.submit(page, { username: 'ada' })).body).toBe('Hello the one called ada')
+  })
+
+  it('asks for nothing where it is not older [Core §3.1.2.1]', async () => {
+    const { page } = await anHourAfterLogin({}, '/auth/login?max_age=7200&return_to=/me')
+    expect(page).toMatchObject({ status: 200, body: 'Hello the one called ada' })
+  })
+
+  it('is also held where it is the default_max_age of the client at the OP [Registration §2]', async () => {
+    const client = { default_max_age: 60 }
+    const { agent, page } = await anHourAfterLogin({ client }, '/auth/login?return_to=/me')
+    expect(page.body).toContain('username')
+    expect((await agent.submit(page, { username: 'ada' })).body).toBe('Hello the one called ada')
   })
 })
 

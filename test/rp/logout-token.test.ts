@@ -482,6 +482,7 @@ describe('when something of ours or the OP’s fails', () => {
       expect(first.status).toBe(400)
       expect(JSON.parse(textOf(first))).toMatchObject({ error: 'temporarily_unavailable' })
       op.answers.delete('/jwks')
+      now += Number(first.headers['retry-after']) * 1000
       expect((await receive(token, fresh)).status).toBe(200)
     }
   })
@@ -489,8 +490,10 @@ describe('when something of ours or the OP’s fails', () => {
   it('an OP that cannot be discovered makes it come again too', async () => {
     op.answers.set('/.well-known/openid-configuration', 'hang up')
     const token = await op.mint(claims())
-    expect(JSON.parse(textOf(await receive(token)))).toMatchObject({ error: 'temporarily_unavailable' })
+    const first = await receive(token)
+    expect(JSON.parse(textOf(first))).toMatchObject({ error: 'temporarily_unavailable' })
     op.answers.delete('/.well-known/openid-configuration')
+    now += Number(first.headers['retry-after']) * 1000
     expect((await receive(token)).status).toBe(200)
   })
 

@@ -1,5 +1,6 @@
+import type { Provider } from 'oidc-provider'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import type { Page } from '../support/user-agent.ts'
+import type { Page, UserAgent } from '../support/user-agent.ts'
 import { startWorld, type TestWorld, type WorldOptions } from './support.ts'
 
 let world: TestWorld | undefined
@@ -24,6 +25,15 @@ function messageOf(page: Page): { message: Record<string, unknown>; target: stri
 }
 
 const silent = '/auth/silent-check'
+
+/** Makes the End-User's last authentication at the OP an hour older. */
+async function anHourLater(agent: UserAgent, provider: Provider, issuer: string): Promise<void> {
+  const id = agent.cookies(issuer).find(({ name }) => name === '_session')?.value ?? ''
+  const session = await provider.Session.find(id)
+  if (session?.loginTs === undefined) throw new Error('nobody is signed in at the OP')
+  session.loginTs -= 3_600
+  await session.persist()
+}
 const withoutBackchannel: WorldOptions = { client: { backchannel_logout_uri: undefined } }
 
 describe('a silent check', () => {
@@ -62,6 +72,40 @@ describe('a silent check', () => {
     const request = new URL(frame.trail[1] ?? '').searchParams
     // Longer than anybody lives in a session: it also outdoes a default_max_age that the OP has for this client.
     expect([request.get('max_age'), request.get('acr_values')]).toEqual(['2147483647', null])
+  })
+
+  it('asks for no access to anything, so that no token is left behind that outlives a logout', async () => {
+    const asked = { scope: 'openid profile offline_access', authorizationParams: { prompt: 'consent' } }
+    const client = { grant_types: ['authorization_code', 'refresh_token'] }
+    const { app, provider, newAgent, signIn } = await start({ client, rp: asked })
+    const issued: (string | undefined)[] = [] // this OP gives a refresh token with every code, as Keycloak does
+    provider.on('refresh_token.saved', ({ scope }) => issued.push(scope))
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    expect(issued).toEqual(['openid profile offline_access'])
+    const frame = await agent.frame(tab, silent)
+    expect(messageOf(frame).message).toMatchObject({ result: 'same' })
+    expect(new URL(frame.trail[1] ?? '').searchParams.get('scope')).toBe('openid')
+    expect(issued).toEqual(['openid profile offline_access', 'openid'])
+  })
+
+  it('keeps a login that is older than the default_max_age of its client at the OP [SM-3.1-g/h]', async () => {
+    const { app, issuer, provider, newAgent, signIn } = await start({ client: { default_max_age: 60 } })
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    await anHourLater(agent, provider, issuer)
+    const query = new URLSearchParams({
+      client_id: 'notes',
+      redirect_uri: `${app.url}/auth/callback`,
+      response_type: 'code',
+      scope: 'openid',
+      prompt: 'none',
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+    })
+    const plain = await agent.fetch(issuer, `/auth?${query}`, { headers: { 'sec-fetch-dest': 'document' } })
+    expect(plain.header('location')).toContain('error=login_required') // what it would be told without a max_age of its own
+    expect(messageOf(await agent.frame(tab, silent)).message).toMatchObject({ result: 'same' })
   })
 
   it('runs one script, named by its hash, and may be framed by this app only [A60]', async () => {

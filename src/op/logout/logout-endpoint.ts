@@ -48,8 +48,17 @@ export interface LogoutEndpoint {
   frames(exchange: LogoutExchange): Promise<Answer>
   refused(exchange: LogoutExchange): Promise<Answer>
   signedOut(exchange: LogoutExchange): Promise<Answer>
-  /** The page that says what went wrong. */
-  refuse(request: HttpRequest, status: number, refusal: Refusal): Promise<Answer>
+}
+
+/** The page that says what went wrong, and still offers to log out (RP-Initiated §4). */
+export async function refuse(
+  { provider, paths, pages }: Pick<LogoutEndpointParts, 'provider' | 'paths' | 'pages'>,
+  request: HttpRequest,
+  status: number,
+  { problem, detail }: Refusal,
+): Promise<Answer> {
+  const data = { languages: languagesFor(request, localesOf(request)), problem, detail, home: provider.issuer }
+  return showPage(pages, 'error', { ...data, logoutEndpoint: paths.endpoint }, { status })
 }
 
 /**
@@ -89,7 +98,7 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
     return showPage(pages, 'stayed', { languages: languagesFor(request, locales), next, app })
   }
 
-  const endpoint: LogoutEndpoint = {
+  return {
     async endpoint(exchange) {
       const { request, session } = exchange
       return guarded(request, async () => {
@@ -105,8 +114,9 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
           sid: client && session.sidFor(client.clientId),
           sub: client && (await parts.subFor(session.accountId, client)),
         }
-        const secFetchDest = request.header('sec-fetch-dest')
-        if (mustAsk({ hint, current, secFetchDest, secPurpose: request.header('sec-purpose') })) {
+        const { method } = request
+        const [secFetchDest, secPurpose] = [request.header('sec-fetch-dest'), request.header('sec-purpose')]
+        if (mustAsk({ hint, current, method, secFetchDest, secPurpose })) {
           return ask(exchange, locales, logout)
         }
         return finish(exchange, locales, endingOf(client?.clientId), redirectOf(logout))
@@ -137,13 +147,13 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
       return guarded(request, async () => {
         const from = { origin: request.header('origin'), 'sec-fetch-site': request.header('sec-fetch-site') }
         if (!isSameOrigin(from, provider.issuer)) {
-          return endpoint.refuse(request, 403, { problem: 'logout_answer_cross_origin' })
+          return refuse(parts, request, 403, { problem: 'logout_answer_cross_origin' })
         }
         const form = await request.form(BODY_LIMIT)
         const pending = await unseal('question', form.get('request') ?? '', sealingKey, runtime.now())
-        if (!pending) return endpoint.refuse(request, 400, { problem: 'logout_answer_invalid' })
+        if (!pending) return refuse(parts, request, 400, { problem: 'logout_answer_invalid' })
         if (session.accountId && pending.uid !== session.uid) {
-          return endpoint.refuse(request, 400, { problem: 'logout_answer_outdated' })
+          return refuse(parts, request, 400, { problem: 'logout_answer_outdated' })
         }
         const locales = localesOf(request)
         if (form.get('answer') !== 'yes') return stayed(request, locales, pending)
@@ -155,7 +165,7 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
 
     async refused({ request }) {
       const refusal = await unseal('refusal', request.query.get('request') ?? '', sealingKey, runtime.now())
-      return refusal ? endpoint.refuse(request, 400, refusal) : seeOther(paths.endpoint)
+      return refusal ? refuse(parts, request, 400, refusal) : seeOther(paths.endpoint)
     },
 
     async signedOut({ request, session, lastLogout }) {
@@ -163,25 +173,19 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
       if (session.accountId && isPage) return stayed(request, localesOf(request), { uid: session.uid })
       return showReceipt({ ...parts, home }, request, lastLogout)
     },
-
-    refuse(request, status, { problem, detail }) {
-      const data = { languages: languagesFor(request, localesOf(request)), problem, detail, home }
-      return showPage(pages, 'error', { ...data, logoutEndpoint: paths.endpoint }, { status })
-    },
   }
-  return endpoint
 
   /** Turns what is wrong with a request into a page; no redirect to any RP (RP-Initiated §4). */
   async function guarded(request: HttpRequest, answer: () => Promise<Answer>): Promise<Answer> {
     try {
       return await answer()
     } catch (error) {
-      if (error instanceof TooLarge) return endpoint.refuse(request, 413, { problem: 'logout_request_too_large' })
+      if (error instanceof TooLarge) return refuse(parts, request, 413, { problem: 'logout_request_too_large' })
       if (!(error instanceof LockstepError && error.code === 'logout_request_invalid')) throw error
       const refusal = { problem: error.code, detail: error.message } satisfies Refusal
       // A browser is sent on, so that no hint stays in its address bar (T12); the status is the same in the end.
       const isInAddressBar = request.method === 'GET' && request.header('sec-fetch-dest') === 'document'
-      if (!isInAddressBar) return endpoint.refuse(request, 400, refusal)
+      if (!isInAddressBar) return refuse(parts, request, 400, refusal)
       const sealed = await seal('refusal', refusal, sealingKey, runtime.now())
       return seeOther(at(paths.refused, localesOf(request), sealed))
     }

@@ -1,6 +1,7 @@
-import { decodeJwt, decodeProtectedHeader } from 'jose'
+import { decodeJwt, decodeProtectedHeader, type JWTPayload, type ProtectedHeaderParameters } from 'jose'
 import type { Client, Provider as OidcProvider } from 'oidc-provider'
 import { LockstepError } from '../../protocol/errors.ts'
+import { isOfUnknownKey } from '../provider-seam.ts'
 
 /** What an RP asks of the Logout Endpoint, validated (RP-Initiated §2). */
 export interface LogoutRequest {
@@ -30,6 +31,7 @@ export async function validateLogoutRequest(provider: OidcProvider, params: URLS
   const state = params.get('state') ?? undefined
 
   const hint = hintJwt === undefined ? undefined : await validateHint(provider, hintJwt, clientId)
+  if (hintJwt !== undefined && !hint) return {} // neither what it says is believed nor whom it vouches for
   const client = hint?.client ?? (clientId === undefined ? undefined : await findClient(provider, clientId))
   if (client && uri !== undefined && !client.postLogoutRedirectUris?.includes(uri)) {
     throw invalid('"post_logout_redirect_uri" is not one that this client registered, character for character')
@@ -43,12 +45,14 @@ export async function validateLogoutRequest(provider: OidcProvider, params: URLS
   }
 }
 
+/** `undefined` for a hint whose key was withdrawn: that is no fault of the app's, so the End-User is asked as without one (T26). */
 async function validateHint(
   provider: OidcProvider,
   jwt: string,
   clientId: string | undefined,
-): Promise<{ client: Client; sid: string | undefined; sub: string | undefined }> {
-  const { typ, claims } = decodeHint(jwt)
+): Promise<{ client: Client; sid: string | undefined; sub: string | undefined } | undefined> {
+  const { header, claims } = decodeHint(jwt)
+  const { typ } = header
   if (typ?.toLowerCase().replace('application/', '') === 'logout+jwt' || 'events' in claims) {
     throw invalid('"id_token_hint" is a Logout Token; send the ID Token of the login')
   }
@@ -61,15 +65,17 @@ async function validateHint(
   try {
     await provider.IdToken.validate(jwt, client) // signature, issuer, audience; expired hints are fine (RP-Initiated §2)
   } catch (cause) {
+    const mayHaveBeenOurs = claims.iss === provider.issuer && header.alg === client.idTokenSignedResponseAlg
+    if (mayHaveBeenOurs && header.kid !== undefined && isOfUnknownKey(cause)) return undefined
     throw invalid('"id_token_hint" was not issued by this OP', cause)
   }
   const { sid, sub } = claims
   return { client, sid: typeof sid === 'string' ? sid : undefined, sub }
 }
 
-function decodeHint(jwt: string): { typ: string | undefined; claims: ReturnType<typeof decodeJwt> } {
+function decodeHint(jwt: string): { header: ProtectedHeaderParameters; claims: JWTPayload } {
   try {
-    return { typ: decodeProtectedHeader(jwt).typ, claims: decodeJwt(jwt) }
+    return { header: decodeProtectedHeader(jwt), claims: decodeJwt(jwt) }
   } catch (cause) {
     throw invalid('"id_token_hint" is not a JWT', cause)
   }
@@ -96,16 +102,18 @@ export interface AskInput {
   readonly hint: LogoutRequest['hint']
   /** What the current OP session knows of the client: its `sid`, and the `sub` this client knows the user by. */
   readonly current: { readonly sid: string | undefined; readonly sub: string | undefined }
+  readonly method: string
   readonly secFetchDest: string | undefined
   readonly secPurpose: string | undefined
 }
 
 /**
  * Whether the End-User must confirm: always, unless a top-level navigation brings a hint of exactly this OP session and
- * this user (RP-Initiated §2 MUST; T12: an image, a prefetch or somebody else's old token never logs out).
+ * this user (RP-Initiated §2 MUST; T12: an image, a prefetch or somebody else's old token never logs out). HEAD, by which nobody
+ * asks for anything to happen (RFC 9110 §9.2.1), is answered with the way to the question too.
  */
-export function mustAsk({ hint, current, secFetchDest, secPurpose }: AskInput): boolean {
+export function mustAsk({ hint, current, method, secFetchDest, secPurpose }: AskInput): boolean {
   const isThisSession =
     hint?.sid !== undefined && hint.sid === current.sid && hint.sub !== undefined && hint.sub === current.sub
-  return !(isThisSession && secFetchDest === 'document' && secPurpose === undefined)
+  return !(isThisSession && method !== 'HEAD' && secFetchDest === 'document' && secPurpose === undefined)
 }

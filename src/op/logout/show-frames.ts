@@ -50,7 +50,7 @@ export async function showFrames(parts: FramesParts, request: HttpRequest): Prom
   if (!receipt) return seeOther(at(paths.signedOut, locales))
   const { html, origins } = framesOf(await framedOf(parts, receipt), provider.issuer)
   if (origins.length === 0) return seeOther(pending.next)
-  await store.noteFramed(receipt.logoutId)
+  if (request.method === 'GET') await store.noteFramed(receipt.logoutId)
   const data = {
     languages: languagesFor(request, locales),
     frames: html,

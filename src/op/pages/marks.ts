@@ -52,7 +52,7 @@ const shapes: Readonly<Record<Mark, string>> = {
 }
 
 /** All shapes, once per page: a mark names one, and the page's script changes the name. */
-export const sprite: Html = {
+const sprite: Html = {
   html: `<svg hidden>${Object.entries(shapes)
     .map(([mark, shape]) => `<symbol id="${mark}" viewBox="0 0 20 20">${shape}</symbol>`)
     .join('')}</svg>`,

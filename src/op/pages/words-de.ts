@@ -61,4 +61,9 @@ export const de: Words = {
         'Wie es bei den einzelnen Apps ausging, lässt sich gerade nicht anzeigen; sie werden trotzdem benachrichtigt.',
     },
   },
+  refusedPrompt: {
+    title: 'Nicht möglich',
+    heading: 'Das geht hier nicht',
+    text: 'Die App hat etwas verlangt, was diese Anmeldung nicht anbietet. Es wurde nichts geändert.',
+  },
 }

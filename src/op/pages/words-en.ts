@@ -57,4 +57,9 @@ export const en: Words = {
       receipt_unavailable: 'How each app took it cannot be shown right now; they are being told all the same.',
     },
   },
+  refusedPrompt: {
+    title: 'Not possible',
+    heading: 'This cannot be done here',
+    text: 'The app asked for something that this sign-in does not offer. Nothing was changed.',
+  },
 }

@@ -66,4 +66,9 @@ export const fr: Words = {
         'Le détail par application ne peut pas être affiché pour le moment ; les applications sont prévenues malgré tout.',
     },
   },
+  refusedPrompt: {
+    title: 'Impossible',
+    heading: 'Cela n’est pas possible ici',
+    text: 'L’application a demandé quelque chose que cette connexion ne propose pas. Rien n’a changé.',
+  },
 }

@@ -48,6 +48,8 @@ export interface Words {
     readonly code: string
     readonly problems: Readonly<Record<LogoutProblem, string>>
   }
+  /** An app asked for a prompt that the OP does not support (Prompt Create §4.1). */
+  readonly refusedPrompt: { readonly title: string; readonly heading: string; readonly text: string }
 }
 
 const tables: ReadonlyMap<string, Words> = new Map([en, fr, de].map((words) => [words.language, words]))

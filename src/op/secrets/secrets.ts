@@ -1,6 +1,7 @@
 import type { JWK } from 'jose'
 import { world } from '../../runtime/runtime.ts'
 import { isPositive } from '../positive.ts'
+import { noteSessionLifetime, resolveSessionLifetime } from '../session-lifetime.ts'
 import type { OpIssuerStore, OpStore } from '../store/contract.ts'
 import { checkEncryptionKeys, decrypt, type EncryptionKeys, encrypt } from './encryption.ts'
 import {
@@ -33,8 +34,11 @@ export interface SecretsOptions {
   encryptionKeys?: readonly Uint8Array[]
   /** Seconds for which RPs may cache the JWKS: a key is listed for so long before it signs. Default 900. */
   jwksCache?: number
-  /** Seconds for which a retired key verifies: at least the longest OP session. Default 2,678,400 (31 days). */
-  keepRetired?: number
+  /**
+   * Seconds an OP session may live, as the `Provider` is told: a retired key verifies hints for as long, and a day more.
+   * Default 2,592,000 (30 days).
+   */
+  sessionLifetime?: number
   /** Epoch milliseconds; replaced in tests. */
   now?: () => number
 }
@@ -60,21 +64,23 @@ export interface RotationOptions extends SecretsOptions {
  * ```
  */
 export async function openSecrets(store: OpStore, issuer: string, options: SecretsOptions = {}): Promise<OpSecrets> {
-  const { algorithms, encryptionKeys, keepRetired, now } = resolveSecretsOptions(options)
+  const { algorithms, encryptionKeys, sessionLifetime, now } = resolveSecretsOptions(options)
   const ring = await updateRing(
     store.forIssuer(issuer, { ...world, now }),
     { algorithms, encryptionKeys, now },
-    (found) => startedRing(found, { now: seconds(now), keep: keepRetired }),
+    (found) => startedRing(found, { now: seconds(now), keep: sessionLifetime + DAY }),
   )
-  return { jwks: jwksOf(ring), cookieKeys: [...ring.cookieKeys] }
+  const jwks = jwksOf(ring)
+  noteSessionLifetime(jwks.keys, sessionLifetime)
+  return { jwks, cookieKeys: [...ring.cookieKeys] }
 }
 
 /**
  * Lets the next keys sign and makes new next ones. The keys that signed until now go on verifying. A `Provider` has the keys it
  * was built with: the server program builds another one within 10 seconds, and docs/mounting.md shows how an app does.
  *
- * With `compromised` the keys named are withdrawn instead: nothing they signed is accepted any more; a logout whose hint they
- * signed is refused with a page from which the user can still log out.
+ * With `compromised` the keys named are withdrawn instead: nothing they signed is accepted any more. Whoever logs out with a hint
+ * they signed is asked, as without one.
  *
  * @throws TypeError naming the option that is wrong.
  * @throws LockstepError `key_too_young` when RPs cannot know the next keys yet; `key_unknown` when a compromised one is not
@@ -104,13 +110,16 @@ export async function rotateKeys(
 type ResolvedSecretsOptions = Required<SecretsOptions>
 type RingParts = Pick<ResolvedSecretsOptions, 'algorithms' | 'encryptionKeys' | 'now'>
 
+/** Seconds that nodes may go on signing after a start of another one retired the key, and then some. */
+const DAY = 86_400
+
 const ALGORITHMS: ReadonlySet<string> = new Set(['RS256', 'PS256', 'ES256', 'EdDSA'] satisfies SigningAlgorithm[])
 
 function resolveSecretsOptions({
   algorithms = ['RS256', 'ES256'],
   encryptionKeys = [],
   jwksCache = 900,
-  keepRetired = 2_678_400,
+  sessionLifetime,
   now = world.now,
   ...unknown
 }: SecretsOptions): ResolvedSecretsOptions {
@@ -122,8 +131,13 @@ function resolveSecretsOptions({
   checkEncryptionKeys(encryptionKeys)
   if (!(isPositive(jwksCache) || jwksCache === 0))
     throw new TypeError('jwksCache must be a number of seconds, not negative')
-  if (!isPositive(keepRetired)) throw new TypeError('keepRetired must be a positive number of seconds')
-  return { algorithms, encryptionKeys, jwksCache, keepRetired, now }
+  return {
+    algorithms,
+    encryptionKeys,
+    jwksCache,
+    sessionLifetime: resolveSessionLifetime(sessionLifetime),
+    now,
+  }
 }
 
 const NAME = 'keys'

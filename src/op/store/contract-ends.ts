@@ -1,4 +1,3 @@
-import type { EndJob } from './contract-end-jobs.ts'
 import type { Delivery } from './contract-outbox.ts'
 import type { EndableOpSession, LoggedInRp } from './contract-sessions.ts'
 
@@ -29,7 +28,7 @@ export interface Logout {
   readonly actor?: string
   /** A code of the operator's own that says more than the cause. */
   readonly reason?: string
-  /** Epoch milliseconds: of one that expired its expiry, of one that fell to an {@link EndJob} the job's `notBefore`. */
+  /** Epoch milliseconds: of one that expired its expiry, of one that fell to a job of `endAll` the job's `notBefore`. */
   readonly endedAt: number
   /** The span in which it ended, as a `traceparent` (W3C Trace Context §3.2); attempts are linked to it, inside the OP only (T13). */
   readonly trace?: string

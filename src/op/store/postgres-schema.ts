@@ -262,6 +262,10 @@ const steps: readonly string[] = [
   -- Attempts that were finished when a delivery was given a new horizon: its schedule begins anew.
   ALTER TABLE delivery ADD COLUMN attempts_before INTEGER;
   `,
+  `
+  -- What one RP is owed, by age: an operator asks for it, and the backlog of another may be a million rows.
+  CREATE INDEX delivery_waiting ON delivery (issuer, client_id, seq) WHERE due_at IS NOT NULL;
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -1,4 +1,3 @@
-import type { Statement } from 'better-sqlite3'
 import type { KeptModel, OpIssuerStore } from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import { isModelRefused } from './sqlite-refusals.ts'
@@ -24,18 +23,8 @@ type WrittenModel = [
   account: string | null,
   client: string | null,
   alias: string | null,
-  since: number,
+  now: number,
 ]
-
-interface JudgedModel {
-  issuer: number
-  kind: string
-  handle: string
-  grantId: string | null
-  account: string | null
-  client: string | null
-  now: number
-}
 
 type Models = Pick<
   OpIssuerStore,
@@ -53,26 +42,27 @@ export function sqliteModels(context: SqliteContext): Models {
   const byAlias = db.prepare<[number, string, string, number], ModelRow>(
     `SELECT ${columns} FROM model m WHERE m.issuer = ? AND m.kind = ? AND m.alias = ? AND ${alive} ORDER BY rowid DESC LIMIT 1`,
   )
-  const put = (since: 'model.since' | 'excluded.since'): Statement<WrittenModel> =>
-    db.prepare(
-      `INSERT INTO model (issuer, kind, handle, payload, expires_at, grant_id, account_id, client_id, alias, since)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-       ON CONFLICT (issuer, kind, handle) DO UPDATE SET
-         payload = excluded.payload, expires_at = excluded.expires_at, grant_id = excluded.grant_id,
-         account_id = excluded.account_id, client_id = excluded.client_id, alias = excluded.alias, since = ${since}`,
-    )
-  const putUnowned = put('model.since')
-  const putOwned = put('excluded.since')
-  // All questions at once: each step between SQLite and here costs more than the answers.
-  const judge = db.prepare<[JudgedModel], { since: number; refused: 0 | 1 }>(
-    `SELECT m.since,
-       EXISTS (SELECT 1 FROM tombstone t WHERE t.issuer = m.issuer AND t.kind = 'grant' AND t.name = m.grant_id)
-       OR ${isModelRefused} AS refused
-     FROM (SELECT @issuer AS issuer, @kind AS kind, @handle AS handle, @grantId AS grant_id, @account AS account_id,
-       @client AS client_id, coalesce(
-         (SELECT g.since FROM model g WHERE g.issuer = @issuer AND g.grant_id = @grantId AND g.kind = 'Grant' AND @kind <> 'Grant'),
-         (SELECT f.since FROM model f WHERE f.issuer = @issuer AND f.kind = @kind AND f.handle = @handle),
-         @now) AS since) m`,
+  const merged = `payload = excluded.payload, expires_at = excluded.expires_at, grant_id = excluded.grant_id,
+    account_id = excluded.account_id, client_id = excluded.client_id, alias = excluded.alias`
+  const putUnowned = db.prepare<WrittenModel>(
+    `INSERT INTO model (issuer, kind, handle, payload, expires_at, grant_id, account_id, client_id, alias, since)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT (issuer, kind, handle) DO UPDATE SET ${merged}`,
+  )
+  // Questions and answer are one statement: each step between SQLite and here costs more than all of them.
+  const putOwned = db.prepare<WrittenModel>(
+    `INSERT INTO model (issuer, kind, handle, payload, expires_at, grant_id, account_id, client_id, alias, since)
+     SELECT m.issuer, m.kind, m.handle, m.payload, m.expires_at, m.grant_id, m.account_id, m.client_id, m.alias, m.since
+     FROM (SELECT w.*, coalesce(
+         (SELECT g.since FROM model g
+          WHERE g.issuer = w.issuer AND g.grant_id = w.grant_id AND g.kind = 'Grant' AND w.kind <> 'Grant'),
+         (SELECT k.since FROM model k WHERE k.issuer = w.issuer AND k.kind = w.kind AND k.handle = w.handle),
+         w.now) AS since
+       FROM (SELECT ? AS issuer, ? AS kind, ? AS handle, ? AS payload, ? AS expires_at, ? AS grant_id, ? AS account_id,
+         ? AS client_id, ? AS alias, ? AS now) w) m
+     WHERE NOT EXISTS (SELECT 1 FROM tombstone t WHERE t.issuer = m.issuer AND t.kind = 'grant' AND t.name = m.grant_id)
+       AND NOT ${isModelRefused}
+     ON CONFLICT (issuer, kind, handle) DO UPDATE SET ${merged}, since = excluded.since`,
   )
   const consume = db.prepare<[number, number, string, string]>(
     `UPDATE model SET payload = json_set(payload, '$.consumed', ?) WHERE issuer = ? AND kind = ? AND handle = ?`,
@@ -107,20 +97,24 @@ export function sqliteModels(context: SqliteContext): Models {
       return context.write(() => swapSecret.run(to, issuer, name, from).changes === 1)
     },
 
-    async putModel({ kind, handle, payload, expiresAt, grantId, accountId, clientId, alias }) {
-      const [grant, account, client] = [grantId ?? null, accountId ?? null, clientId ?? null]
+    async putModel({ kind, handle, payload, expiresAt = null, grantId, accountId, clientId, alias }) {
       const text = JSON.stringify(payload)
-      const write = (statement: Statement<WrittenModel>, since: number): unknown =>
-        statement.run(issuer, kind, handle, text, expiresAt ?? null, grant, account, client, alias ?? null, since)
-      if (grant === null && account === null) {
-        context.writeOne(() => write(putUnowned, context.now())) // nothing refuses it
-        return
-      }
-      context.write(() => {
-        const now = context.now()
-        const judged = judge.get({ issuer, kind, handle, grantId: grant, account, client, now })
-        if (judged?.refused === 0) write(putOwned, judged.since)
-      })
+      const isOwned = grantId !== undefined || accountId !== undefined // nothing refuses what is nobody's
+      const [grant, account, client] = [grantId ?? null, accountId ?? null, clientId ?? null]
+      context.writeOne(() =>
+        (isOwned ? putOwned : putUnowned).run(
+          issuer,
+          kind,
+          handle,
+          text,
+          expiresAt,
+          grant,
+          account,
+          client,
+          alias ?? null,
+          context.now(),
+        ),
+      )
     },
 
     async getModel(kind, by) {

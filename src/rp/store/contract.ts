@@ -64,7 +64,10 @@ export interface LogoutNotice {
   readonly revokeOffline: boolean
   /** True when this OP gives later logins the same `sid`: then by `sid` too the watermark is compared. */
   readonly sidReused: boolean
-  /** What is owed to this app's own OP because of this logout, whether an RP session was left or not (T7). */
+  /**
+   * What is owed to this app's own OP because of this logout, whether an RP session was left or not (T7). The debt is this
+   * text and, each on a line of its own, the `publicId` of every RP session that ended with it.
+   */
   readonly downstream?: string
 }
 
@@ -77,6 +80,8 @@ export type CreateResult =
   | { readonly outcome: 'outdated' }
 
 export type ChangeSidResult = 'changed' | 'outdated' | 'gone'
+
+export type SaveTokensResult = 'saved' | 'outdated' | 'gone'
 
 /**
  * `replay`: the `jti` was seen before. `sub_mismatch`: RP sessions have that `sid`, all of another `sub`. In both cases
@@ -145,18 +150,27 @@ export interface RpSessionStore {
   claimRefresh(handle: string, lease: number): Promise<boolean>
 
   /**
-   * Replaces the tokens of a live RP session, gives the right to refresh back and tells subscribers. `false` when it is
-   * not alive; if a logout ended it meanwhile, the new refresh token is owed to the OP in the same step, as the old one was.
+   * Replaces the tokens of a live RP session that still holds the refresh token that was `used`, gives the right to refresh
+   * back and tells subscribers. `outdated` when it holds another or none: a faster refresh was there, and nothing is
+   * written. `gone` when it is not alive; if a logout ended it meanwhile, the new refresh token is owed to the OP in the
+   * same step, as the old one was.
    */
-  saveTokens(handle: string, tokens: Pick<StoredRpSession, 'tokens' | 'refreshToken'>): Promise<boolean>
+  saveTokens(
+    handle: string,
+    tokens: Pick<StoredRpSession, 'tokens' | 'refreshToken'>,
+    used: Sealed,
+  ): Promise<SaveTokensResult>
 
-  /** Ends one RP session and records what is owed, `downstream` included; `undefined` when it was not alive. */
+  /**
+   * Ends one RP session and records what is owed, `downstream` (as in {@link LogoutNotice}) included; `undefined` when it
+   * was not alive.
+   */
   delete(handle: string, end: SessionEnd, downstream?: string): Promise<StoredRpSession | undefined>
 
   /**
    * Ends every RP session a Logout Token names, in one atomic step: claims the `jti`, writes the watermark, ends the
-   * members of the index, records what is owed, tells subscribers. If it throws, nothing was claimed and the OP's next
-   * attempt works.
+   * members of the index, records what is owed, tells subscribers. What the front channel has left of the RP sessions that
+   * are named is owed now. If it throws, nothing was claimed and the OP's next attempt works.
    *
    * By `sid` all members end, or with `sidReused` those that end by `sub`. By `sub` those end whose first ID Token's `iat` is not after the watermark.
    */
@@ -164,7 +178,8 @@ export interface RpSessionStore {
 
   /**
    * Ends the live RP sessions of a `sid` and tells subscribers, and nothing else: no `jti`, no watermark, nothing is owed.
-   * This is what an unauthenticated front-channel request may do (T4). One atomic step.
+   * This is what an unauthenticated front-channel request may do (T4). Their refresh tokens are put by until their absolute
+   * expiry, for {@link endBy} to owe them. One atomic step.
    */
   deleteBySid(sid: string, end: SessionEnd): Promise<readonly StoredRpSession[]>
 

@@ -13,7 +13,18 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { createHints, topicOf } from './hints.ts'
-import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, logoutOf, membersOf } from './rules.ts'
+import { add, createPutByTokens, drop } from './put-by.ts'
+import {
+  afterExpiry,
+  fateOf,
+  isLive,
+  isOwed,
+  isOwedAfterReplacement,
+  logoutOf,
+  membersOf,
+  owedDownstream,
+  type PastEnd,
+} from './rules.ts'
 
 /** RP sessions in this process's memory: for development and tests. A restart signs everybody out. */
 export function memoryStore(): RpStore {
@@ -55,7 +66,8 @@ const SWEEP = 4
 // Every method does its work without an await in between, which is what makes it atomic here.
 function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   const sessions = new Map<string, StoredRpSession>()
-  const ended = new Map<string, { publicId: string; end: SessionEnd; expiresAt: number }>()
+  const ended = new Map<string, PastEnd & { publicId: string; expiresAt: number }>()
+  const putBy = createPutByTokens()
   // Typed by being two maps: a sid that equals somebody's sub meets nobody.
   const bySid = new Map<string, Set<string>>()
   const bySub = new Map<string, Set<string>>()
@@ -85,14 +97,24 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     drop(bySub, session.sub, session.handle)
   }
 
-  function bury(session: StoredRpSession, how: SessionEnd): void {
+  function bury(session: StoredRpSession, how: SessionEnd, revokeOffline = false): void {
     remove(session)
-    ended.set(session.handle, { publicId: session.publicId, end: how, expiresAt: session.expiresAt })
+    ended.set(session.handle, { publicId: session.publicId, end: how, revokeOffline, expiresAt: session.expiresAt })
   }
 
   function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
-    bury(session, how)
+    bury(session, how, revokeOffline)
     if (isOwed(session, revokeOffline)) owe(session.refreshToken.sealed)
+  }
+
+  /** Owes what the front channel has left of the RP sessions that a logout means. */
+  function endPutBy(target: LogoutTarget, notice: LogoutNotice): void {
+    for (const one of putBy.take(target, notice)) {
+      const past = ended.get(one.handle)
+      if (past === undefined || past.expiresAt <= now()) continue
+      ended.set(one.handle, { ...past, end: notice.end, revokeOffline: notice.revokeOffline })
+      if (isOwed(one, notice.revokeOffline)) owe(one.refreshToken.sealed)
+    }
   }
 
   function live(handles: Iterable<string> | undefined): StoredRpSession[] {
@@ -108,6 +130,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   function sweep(): void {
     const at = now()
     for (const map of [ended, jtis, refreshing, loggedOutSids, loggedOutSubs]) sweepMap(map, at)
+    putBy.sweep(at, SWEEP)
     let left = SWEEP
     for (const session of sessions.values()) {
       if (left-- === 0) break
@@ -176,25 +199,29 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       return true
     },
 
-    async saveTokens(handle, { tokens, refreshToken }) {
-      refreshing.delete(handle)
-      const session = sessions.get(handle)
-      if (session && isLive(session, now())) {
+    async saveTokens(handle, { tokens, refreshToken }, used) {
+      const [session] = live([handle])
+      if (session) {
+        if (session.refreshToken?.sealed !== used) return 'outdated'
+        refreshing.delete(handle)
         const { refreshToken: _old, ...others } = session
         sessions.set(handle, { ...others, tokens, ...(refreshToken && { refreshToken }) })
         hints.publish(handle)
-        return true
+        return 'saved'
       }
       const past = ended.get(handle)
-      if (past && refreshToken && isOwedAfterEnd(past.end, refreshToken)) owe(refreshToken.sealed)
-      return false
+      if (past === undefined || past.expiresAt <= now() || refreshToken === undefined) return 'gone'
+      const fate = fateOf(refreshToken, past)
+      if (fate === 'owed') owe(refreshToken.sealed)
+      if (fate === 'put by') putBy.replace(handle, refreshToken)
+      return 'gone'
     },
 
     async delete(handle, how, downstream) {
       const [session] = live([handle])
       if (session) {
         end(session, how, false)
-        if (downstream !== undefined) owe(downstream, 'downstream')
+        if (downstream !== undefined) owe(owedDownstream(downstream, [session]), 'downstream')
         hints.publish(handle)
       }
       return session
@@ -217,8 +244,9 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
         watermark: Math.max(watermark, before?.watermark ?? 0),
         expiresAt: Math.max(notice.watermarkExpiresAt, before?.expiresAt ?? 0),
       })
-      if (notice.downstream !== undefined) owe(notice.downstream, 'downstream')
+      if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, members), 'downstream')
       for (const session of members) end(session, notice.end, notice.revokeOffline)
+      endPutBy(target, { ...notice, watermark })
       for (const session of members) hints.publish(session.handle)
       hints.publish(topicOf(target))
       return { outcome: 'ended', sessions: members }
@@ -226,7 +254,10 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
 
     async deleteBySid(sid, how) {
       const members = live(bySid.get(sid))
-      for (const session of members) bury(session, how)
+      for (const session of members) {
+        bury(session, how)
+        if (session.refreshToken) putBy.add({ ...session, sid, refreshToken: session.refreshToken })
+      }
       for (const session of members) hints.publish(session.handle)
       return members
     },
@@ -264,17 +295,6 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       return next
     },
   }
-}
-
-function add(index: Map<string, Set<string>>, key: string, handle: string): void {
-  const members = index.get(key) ?? new Set()
-  index.set(key, members.add(handle))
-}
-
-function drop(index: Map<string, Set<string>>, key: string, handle: string): void {
-  const members = index.get(key)
-  members?.delete(handle)
-  if (members?.size === 0) index.delete(key)
 }
 
 /** Keeps a map in the order of its writes, which is about the order of expiry: the sweep looks at its beginning. */

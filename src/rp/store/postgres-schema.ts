@@ -3,6 +3,7 @@ import { type Commands, type Postgres, statement } from '../../runtime/postgres.
 import type { ResolvedPostgresOptions } from '../../runtime/postgres-connection.ts'
 import { functions } from './postgres-functions.ts'
 import { logoutFunctions } from './postgres-logout-functions.ts'
+import { putByFunctions } from './postgres-put-by-functions.ts'
 import { refreshFunctions } from './postgres-refresh-functions.ts'
 import { sidFunctions } from './postgres-sid-functions.ts'
 
@@ -86,6 +87,7 @@ ${functions}`,
   refreshFunctions,
   logoutFunctions,
   sidFunctions,
+  putByFunctions,
 ]
 
 const oneAtATime = statement('rp_migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -1,5 +1,5 @@
 import { type Statement, statement } from '../../runtime/postgres.ts'
-import type { ChangeSidResult, OwedKind } from './contract.ts'
+import type { ChangeSidResult, OwedKind, SaveTokensResult } from './contract.ts'
 import type { SessionRow } from './session-row.ts'
 
 /** A row of a function that says what happened; `handle` is null where there is no RP session in it. */
@@ -68,10 +68,10 @@ export const claimRefresh: Statement<{ claimed: boolean }> = statement(
   'SELECT rp_claim_refresh($1, $2, $3, $4) AS claimed',
 )
 
-/** handle, tokens, refresh token, offline */
-export const saveTokens: Statement<{ saved: boolean }> = statement(
+/** handle, tokens, refresh token, offline, the refresh token that was used */
+export const saveTokens: Statement<{ outcome: SaveTokensResult }> = statement(
   'rp_save_tokens',
-  'SELECT rp_save_tokens($1, $2, $3, $4, $5, $6) AS saved',
+  'SELECT rp_save_tokens($1, $2, $3, $4, $5, $6, $7) AS outcome',
 )
 
 export const remove: Statement<SessionRow> = statement(

@@ -168,12 +168,12 @@ function createPostgresStore(
       return (await db.first(sql.claimRefresh, await client(), handle, lease, now()))?.claimed === true
     },
 
-    async saveTokens(handle, { tokens, refreshToken }) {
+    async saveTokens(handle, { tokens, refreshToken }, used) {
       const id = await client()
       const { sealed = null, offline = null } = refreshToken ?? {}
-      const row = await db.first(sql.saveTokens, id, handle, tokens, sealed, offline, now())
-      if (row?.saved) hints.publish([hintKey(id, handle)])
-      return row?.saved === true
+      const row = await db.first(sql.saveTokens, id, handle, tokens, sealed, offline, used, now())
+      if (row?.outcome === 'saved') hints.publish([hintKey(id, handle)])
+      return row?.outcome ?? 'gone'
     },
 
     async delete(handle, end, downstream) {

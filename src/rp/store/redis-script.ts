@@ -10,8 +10,10 @@ export interface Script {
 /*
  * KEYS[1] names the client, and every key of its RP sessions starts with it:
  *
- *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh; or how it `ended`
+ *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh; or how it `ended`, with
+ *                               `all` if offline tokens were to go too, and the refresh token that the front channel left
  *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
+ *   :left:sid:<sid> :left:sub:<sub>  zset   the same of what the front channel left
  *   :out:sid:<sid> :out:sub:<sub>   "arrived expires watermark", a logout
  *   :outs                zset   the logouts by arrival, each as the hash that tells of it
  *   :jti:<jti>           "expires attempt"
@@ -86,17 +88,23 @@ local function remove(session)
   redis.call('DEL', key_of(session.handle))
 end
 
-local function bury(session, ended)
+local function bury(session, ended, all)
   remove(session)
   local key = key_of(session.handle)
   redis.call('HSET', key, 'pub', session.pub, 'exp', session.exp, 'ended', ended)
+  if all then redis.call('HSET', key, 'all', '1') end
   redis.call('PEXPIRE', key, whole(math.ceil(tonumber(session.exp) * 1000 - now)))
 end
 
 local function finish(session, ended, revoke_offline)
   -- Owed first: a script that breaks off keeps what it wrote, and what is buried cannot be owed again.
   if session.refresh and (revoke_offline or session.offline == '0') then owe(session.refresh) end
-  bury(session, ended)
+  bury(session, ended, revoke_offline)
+end
+
+local function was_framed(session)
+  return session ~= nil and session.ended ~= nil and session.refresh ~= nil
+    and cjson.decode(session.ended).cause == 'frontchannel' and tonumber(session.exp) * 1000 > now
 end
 
 -- The live RP sessions that carry a sid or a sub, and what else the index has.

@@ -85,28 +85,33 @@ redis.call('HSET', key_of(ARGV[2]), 'refreshing', whole(now + tonumber(ARGV[3]))
 return 1
 `)
 
-/** channel, node, scope, handle, tokens, whether there is a refresh token, it, whether it is offline */
+/** channel, node, scope, handle, tokens, whether there is a refresh token, it, whether it is offline, the one that was used */
 export const saveTokens: Script = script(`
 local handle, tokens, has_refresh, refresh, offline = ARGV[5], ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9]
 local session = read(handle)
 if is_live(session) then
+  if session.refresh ~= ARGV[10] then return 'outdated' end
   redis.call('HSET', key_of(handle), 'tokens', tokens)
   redis.call('HDEL', key_of(handle), 'refreshing', 'refresh', 'offline')
   if has_refresh then redis.call('HSET', key_of(handle), 'refresh', refresh, 'offline', offline) end
   tell(ARGV[2], ARGV[3], ARGV[4], handle)
-  return 1
+  return 'saved'
 end
-if session and session.ended and tonumber(session.exp) * 1000 > now and has_refresh and offline == '0'
-  and cjson.decode(session.ended).cause ~= 'frontchannel' then owe(refresh) end
-return 0
+if has_refresh and was_framed(session) then
+  redis.call('HSET', key_of(handle), 'refresh', refresh, 'offline', offline)
+elseif has_refresh and session and session.ended and tonumber(session.exp) * 1000 > now
+  and (offline == '0' or session.all == '1') and cjson.decode(session.ended).cause ~= 'frontchannel' then
+  owe(refresh)
+end
+return 'gone'
 `)
 
 /** channel, node, scope, handle, end, whether something is owed downstream, it */
 export const remove: Script = script(`
 local session, flat = read(ARGV[5])
 if not is_live(session) then return {} end
+if ARGV[7] == '1' then owe(ARGV[8] .. '\\n' .. session.pub, ':down') end
 finish(session, ARGV[6], false)
-if ARGV[7] == '1' then owe(ARGV[8], ':down') end
 tell(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 return flat
 `)
@@ -149,6 +154,12 @@ if known then
   mark_expires = math.max(mark_expires, known.expires)
   marked = math.max(marked, known.watermark)
 end
+local left_key, left = base .. ':left:' .. kind .. ':' .. name, {}
+for _, handle in ipairs(redis.call('ZRANGE', left_key, 0, -1)) do
+  local session = read(handle)
+  if was_framed(session) and session[kind] == name and (not compares or session.sub == sub)
+    and (not by_mark or tonumber(session.iat) <= mark) then left[#left + 1] = session end
+end
 local unsaid_key = base .. ':unsaid:' .. kind .. ':' .. name
 local unsaid = redis.call('LRANGE', unsaid_key, 0, -1)
 
@@ -160,11 +171,22 @@ if mark_left > 0 then
   redis.call('ZADD', base .. ':outs', whole(arrived), mark_key(scope, kind, name))
   keep(base .. ':outs', mark_left)
 end
-if ARGV[17] == '1' then owe(ARGV[18], ':down') end
+if ARGV[17] == '1' then
+  local owed = { ARGV[18] }
+  for _, session in ipairs(members) do owed[#owed + 1] = session.pub end
+  owe(table.concat(owed, '\\n'), ':down')
+end
 drop(kind, name, dangling)
 for _, session in ipairs(members) do
   finish(session, ended, revoke_offline)
   tell(channel, node, scope, session.handle)
+end
+for _, session in ipairs(left) do
+  if revoke_offline or session.offline == '0' then owe(session.refresh) end
+  redis.call('HSET', key_of(session.handle), 'ended', ended, 'all', revoke_offline and '1' or '0')
+  redis.call('HDEL', key_of(session.handle), 'refresh', 'offline', 'sid', 'sub', 'iat')
+  redis.call('ZREM', base .. ':left:sid:' .. session.sid, session.handle)
+  redis.call('ZREM', base .. ':left:sub:' .. session.sub, session.handle)
 end
 redis.call('PUBLISH', channel, node .. ' ' .. mark_key(scope, kind, name))
 if #unsaid > 0 then redis.call('DEL', unsaid_key) end
@@ -176,13 +198,20 @@ return { 'ended', unsaid, answers }
 `)
 
 /** channel, node, scope, sid, end */
-export const deleteBySid: Script = script(`
+export const deleteBySid: Script = script(`${indexing}
 local members, dangling = named_by('sid', ARGV[5])
 local answers = {}
 drop('sid', ARGV[5], dangling)
 for _, each in ipairs(members) do
-  bury(each.session, ARGV[6])
-  tell(ARGV[2], ARGV[3], ARGV[4], each.session.handle)
+  local session = each.session
+  bury(session, ARGV[6])
+  if session.refresh then
+    redis.call('HSET', key_of(session.handle), 'refresh', session.refresh, 'offline', session.offline,
+      'sid', session.sid, 'sub', session.sub, 'iat', session.iat)
+    index(base .. ':left:sid:' .. session.sid, session.handle, session.exp)
+    index(base .. ':left:sub:' .. session.sub, session.handle, session.exp)
+  end
+  tell(ARGV[2], ARGV[3], ARGV[4], session.handle)
   answers[#answers + 1] = each.flat
 end
 return answers

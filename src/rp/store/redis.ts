@@ -11,6 +11,7 @@ import type {
   RpIdentity,
   RpSessionStore,
   RpStore,
+  SaveTokensResult,
   StoredRpSession,
 } from './contract.ts'
 import { namedBy } from './hints.ts'
@@ -198,12 +199,12 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       return (await run(scripts.claimRefresh, handle, String(lease))) === 1
     },
 
-    async saveTokens(handle, { tokens, refreshToken }) {
+    async saveTokens(handle, { tokens, refreshToken }, used) {
       const { sealed, offline } = refreshToken ?? { sealed: '', offline: false }
-      const refresh = [flag(refreshToken !== undefined), sealed, flag(offline)]
-      const saved = (await run(scripts.saveTokens, ...teller, handle, tokens, ...refresh)) === 1
-      if (saved) hint(handle)
-      return saved
+      const refresh = [flag(refreshToken !== undefined), sealed, flag(offline), used]
+      const result = (await run(scripts.saveTokens, ...teller, handle, tokens, ...refresh)) as SaveTokensResult
+      if (result === 'saved') hint(handle)
+      return result
     },
 
     async delete(handle, end, downstream) {

@@ -45,27 +45,57 @@ export function logoutOf(
   return bySid === undefined || bySub === undefined ? (bySid ?? bySub) : Math.max(bySid, bySub)
 }
 
-/** Says whether tokens that were refreshed while a logout ended their RP session leave one to revoke (T4, T7). */
-export function isOwedAfterEnd(end: SessionEnd, refreshToken: StoredRefreshToken | undefined): boolean {
-  return refreshToken !== undefined && !refreshToken.offline && end.cause !== 'frontchannel'
+/** How an RP session ended that is still remembered. */
+export interface PastEnd {
+  readonly end: SessionEnd
+  /** Whether refresh tokens with `offline_access` were to go too. */
+  readonly revokeOffline: boolean
+}
+
+/**
+ * What becomes of a refresh token that came while a logout ended its RP session: it is owed to the OP as the one before it
+ * was, or put by in its place when it was the front channel (T4, T7).
+ */
+export function fateOf(refreshToken: StoredRefreshToken, past: PastEnd): 'owed' | 'put by' | 'left alone' {
+  if (past.end.cause === 'frontchannel') return 'put by'
+  return past.revokeOffline || !refreshToken.offline ? 'owed' : 'left alone'
+}
+
+/** Says whether a logout means an RP session that carries the named `sid` or `sub`. */
+export function isMeant(
+  session: Pick<StoredRpSession, 'sub' | 'firstIat'>,
+  target: LogoutTarget,
+  { sidReused, watermark }: Pick<LogoutNotice, 'sidReused' | 'watermark'>,
+): boolean {
+  if (!('sid' in target)) return endsBySub(session, watermark)
+  if (target.sub !== undefined && session.sub !== target.sub) return false
+  return !sidReused || endsBySub(session, watermark)
 }
 
 /** Of the live RP sessions that carry the named `sid` or `sub`: those a logout ends, or `sub_mismatch`. */
 export function membersOf(
   named: readonly StoredRpSession[],
   target: LogoutTarget,
-  { sidReused, watermark }: Pick<LogoutNotice, 'sidReused' | 'watermark'>,
+  notice: Pick<LogoutNotice, 'sidReused' | 'watermark'>,
 ): readonly StoredRpSession[] | 'sub_mismatch' {
-  if (!('sid' in target)) return named.filter((session) => endsBySub(session, watermark))
-  const ofSub = named.filter((session) => target.sub === undefined || session.sub === target.sub)
-  if (named.length > 0 && ofSub.length === 0) return 'sub_mismatch'
-  return sidReused ? ofSub.filter((session) => endsBySub(session, watermark)) : ofSub
+  if ('sid' in target && named.length > 0 && named.every(({ sub }) => sub !== (target.sub ?? sub)))
+    return 'sub_mismatch'
+  return named.filter((session) => isMeant(session, target, notice))
 }
 
-type WithRefreshToken = StoredRpSession & { readonly refreshToken: StoredRefreshToken }
+/** A debt to the app's own OP, with the RP sessions that ended with it. */
+export function owedDownstream(downstream: string, ended: readonly Pick<StoredRpSession, 'publicId'>[]): string {
+  return [downstream, ...ended.map(({ publicId }) => publicId)].join('\n')
+}
+
+type MayHaveRefreshToken = Pick<StoredRpSession, 'refreshToken'>
+type WithRefreshToken = { readonly refreshToken: StoredRefreshToken }
 
 /** Says whether an ended RP session leaves a refresh token to revoke (Back-Channel §2.7). */
-export function isOwed(session: StoredRpSession, revokeOffline: boolean): session is WithRefreshToken {
+export function isOwed<Session extends MayHaveRefreshToken>(
+  session: Session,
+  revokeOffline: boolean,
+): session is Session & WithRefreshToken {
   return session.refreshToken !== undefined && (revokeOffline || !session.refreshToken.offline)
 }
 
@@ -73,6 +103,9 @@ export function isOwed(session: StoredRpSession, revokeOffline: boolean): sessio
  * Says the same of an RP session that a new login of the same End-User replaced. One with the same `sid` shares its
  * grant with the new one at the OP: revoking it there would take the new one's tokens away.
  */
-export function isOwedAfterReplacement(before: StoredRpSession, after: StoredRpSession): before is WithRefreshToken {
+export function isOwedAfterReplacement(
+  before: StoredRpSession,
+  after: StoredRpSession,
+): before is StoredRpSession & WithRefreshToken {
   return before.sid !== after.sid && isOwed(before, false)
 }

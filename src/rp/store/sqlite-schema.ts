@@ -45,6 +45,16 @@ const migrations: readonly string[] = [
   ALTER TABLE rp_owed ADD COLUMN kind TEXT NOT NULL DEFAULT 'revocation';
   DROP INDEX rp_owed_due;
   CREATE INDEX rp_owed_due ON rp_owed (client, kind, due_at);`,
+
+  // Refresh tokens that the front channel left; and whether those with offline_access were to go too.
+  `CREATE TABLE rp_put_by (
+    client INTEGER NOT NULL REFERENCES rp_client, handle TEXT NOT NULL, sid TEXT NOT NULL, sub TEXT NOT NULL,
+    first_iat REAL NOT NULL, refresh_token TEXT NOT NULL, refresh_offline INTEGER NOT NULL, expires_at INTEGER NOT NULL,
+    PRIMARY KEY (client, handle)) WITHOUT ROWID;
+  CREATE INDEX rp_put_by_sid ON rp_put_by (client, sid);
+  CREATE INDEX rp_put_by_sub ON rp_put_by (client, sub);
+  CREATE INDEX rp_put_by_expiry ON rp_put_by (expires_at);
+  ALTER TABLE rp_ended ADD COLUMN revoke_offline INTEGER NOT NULL DEFAULT 0;`,
 ]
 
 /** Brings a file to the newest schema; several processes may try at once. */

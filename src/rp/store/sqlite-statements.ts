@@ -10,21 +10,44 @@ interface OwedRow {
   readonly owed_since: number
 }
 
+interface EndRow {
+  readonly public_id: string
+  readonly ended: string
+  readonly revoke_offline: number
+}
+
+/** What the front channel left of an RP session. */
+interface PutByRow extends Pick<SessionRow, 'handle' | 'sub' | 'first_iat'> {
+  readonly refresh_token: string
+  readonly refresh_offline: number
+}
+
 /** Every statement of the RP's SQLite store, prepared once. The first parameter is the client, unless it says otherwise. */
 export interface Statements {
   readonly insert: Statement<unknown[]>
   readonly get: Statement<[number, string], SessionRow>
-  readonly getEnd: Statement<[number, string, number], { public_id: string; ended: string }>
+  readonly getEnd: Statement<[number, string, number], EndRow>
   /** idle expiry, session_state, client, handle, now, now */
   readonly update: Statement<[number, string | null, number, string, number, number]>
   /** sid, client, handle */
   readonly changeSid: Statement<[string, number, string]>
   /** claimed until, client, handle, now in milliseconds, now, now */
   readonly claimRefresh: Statement<[number, number, string, number, number, number]>
-  /** tokens, refresh token, offline, client, handle, now, now */
-  readonly saveTokens: Statement<[string, string | null, number | null, number, string, number, number]>
+  /** tokens, refresh token, offline, client, handle */
+  readonly saveTokens: Statement<[string, string | null, number | null, number, string]>
   readonly remove: Statement<[number, string]>
-  readonly keepEnd: Statement<[number, string, string, string, number]>
+  /** client, handle, public id, end, expiry, whether refresh tokens with offline_access go too */
+  readonly keepEnd: Statement<[number, string, string, string, number, number]>
+  /** end, whether refresh tokens with offline_access go too, client, handle */
+  readonly changeEnd: Statement<[string, number, number, string]>
+  /** client, handle, sid, sub, first iat, refresh token, offline, expiry */
+  readonly putBy: Statement<[number, string, string, string, number, string, number, number]>
+  /** refresh token, offline, client, handle */
+  readonly replacePutBy: Statement<[string, number, number, string]>
+  /** client, name, now */
+  readonly putBySid: Statement<[number, string, number], PutByRow>
+  readonly putBySub: Statement<[number, string, number], PutByRow>
+  readonly forgetPutBy: Statement<[number, string]>
   readonly bySid: Statement<[number, string], SessionRow>
   readonly bySub: Statement<[number, string], SessionRow>
   readonly seenJti: Statement<[number, string, number]>
@@ -56,7 +79,9 @@ export function prepareStatements(db: Sqlite): Statements {
   return {
     insert: db.prepare('INSERT INTO rp_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)'),
     get: db.prepare('SELECT * FROM rp_session WHERE client = ? AND handle = ?'),
-    getEnd: db.prepare('SELECT public_id, ended FROM rp_ended WHERE client = ? AND handle = ? AND expires_at > ?'),
+    getEnd: db.prepare(
+      'SELECT public_id, ended, revoke_offline FROM rp_ended WHERE client = ? AND handle = ? AND expires_at > ?',
+    ),
     update: db.prepare(
       `UPDATE rp_session SET idle_expires_at = max(idle_expires_at, ?), session_state = coalesce(?, session_state)
        WHERE client = ? AND handle = ? AND idle_expires_at > ? AND expires_at > ?`,
@@ -68,10 +93,18 @@ export function prepareStatements(db: Sqlite): Statements {
     ),
     saveTokens: db.prepare(
       `UPDATE rp_session SET tokens = ?, refresh_token = ?, refresh_offline = ?, refreshing_until = 0
-       WHERE client = ? AND handle = ? AND idle_expires_at > ? AND expires_at > ?`,
+       WHERE client = ? AND handle = ?`,
     ),
     remove: db.prepare('DELETE FROM rp_session WHERE client = ? AND handle = ?'),
-    keepEnd: db.prepare('INSERT OR REPLACE INTO rp_ended VALUES (?, ?, ?, ?, ?)'),
+    keepEnd: db.prepare('INSERT OR REPLACE INTO rp_ended VALUES (?, ?, ?, ?, ?, ?)'),
+    changeEnd: db.prepare('UPDATE rp_ended SET ended = ?, revoke_offline = ? WHERE client = ? AND handle = ?'),
+    putBy: db.prepare('INSERT OR REPLACE INTO rp_put_by VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
+    replacePutBy: db.prepare(
+      'UPDATE rp_put_by SET refresh_token = ?, refresh_offline = ? WHERE client = ? AND handle = ?',
+    ),
+    putBySid: db.prepare('SELECT * FROM rp_put_by WHERE client = ? AND sid = ? AND expires_at > ?'),
+    putBySub: db.prepare('SELECT * FROM rp_put_by WHERE client = ? AND sub = ? AND expires_at > ?'),
+    forgetPutBy: db.prepare('DELETE FROM rp_put_by WHERE client = ? AND handle = ?'),
     bySid: db.prepare('SELECT * FROM rp_session WHERE client = ? AND sid = ?'),
     bySub: db.prepare('SELECT * FROM rp_session WHERE client = ? AND sub = ? ORDER BY created_at DESC'),
     seenJti: db.prepare('SELECT 1 FROM rp_jti WHERE client = ? AND jti = ? AND expires_at > ?'),
@@ -104,6 +137,7 @@ export function prepareStatements(db: Sqlite): Statements {
     sweep: [
       sweep('rp_session', 'client, handle'),
       sweep('rp_ended', 'client, handle'),
+      sweep('rp_put_by', 'client, handle'),
       sweep('rp_logged_out', 'client, kind, value'),
       sweep('rp_jti', 'client, jti'),
     ],

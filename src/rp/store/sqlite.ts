@@ -16,7 +16,18 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { createHints, type Hints, namedBy, topicOf } from './hints.ts'
-import { afterExpiry, isLive, isOwed, isOwedAfterEnd, isOwedAfterReplacement, logoutOf, membersOf } from './rules.ts'
+import type { PutBy } from './put-by.ts'
+import {
+  afterExpiry,
+  fateOf,
+  isLive,
+  isMeant,
+  isOwed,
+  isOwedAfterReplacement,
+  logoutOf,
+  membersOf,
+  owedDownstream,
+} from './rules.ts'
 import { toSession } from './session-row.ts'
 import { migrate } from './sqlite-schema.ts'
 import { prepareStatements, type Statements } from './sqlite-statements.ts'
@@ -103,14 +114,30 @@ function createSqliteStore(
     sql.owe.run(client, kind, debt, runtime.now(), runtime.now())
   }
 
-  function bury(session: StoredRpSession, how: SessionEnd): void {
-    sql.remove.run(client, session.handle)
-    sql.keepEnd.run(client, session.handle, session.publicId, JSON.stringify(how), session.expiresAt)
+  function bury(session: StoredRpSession, how: SessionEnd, revokeOffline = false): void {
+    const { handle, publicId, expiresAt } = session
+    sql.remove.run(client, handle)
+    sql.keepEnd.run(client, handle, publicId, JSON.stringify(how), expiresAt, Number(revokeOffline))
   }
 
   function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
-    bury(session, how)
+    bury(session, how, revokeOffline)
     if (isOwed(session, revokeOffline)) owe(session.refreshToken.sealed)
+  }
+
+  function putBy({ handle, sid, sub, firstIat, refreshToken, expiresAt }: PutBy): void {
+    sql.putBy.run(client, handle, sid, sub, firstIat, refreshToken.sealed, Number(refreshToken.offline), expiresAt)
+  }
+
+  /** Owes what the front channel has left of the RP sessions that a logout means. */
+  function endPutBy(target: LogoutTarget, notice: LogoutNotice): void {
+    const [kind, name] = namedBy(target)
+    for (const row of (kind === 'sid' ? sql.putBySid : sql.putBySub).all(client, name, now())) {
+      if (!isMeant({ sub: row.sub, firstIat: row.first_iat }, target, notice)) continue
+      sql.forgetPutBy.run(client, row.handle)
+      sql.changeEnd.run(JSON.stringify(notice.end), Number(notice.revokeOffline), client, row.handle)
+      if (notice.revokeOffline || row.refresh_offline === 0) owe(row.refresh_token)
+    }
   }
 
   function live(handle: string): StoredRpSession | undefined {
@@ -174,27 +201,25 @@ function createSqliteStore(
       return sql.claimRefresh.run(at + lease, client, handle, at, now(), now()).changes > 0
     },
 
-    saveTokens: async (handle, { tokens, refreshToken }) =>
+    saveTokens: async (handle, { tokens, refreshToken }, used) =>
       atomically((changed) => {
-        const offline = refreshToken === undefined ? null : Number(refreshToken.offline)
-        const { changes } = sql.saveTokens.run(
-          tokens,
-          refreshToken?.sealed ?? null,
-          offline,
-          client,
-          handle,
-          now(),
-          now(),
-        )
-        if (changes > 0) {
+        const session = live(handle)
+        if (session) {
+          if (session.refreshToken?.sealed !== used) return 'outdated'
+          const offline = refreshToken === undefined ? null : Number(refreshToken.offline)
+          sql.saveTokens.run(tokens, refreshToken?.sealed ?? null, offline, client, handle)
           changed(handle)
-          return true
+          return 'saved'
         }
-        const past = sql.getEnd.get(client, handle, now())
-        if (past && refreshToken && isOwedAfterEnd(JSON.parse(past.ended) as SessionEnd, refreshToken)) {
-          owe(refreshToken.sealed)
+        const row = refreshToken && sql.getEnd.get(client, handle, now())
+        if (!row) return 'gone'
+        const past = { end: JSON.parse(row.ended) as SessionEnd, revokeOffline: row.revoke_offline === 1 }
+        const fate = fateOf(refreshToken, past)
+        if (fate === 'owed') owe(refreshToken.sealed)
+        if (fate === 'put by') {
+          sql.replacePutBy.run(refreshToken.sealed, Number(refreshToken.offline), client, handle)
         }
-        return false
+        return 'gone'
       }),
 
     delete: async (handle, how, downstream) =>
@@ -202,7 +227,7 @@ function createSqliteStore(
         const session = live(handle)
         if (session) {
           end(session, how, false)
-          if (downstream !== undefined) owe(downstream, 'downstream')
+          if (downstream !== undefined) owe(owedDownstream(downstream, [session]), 'downstream')
           changed(handle)
         }
         return session
@@ -220,11 +245,12 @@ function createSqliteStore(
         sweep(sql, now())
         sql.claimJti.run(client, notice.jti, notice.jtiExpiresAt)
         sql.mark.run(client, kind, name, runtime.now(), notice.watermarkExpiresAt, watermark)
-        if (notice.downstream !== undefined) owe(notice.downstream, 'downstream')
+        if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, members), 'downstream')
         for (const session of members) {
           end(session, notice.end, notice.revokeOffline)
           changed(session.handle)
         }
+        endPutBy(target, { ...notice, watermark })
         changed(topicOf(target))
         return { outcome: 'ended', sessions: members }
       }),
@@ -237,6 +263,7 @@ function createSqliteStore(
           .filter((session) => isLive(session, now()))
         for (const session of members) {
           bury(session, how)
+          if (session.refreshToken) putBy({ ...session, sid, refreshToken: session.refreshToken })
           changed(session.handle)
         }
         return members
