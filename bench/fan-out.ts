@@ -21,41 +21,57 @@ interface Logout {
 }
 
 const algorithms = ['RS256', 'ES256'] as const
+/** What can be measured alone. */
+export const fanOutParts = ['drain', 'sick', 'memory', 'bulk'] as const
 
 /**
  * Ends OP sessions in which many RPs are logged in, with Lockstep and with stock oidc-provider on an adapter that is as
  * durable, in turns: what the user waits for, whether every RP is told, and how fast. Then what sick RPs, a million owed
  * deliveries and the end of a hundred thousand OP sessions cost (`--big`; without it, a part of that).
  */
-export async function fanOut({ short, big }: BenchOptions): Promise<Report> {
+export async function fanOut({ short, big, only }: BenchOptions): Promise<Report> {
   const loadBefore = loadavg()[0] ?? 0
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'))
   const sizes = short ? [20] : [100, 1000]
-  const rounds = short ? 1 : 5
   const most = Math.max(...sizes)
   const asked = await startAsked<RpsOrder>('fan-out-rps.ts', [])
   const { urls, refusing } = (await asked.ask({ start: most })) as { urls: string[]; refusing: number }
   const rps: BenchRps = { urls, refusing: `http://127.2.255.1:${refusing}/logout`, ask: asked.ask }
-  const figures: Figure[] = []
+  const where = (name: string): string => mkdtempSync(join(folder, name))
+  const parts: Readonly<Record<(typeof fanOutParts)[number], () => Promise<Figure[]>>> = {
+    drain: () => drainFigures(where, rps, { short, sizes }),
+    sick: async () => [await sickRps(where('sick-'), rps, { short })],
+    memory: () => memoryFigures(where, rps, { short, big }),
+    bulk: () => bulkFigures(where('bulk-'), rps, { short, big }),
+  }
   try {
-    for (const alg of algorithms) {
-      const where = mkdtempSync(join(folder, `${alg}-`))
-      const clients = clientsOf(rps.urls, alg)
-      const ours = await startOp({ kind: 'ours', folder: where, clients })
-      const stock = await startOp({ kind: 'stock', folder: where, clients })
-      for (const size of sizes) figures.push(...(await compare({ alg, size, rounds }, ours, stock, rps)))
-      await stock.stop()
-      await ours.stop()
-    }
-    const where = (name: string): string => mkdtempSync(join(folder, name))
-    figures.push(await sickRps(where('sick-'), rps, { short }))
-    figures.push(...(await memoryFigures(where, rps, { short, big })))
-    figures.push(...(await bulkFigures(where('bulk-'), rps, { short, big })))
+    const figures: Figure[] = []
+    for (const name of fanOutParts) if (only === undefined || name === only) figures.push(...(await parts[name]()))
     return reportOf('fan-out', figures, loadBefore)
   } finally {
     await asked.stop()
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** Everything about one logout, with each algorithm and number of RPs. */
+async function drainFigures(
+  where: (name: string) => string,
+  rps: BenchRps,
+  { short, sizes }: { short: boolean; sizes: readonly number[] },
+): Promise<Figure[]> {
+  const rounds = short ? 1 : 5
+  const figures: Figure[] = []
+  for (const alg of algorithms) {
+    const folder = where(`${alg}-`)
+    const clients = clientsOf(rps.urls, alg)
+    const ours = await startOp({ kind: 'ours', folder, clients })
+    const stock = await startOp({ kind: 'stock', folder, clients })
+    for (const size of sizes) figures.push(...(await compare({ alg, size, rounds }, ours, stock, rps)))
+    await stock.stop()
+    await ours.stop()
+  }
+  return figures
 }
 
 async function compare(

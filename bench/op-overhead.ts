@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
-import { type Figure, quantile, type Report, reportOf } from './report.ts'
+import { type BenchOptions, type Figure, quantile, type Report, reportOf } from './report.ts'
 
 /** An OP in a process of its own. */
 interface LoadedOp {
@@ -29,6 +29,7 @@ interface Flow {
  * garbage in one of them is no tenth of it: about a tenth of a second of CPU.
  */
 const ROUNDS = 31
+const SHORT_ROUNDS = 1
 const CONCURRENCY = 4
 const BROWSERS = 8
 
@@ -40,13 +41,13 @@ const BROWSERS = 8
  * sign by ES256, since RSA's cost would hide the difference. Each round runs each flow on both, in turns; a
  * ratio is taken within its round.
  */
-export async function opOverhead(): Promise<Report> {
+export async function opOverhead({ short }: BenchOptions): Promise<Report> {
   const loadBefore = loadavg()[0] ?? 0
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'))
   const [ours, peer] = await Promise.all([start('ours', folder), start('stock', folder)])
   try {
     const figures: Figure[] = []
-    for (const flow of flows) figures.push(await compare(flow, ours, peer))
+    for (const flow of flows) figures.push(await compare(flow, ours, peer, short ? SHORT_ROUNDS : ROUNDS))
     return reportOf('op-overhead', figures, loadBefore)
   } finally {
     await Promise.all([ours.stop(), peer.stop()])
@@ -54,10 +55,10 @@ export async function opOverhead(): Promise<Report> {
   }
 }
 
-async function compare(flow: Flow, ours: LoadedOp, peer: LoadedOp): Promise<Figure> {
+async function compare(flow: Flow, ours: LoadedOp, peer: LoadedOp, count: number): Promise<Figure> {
   const [runOurs, runPeer] = [await flow.prepare(ours), await flow.prepare(peer)]
   const rounds: { ours: number; peer: number }[] = []
-  for (let round = -2; round < ROUNDS; round++) {
+  for (let round = -2; round < count; round++) {
     const sides = [
       async () => ({ ours: await measure(flow, ours, runOurs) }),
       async () => ({ peer: await measure(flow, peer, runPeer) }),

@@ -24,6 +24,8 @@ export interface BenchOptions {
   readonly short: boolean
   /** The sizes that take an hour, in place of a tenth of them. */
   readonly big: boolean
+  /** One part of a bench that has parts. Default: all. */
+  readonly only?: string
 }
 
 /** What a bench found, and where. */

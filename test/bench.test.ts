@@ -31,6 +31,20 @@ describe('the short form of a bench runs and measures:', () => {
     for (const { ours } of figures) expect(ours).toBeGreaterThan(0)
   })
 
+  it.skipIf(!hasRedis || !hasPostgres)('streams (Redis, PostgreSQL)', async () => {
+    const { figures } = await runShort('streams')
+    for (const kind of ['redis', 'postgres']) {
+      expect(figures.map(({ id }) => id)).toContain(`${kind}, 80 tabs: the last tab hears, hints just broken`)
+    }
+    for (const { ours } of figures) expect(ours).toBeGreaterThanOrEqual(0)
+  })
+
+  it('op-overhead', async () => {
+    const { figures } = await runShort('op-overhead')
+    expect(figures.map(({ id }) => id)).toContain('discovery')
+    for (const { ours, peer } of figures) expect([ours > 0, (peer ?? 0) > 0]).toEqual([true, true])
+  })
+
   it('fan-out: at whatever speed, both tell everyone [design §9]', async () => {
     const { figures } = await runShort('fan-out')
     for (const { ours } of figures) expect(ours).toBeGreaterThan(0)

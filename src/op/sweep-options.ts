@@ -4,9 +4,9 @@ import { isPositive } from './positive.ts'
 export interface SweepOptions {
   /** Seconds between two looks for OP sessions that have expired. Default 60. */
   interval?: number
-  /** OP sessions ended in one transaction, which logins have to wait for. Default 25. */
+  /** OP sessions ended in one transaction, which logins have to wait for. Default 10. */
   batch?: number
-  /** OP sessions of `endAll` ended each second, on all nodes together. Default 250: RPs have to bear it. */
+  /** OP sessions of `endAll` ended each second, on all nodes together. Default 250: RPs have to bear it. Fewer where a batch takes long. */
   perSecond?: number
 }
 
@@ -20,7 +20,7 @@ export interface RetentionOptions {
 
 /** Checks the options and fills in the defaults; a wrong one is a `TypeError` that names it. */
 export function resolveSweepOptions(options: SweepOptions = {}): Required<SweepOptions> {
-  const resolved = { interval: 60, batch: 25, perSecond: 250, ...options }
+  const resolved = { interval: 60, batch: 10, perSecond: 250, ...options }
   refuseUnknown('sweep', resolved, ['interval', 'batch', 'perSecond'])
   if (!(isPositive(resolved.interval) && resolved.interval <= 86_400)) {
     throw new TypeError('sweep.interval must be more than 0 and at most 86,400 seconds')

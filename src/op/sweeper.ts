@@ -31,14 +31,16 @@ const afterFailure = 1_000
  * Starts ending what is over: OP sessions that a job of `endAll` refuses, at the job's rate, and OP sessions that expired,
  * for nothing else would tell their RPs; and forgets what was kept long enough (T30).
  *
- * It works in batches, each one transaction, with a breath between them in which logins and deliveries go on. What is left
+ * It works in small batches, each one transaction, with a breath between them in which logins and deliveries go on. What is left
  * to do is in the store: a restart goes on where the last one stopped, and several nodes share the work, since only the
  * transaction that finds an OP session alive records that it ended.
  */
 export function startSweeper(parts: SweeperParts): Sweeper {
   const { store, runtime, sweep, retention, log } = parts
   const bell = alarm(runtime)
-  const pause = Math.ceil((sweep.batch * 1000) / sweep.perSecond)
+  const pace = Math.ceil((sweep.batch * 1000) / sweep.perSecond)
+  /** Milliseconds that the last batch of a job took. */
+  let took = 0
   let stopping = false
   let nextSweep = runtime.now()
 
@@ -63,13 +65,14 @@ export function startSweeper(parts: SweeperParts): Sweeper {
     await workOnJob()
     if (runtime.now() >= nextSweep) {
       const isMore = (await endExpired()) || (await forgetOld())
-      nextSweep = runtime.now() + (isMore ? pause : sweep.interval * 1000)
+      nextSweep = runtime.now() + (isMore ? pace : sweep.interval * 1000)
     }
     const nextJob = await store.nextEndJobAt()
     return Math.min(nextSweep, nextJob ?? Number.POSITIVE_INFINITY)
   }
 
   async function workOnJob(): Promise<void> {
+    const from = runtime.now()
     const claimed = await store.claimEndJob({ limit: sweep.batch, lease })
     if (!claimed) return
     const { job, next } = claimed
@@ -79,7 +82,11 @@ export function startSweeper(parts: SweeperParts): Sweeper {
     }
     const { cause, actor, reason } = job
     const ending = { cause, ...(actor !== undefined && { actor }), ...(reason !== undefined && { reason }) }
+    // A batch begins when the pace says so, but no sooner than after a breath as long as the last one took: where batches are
+    // slow, half of the time stays with logins.
+    const pause = Math.max(pace - took, took)
     await endSessions(parts, next, ending, { id: job.id, pause })
+    took = runtime.now() - from
   }
 
   /** True when there may be more of them. */

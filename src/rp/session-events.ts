@@ -16,16 +16,22 @@ const BEATS_PER_READ = 2
 const SAY_AGAIN = 240_000
 /** One RP session's tabs share one stream; this many allows for browsers without Web Locks (T17). */
 const MOST = 8
+/** Streams that may read the store at a time: when all must, logouts and the app's own requests do not queue up behind them. */
+const ABREAST = 32
 
 /** The streams that are open in this process, by RP session. */
 export interface StreamRegistry {
   /** Registers a stream; the oldest of too many is closed. */
   open(handle: string): { readonly signal: AbortSignal; close(): void }
+  /** Reads for a stream when it is its turn; `undefined` when it is over by then. */
+  inTurn<Result>(read: () => Promise<Result>, over: AbortSignal): Promise<Result | undefined>
   closeAll(): void
 }
 
 export function createStreamRegistry(): StreamRegistry {
   const streams = new Map<string, Set<AbortController>>()
+  const waiting: (() => void)[] = []
+  let reading = 0
   let closed = false
   return {
     open(handle) {
@@ -43,6 +49,17 @@ export function createStreamRegistry(): StreamRegistry {
         if (siblings.size === 0 && streams.get(handle) === siblings) streams.delete(handle)
       }
       return { signal: controller.signal, close }
+    },
+    async inTurn(read, over) {
+      if (reading < ABREAST) reading += 1
+      else await new Promise<void>((resolve) => waiting.push(resolve)) // whoever has read hands its place over
+      try {
+        return over.aborted ? undefined : await read()
+      } finally {
+        const next = waiting.shift()
+        if (next) next()
+        else reading -= 1
+      }
     },
     closeAll() {
       closed = true
@@ -106,7 +123,8 @@ async function* events(
     unsubscribe = await watched.subscribe(bell.ring)
     let [told, toldAt] = ['', 0]
     while (!over.aborted) {
-      const document = await watched.read()
+      const document = await streams.inTurn(() => watched.read(), over)
+      if (document === undefined) return
       if (document.state === 'none') return // replaced by a new login of this browser: its next stream is the new one's
       const text = JSON.stringify(document)
       const now = options.runtime.now()

@@ -9,6 +9,9 @@ export interface Alarm {
   sleepUntil(time: number, signal?: AbortSignal): Promise<boolean>
 }
 
+/** The reason of a sleep's end; one for all, since a reason of its own costs more than the rest of a waking. */
+const rang = new Error('the bell rang')
+
 /** Makes an alarm for one sleeper. */
 export function alarm(runtime: Pick<Runtime, 'now' | 'sleep'>): Alarm {
   let rung = false
@@ -17,7 +20,7 @@ export function alarm(runtime: Pick<Runtime, 'now' | 'sleep'>): Alarm {
   async function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
     if (!rung && !signal?.aborted) {
       const over = new AbortController()
-      wake = () => over.abort()
+      wake = () => over.abort(rang)
       signal?.addEventListener('abort', wake)
       try {
         await pause(runtime, ms, over.signal)

@@ -113,6 +113,31 @@ describe('the sweeper and a job', () => {
     expect(world.log).toEqual([{ event: 'end_job_done', jobId: id, cause: 'admin', ended: 10, total: 10 }])
   })
 
+  it('gives others as much time as its batches take, where those are slow, and keeps its pace where they are not', async () => {
+    await signIn(10)
+    await world.pass(1)
+    let takes = 200
+    const endOpSessions: OpIssuerStore['endOpSessions'] = async (...what) => {
+      await world.runtime.sleep(takes)
+      return world.store.endOpSessions(...what)
+    }
+    const begun: number[] = []
+    const claimEndJob: OpIssuerStore['claimEndJob'] = async (how) => {
+      const claimed = await world.store.claimEndJob(how)
+      if (claimed?.job.state === 'running') begun.push(world.runtime.now())
+      return claimed
+    }
+    start({ batch: 2, perSecond: 4 }, { endOpSessions, claimEndJob })
+    await endAll()
+    sweepers[0]?.wake()
+    for (let step = 0; step < 20; step++) await world.pass(50)
+    takes = 400
+    for (let step = 0; step < 80; step++) await world.pass(50)
+    const [first = 0] = begun
+    // One each half second; of the first, and of the first slow one (the third), it is not known yet how long they take.
+    expect(begun.map((at) => at - first)).toEqual([0, 200 + 500, 700 + 500, 1200 + 400 + 300, 1900 + 400 + 400])
+  })
+
   it('keeps one pace for all nodes together', async () => {
     await signIn(10)
     await world.pass(1)

@@ -310,6 +310,47 @@ describe('the stream of a tab', () => {
     expect(await streams[0]?.next()).toBeUndefined()
   })
 
+  it('reads the store in its turn, at most 32 at a time, when all must; who is gone by then does not [T17]', async () => {
+    const hints: (() => void)[] = []
+    const reads: (() => void)[] = []
+    let isHeld = false
+    const { rp, sessions } = await start((inner) => ({
+      get: async (handle) => {
+        if (isHeld) await new Promise<void>((resolve) => reads.push(resolve))
+        return inner.get(handle)
+      },
+      subscribe: async (_to, onHint) => {
+        hints.push(onHint)
+        return () => {}
+      },
+    }))
+    const tabs = await Promise.all(
+      Array.from({ length: 40 }, async (_, i) => {
+        const cookie = `__Host-lockstep-notes=${String(i).padStart(43, 'z')}`
+        await opened(sessions, someSession({ ...namesOf(String(i).padStart(43, 'z')), sub: `u${i}` }))
+        const gone = new AbortController()
+        const answer = await ask(rp, 'GET', '/auth/session/events', { cookie }, '', gone.signal)
+        const pieces = (answer.body as AsyncIterable<string>)[Symbol.asyncIterator]()
+        await pieces.next()
+        return { gone, next: pieces.next(), leave: () => gone.abort() }
+      }),
+    )
+    isHeld = true
+    for (const hint of hints) hint() // as when the store was out of reach
+    await vi.waitFor(() => expect(reads).toHaveLength(32))
+    tabs[35]?.leave()
+    for (const read of reads.splice(0, 5)) read()
+    await vi.waitFor(() => expect(reads).toHaveLength(32))
+    for (let left = 39 - 5; left > 0; left--) {
+      await vi.waitFor(() => expect(reads.length).toBe(Math.min(32, left)))
+      reads.shift()?.()
+    }
+    expect(await tabs[35]?.next).toMatchObject({ done: true })
+    for (const tab of tabs) tab.leave()
+    await Promise.all(tabs.map(({ next }) => next))
+    expect(reads).toEqual([])
+  })
+
   it('leaves nothing behind when the tab goes', async () => {
     let subscribed = 0
     const { rp, time } = await start((inner) => ({

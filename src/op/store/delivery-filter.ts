@@ -7,8 +7,8 @@ export interface Condition {
 }
 
 /**
- * How rows are found: those of one delivery, logout or account by its index, those of a state by theirs; else by walking through
- * all rows from the newest on. A plus before a column keeps a database from looking by it.
+ * How rows are found: those of one delivery, logout or account by its index, those of a state by theirs; else, and where a time
+ * is asked for besides, by walking through them from the newest on. A plus before a column keeps a database from looking by it.
  */
 export interface Road {
   /** SQL: that the rows are of the issuer `?`. */
@@ -23,16 +23,28 @@ export const mostWalked = 20_000
 /** Rows come in the order of time, except that the clocks of nodes differ: milliseconds to go on behind `since`. */
 export const clocksDiffer = 3_600_000
 
-const states: Readonly<Record<NonNullable<DeliveryFilter['state']>, string>> = {
+type States = Readonly<Record<NonNullable<DeliveryFilter['state']>, string>>
+
+/** Each state in the words of the partial index that holds it, `delivery_by_state`. */
+const states: States = {
   due: `d.state <> 'delivered' AND d.state = 'due'`,
   'in-flight': `d.state <> 'delivered' AND d.state = 'in-flight'`,
-  refused: `d.state <> 'delivered' AND d.state IN ('refused', 'dead') AND d.state = 'refused'`,
-  dead: `d.state <> 'delivered' AND d.state IN ('refused', 'dead') AND d.state = 'dead' AND d.dropped_by IS NULL`,
-  dropped: `d.state <> 'delivered' AND d.state IN ('refused', 'dead') AND d.state = 'dead' AND d.dropped_by IS NOT NULL`,
+  refused: `d.state <> 'delivered' AND d.state = 'refused'`,
+  dead: `d.state <> 'delivered' AND d.state = 'dead' AND d.dropped_by IS NULL`,
+  dropped: `d.state <> 'delivered' AND d.state = 'dead' AND d.dropped_by IS NOT NULL`,
   delivered: `d.state = 'delivered'`,
 }
 
-/** What a filter asks of a row. Each state is spelled with the words of the partial indexes that hold it. */
+/** The same for rows of one client: `delivery_waiting` and `delivery_failed`. Few rows are in flight, and the first index will do. */
+const statesOfClient: States = {
+  ...states,
+  due: `d.due_at IS NOT NULL AND d.state <> 'in-flight'`,
+  refused: `d.state IN ('refused', 'dead') AND d.state = 'refused'`,
+  dead: `d.state IN ('refused', 'dead') AND d.state = 'dead' AND d.dropped_by IS NULL`,
+  dropped: `d.state IN ('refused', 'dead') AND d.state = 'dead' AND d.dropped_by IS NOT NULL`,
+}
+
+/** What a filter asks of a row. */
 export function conditionsOf(filter: DeliveryFilter): readonly Condition[] {
   const { deliveryId, logoutId, clientId, accountId, state, since, until } = filter
   return [
@@ -40,19 +52,21 @@ export function conditionsOf(filter: DeliveryFilter): readonly Condition[] {
     ...(logoutId === undefined ? [] : [{ sql: 'l.id = ?', value: logoutId }]),
     ...(accountId === undefined ? [] : [{ sql: 'l.account_id = ?', value: accountId }]),
     ...(clientId === undefined ? [] : [{ sql: 'd.client_id = ?', value: clientId }]),
-    ...(state === undefined ? [] : [{ sql: states[state] }]),
+    ...(state === undefined ? [] : [{ sql: (clientId === undefined ? states : statesOfClient)[state] }]),
     ...(since === undefined ? [] : [{ sql: 'd.created_at >= ?', value: since }]),
     ...(until === undefined ? [] : [{ sql: 'd.created_at < ?', value: until }]),
   ]
 }
 
 /** Which road leads to the rows of a filter. */
-export function roadOf({ deliveryId, logoutId, accountId, state }: DeliveryFilter): Road {
+export function roadOf({ deliveryId, logoutId, accountId, state, since, until }: DeliveryFilter): Road {
   if (deliveryId !== undefined) return { issuer: 'd.issuer = ?', seq: '+d.seq', isWalk: false }
   if (logoutId !== undefined || accountId !== undefined) {
     return { issuer: 'l.issuer = ? AND +d.issuer = l.issuer', seq: '+d.seq', isWalk: false }
   }
-  if (state !== undefined && state !== 'delivered') return { issuer: 'd.issuer = ?', seq: 'd.seq', isWalk: false }
+  if (state !== undefined && state !== 'delivered') {
+    return { issuer: 'd.issuer = ?', seq: 'd.seq', isWalk: since !== undefined || until !== undefined }
+  }
   return { issuer: '+d.issuer = ?', seq: 'd.seq', isWalk: true }
 }
 

@@ -75,7 +75,8 @@ const due = statement<JobRow>(
 const lease = statement('end_job_lease', 'UPDATE end_job SET due_at = $3 WHERE issuer = $1 AND seq = $2')
 const finish = statement<JobRow>(
   'end_job_finish',
-  `UPDATE end_job j SET due_at = NULL, finished_at = $3 WHERE j.issuer = $1 AND j.seq = $2 RETURNING ${columns}`,
+  `UPDATE end_job j SET due_at = NULL, finished_at = $3
+   WHERE j.issuer = $1 AND j.seq = $2 AND j.due_at IS NOT NULL RETURNING ${columns}`,
 )
 const nextDue = statement<{ at: number | null }>(
   'end_job_next_due',
@@ -121,20 +122,19 @@ export function postgresEndAll(context: PostgresContext): EndAll {
 
     async claimEndJob({ limit, lease: duration }) {
       const clock = await context.clock()
-      return context.write(async (queries) => {
+      const claimed = await context.writeSoon(async (queries) => {
         const row = await queries.first(due, clock.now)
         if (!row) return undefined
         const { seq, scope, name, at } = row
         const uids = await queries.all(nexts[scope], seq, name, at, limit)
-        if (uids.length === 0) {
-          return { job: toJob((await queries.first(finish, seq, clock.now)) as JobRow, clock), next: [] }
-        }
-        await queries.change(lease, seq, clock.now + duration)
-        return {
-          job: toJob(row, clock),
-          next: uids.map(({ uid, rps }): EndableOpSession => ({ uid, rps: rps.map(toRp) })),
-        }
+        if (uids.length > 0) await queries.change(lease, seq, clock.now + duration)
+        return { row, next: uids.map(({ uid, rps }): EndableOpSession => ({ uid, rps: rps.map(toRp) })) }
       })
+      if (!claimed) return undefined
+      const { row, next } = claimed
+      if (next.length > 0) return { job: toJob(row, clock), next }
+      const done = await context.write((queries) => queries.first(finish, row.seq, clock.now))
+      return done && { job: toJob(done, clock), next }
     },
 
     async nextEndJobAt() {

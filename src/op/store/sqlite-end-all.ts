@@ -74,7 +74,7 @@ export function sqliteEndAll(context: SqliteContext, { rps }: OpSessionReader): 
   )
   const lease = db.prepare<[number, number]>('UPDATE end_job SET due_at = ? WHERE seq = ?')
   const finish = db.prepare<[number, number], JobRow>(
-    'UPDATE end_job SET due_at = NULL, finished_at = ? WHERE seq = ? RETURNING *',
+    'UPDATE end_job SET due_at = NULL, finished_at = ? WHERE seq = ? AND due_at IS NOT NULL RETURNING *',
   )
   const nextDue = db.prepare<[number], { at: number | null }>(
     'SELECT min(due_at) AS at FROM end_job WHERE issuer = ? AND due_at IS NOT NULL',
@@ -109,15 +109,18 @@ export function sqliteEndAll(context: SqliteContext, { rps }: OpSessionReader): 
     },
 
     async claimEndJob({ limit, lease: duration }) {
-      return context.write(() => {
+      const claimed = context.writeSoon(() => {
         const row = due.get(issuer, context.now())
         if (!row) return undefined
         const { seq, scope, name, at } = row
         const uids = next[scope].all({ issuer, name, at, seq, limit })
-        if (uids.length === 0) return { job: toJob(finish.get(context.now(), seq) as JobRow), next: [] }
-        lease.run(context.now() + duration, seq)
-        return { job: toJob(row), next: uids.map(({ uid }): EndableOpSession => ({ uid, rps: rps(uid) })) }
+        if (uids.length > 0) lease.run(context.now() + duration, seq)
+        return { row, next: uids.map(({ uid }): EndableOpSession => ({ uid, rps: rps(uid) })) }
       })
+      if (!claimed) return undefined
+      if (claimed.next.length > 0) return { job: toJob(claimed.row), next: claimed.next }
+      const done = context.write(() => finish.get(context.now(), claimed.row.seq))
+      return done && { job: toJob(done), next: [] }
     },
 
     async nextEndJobAt() {

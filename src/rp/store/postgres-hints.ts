@@ -51,7 +51,9 @@ export function postgresHints(db: Postgres, channel: string, node: string): Post
         },
         lost() {
           listening = undefined
-          hints.publishAll() // whoever reads now also attends
+          hints.interrupt()
+          // Everybody reads once it is heard again, and not before that too; whoever reads while it is not also attends.
+          if (subscribed > 0 && !isClosed) listen().catch(() => hints.publishAll())
         },
       })
       .then((opened) => {
