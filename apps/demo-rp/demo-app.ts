@@ -53,7 +53,7 @@ export function buildDemoApp({ app, port, issuer, dataFolder }: DemoOptions, log
     else await send(res, 200, welcomePage(app, { issuer, prefix: PREFIX, end: req.rpSessionEnd }))
   })
   server.get('/', requireLogin(rp), async (req, res) => {
-    await send(res, 200, appPage(app, { name: req.rpSession.data.name, prefix: PREFIX }))
+    await send(res, 200, appPage(app, { sub: req.rpSession.sub, name: req.rpSession.data.name, prefix: PREFIX }))
   })
   server.get('/signed-out', async (req, res) => {
     if (req.rpSession) res.redirect(303, '/')

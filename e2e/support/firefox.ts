@@ -32,7 +32,10 @@ export async function launchFirefox(thirdPartyCookies: ThirdPartyCookies): Promi
       page.setDefaultTimeout(90_000) // machines are busy
       await page.goto(url)
       return {
-        go: async (to) => void (await page.goto(to)),
+        // As a link does: the driver's own navigation fails with NS_BINDING_ABORTED where a frame of the page that is left
+        // begins to load just then, for it takes the end of that for its own.
+        go: async (to) =>
+          void (await Promise.all([page.waitForNavigation(), page.evaluate((url) => location.assign(url), to)])),
         run: async <T>(expression: string) => (await page.evaluate(expression)) as T,
         front: () => page.bringToFront(),
         close: () => page.close(),

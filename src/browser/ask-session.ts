@@ -1,10 +1,9 @@
 import type { SessionDocument } from '../protocol/session-document.ts'
 import { readText } from './read-text.ts'
+import { PATIENCE } from './wait.ts'
 import type { BrowserWorld } from './world.ts'
 
-/** Milliseconds for which the app's backend may be silent when it is asked. */
-const ANSWER = 10_000
-/** The same for its stream: three of the heartbeats that it sends every 15 s. */
+/** Milliseconds for which the backend's stream may be silent: three of the heartbeats that it sends every 15 s. */
 const STREAM = 45_000
 
 /**
@@ -19,7 +18,7 @@ export async function askSession(
   signal: AbortSignal,
 ): Promise<SessionDocument | undefined> {
   let json = ''
-  for await (const text of readText(world, url, ANSWER, signal)) json += text
+  for await (const text of readText(world, url, PATIENCE, signal)) json += text
   return parseSessionDocument(json)
 }
 

@@ -31,13 +31,15 @@ export interface Decision {
  * `ended` is final, so a page is told at most once.
  *
  * @param now Epoch milliseconds.
+ * @param signedIn The `sub` that the page was rendered for; empty when it did not say.
  */
-export function decide(belief: Belief, heard: SessionDocument | undefined, now: number): Decision {
+export function decide(belief: Belief, heard: SessionDocument | undefined, now: number, signedIn = ''): Decision {
   const { state, session } = belief
+  const sub = session?.sub ?? signedIn
   const at = Math.floor(now / 1000)
 
   if (state !== 'ended' && heard?.state === 'alive') {
-    if (session && session.sub !== heard.sub) return end({ cause: 'user_switched', at }, session.session, heard.sub)
+    if (sub && sub !== heard.sub) return end({ cause: 'user_switched', at }, session, heard.sub)
     // The same End-User with another RP session has signed in once more in another tab: nobody left.
     return { belief: { state: 'alive', session: heard }, tell: [{ type: 'alive', session: heard }] }
   }
@@ -48,14 +50,14 @@ export function decide(belief: Belief, heard: SessionDocument | undefined, now: 
   if (!heard) return { belief: { state: 'unknown', session }, tell: [{ type: 'unknown' }] }
 
   // Also on a page that never heard `alive`: it may have been rendered just before the logout.
-  if (heard.state === 'ended') return end(heard.ended, session?.session ?? heard.session)
+  if (heard.state === 'ended') return end(heard.ended, session ?? heard)
 
   // No RP session at all: the cookie of the one this page had has expired or was removed.
-  return session ? end({ cause: 'expired', at }, session.session) : { belief: { state: 'none' }, tell: [] }
+  return sub ? end({ cause: 'expired', at }, session) : { belief: { state: 'none' }, tell: [] }
 }
 
-function end(ended: SessionEnd, session: string, sub?: string): Decision {
-  const tell: Telling[] = [{ type: 'ended', session, ended }]
+function end(ended: SessionEnd, known?: { readonly session: string }, sub?: string): Decision {
+  const tell: Telling[] = [{ type: 'ended', session: known?.session ?? '', ended }]
   if (ended.cause === 'user_switched') tell.unshift({ type: 'userswitched', sub })
   return { belief: { state: 'ended' }, tell }
 }

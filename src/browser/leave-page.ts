@@ -11,6 +11,8 @@ const PATIENCE = 5_000
 /**
  * Makes what leaves the page when its RP session has ended, at most once per RP session and seldom enough.
  *
+ * One that was never heard by name counts as the same only until a named one has ended in between.
+ *
  * A backend that still calls a session alive in one place and ended in another must not make the tab reload for ever.
  * Without storage nothing can be remembered, so the page stays; it has had its event.
  *
@@ -21,17 +23,17 @@ export function pageLeaver(
   world: Pick<BrowserWorld, 'now' | 'after' | 'window'>,
   storage: () => Pick<Storage, 'getItem' | 'setItem'>,
   leave: () => void,
-): (event: { readonly detail: Pick<SessionMonitorEvents['ended'], 'session' | 'heardAt'> }) => void {
+): (ended: Pick<SessionMonitorEvents['ended'], 'session' | 'heardAt'>) => void {
   let begun = 0
   world.window.addEventListener('beforeunload', () => {
     begun = world.now()
   })
 
-  return ({ detail: { session, heardAt } }) => {
+  return ({ session, heardAt }) => {
     try {
       const left: [session: string, at: number][] = JSON.parse(storage().getItem(KEY) ?? '[]')
       const [, , third] = left
-      if (left.some(([name]) => name === session) || (third && heardAt - third[1] < WINDOW)) return
+      if (left.some(([name], i) => name === session && (name || !i)) || (third && heardAt - third[1] < WINDOW)) return
       storage().setItem(KEY, JSON.stringify([[session, heardAt], ...left.slice(0, 2)]))
     } catch {
       return // no storage

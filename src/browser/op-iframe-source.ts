@@ -1,12 +1,10 @@
 import type { SessionStatus } from '../protocol/session-state.ts'
 import type { AliveDocument } from './decide.ts'
-import { happened, messageFrom, pause, visible } from './wait.ts'
+import { happened, messageFrom, PATIENCE, pause, visible } from './wait.ts'
 import type { BrowserWorld } from './world.ts'
 
 /** Milliseconds between an answer and the next question. */
 const INTERVAL = 2_000
-/** Milliseconds to wait for the page and for each of its answers: a busy machine takes seconds over the first. */
-const PATIENCE = 10_000
 
 /**
  * Makes the source that polls the page at `check_session_iframe`. It says that something may have changed, never what.
@@ -24,18 +22,23 @@ const PATIENCE = 10_000
  */
 export function opIframeWatcher(
   world: BrowserWorld,
-): (current: () => AliveDocument | undefined, findOut: () => Promise<void>, signal: AbortSignal) => Promise<void> {
-  /** Of the OP iframe; the same words as for prompt=none. */
-  let verdict: 'unknown' | 'works' | 'refused' = 'unknown'
+): (
+  current: () => AliveDocument | undefined,
+  findOut: (signal: AbortSignal) => Promise<void>,
+  signal: AbortSignal,
+) => Promise<void> {
+  /** Of the OP iframe; unknown until its first answer. */
+  let works: boolean | undefined
 
   /** Public name of the RP session in which prompt=none was tried. */
   let tried: string | undefined
 
   return async (current, findOut, signal) => {
     await visible(world, signal)
-    while (!current() && !signal.aborted) await pause(world, INTERVAL, signal)
+    // An app that has not found its OP yet names the page later.
+    while (!current()?.check_session_iframe && !signal.aborted) await pause(world, INTERVAL, signal)
     const { check_session_iframe: url, session_state } = current() ?? {}
-    const isUsable = () => verdict !== 'refused' && current()?.silent_check !== 'refused' && !signal.aborted
+    const isUsable = () => works !== false && current()?.silent_check !== 'refused' && !signal.aborted
     if (!url || !session_state || !isUsable()) return
 
     const frame = world.openFrame(url)
@@ -45,16 +48,16 @@ export function opIframeWatcher(
     while (isUsable()) {
       await visible(world, signal)
       const session = current()
-      const answer = messageFrom(world, frame, origin, readStatus, PATIENCE, signal)
+      const answer = messageFrom(world, frame, origin, readStatus, signal)
       frame.contentWindow?.postMessage(`${session?.client_id} ${session?.session_state}`, origin)
       const status = await answer
       if (signal.aborted) break
-      verdict = status === 'error' || (verdict === 'unknown' && status !== 'unchanged') ? 'refused' : 'works'
+      works = status !== 'error' && (works || status === 'unchanged')
       if (!isUsable()) break
       const isNew = session?.silent_check === 'unknown' && session.session !== tried && status === 'unchanged'
       if (isNew || status === 'changed') {
         tried = session?.session
-        await findOut()
+        await findOut(signal)
       }
       await pause(world, INTERVAL, signal)
     }

@@ -11,6 +11,11 @@ export interface SessionMonitorOptions {
    * Default 300, at most 1,000,000. An app of `lockstep/rp` says so every 240 s, and is not asked.
    */
   readonly checkInterval?: number
+  /**
+   * The `sub` that this page was rendered for, empty or absent when it was for nobody. A page that comes out of a cache, or
+   * was made just before a logout, is then signed out also if nobody or somebody else is signed in by the time it asks.
+   */
+  readonly signedIn?: string
 }
 
 /** The options with their defaults, URLs made absolute. */
@@ -23,15 +28,18 @@ export function resolveSessionMonitorOptions(
     events = '/auth/session/events',
     silentCheck = '/auth/silent-check',
     checkInterval = 300,
+    signedIn = '',
   }: SessionMonitorOptions,
   baseUrl: string,
 ): ResolvedSessionMonitorOptions {
   if (!(checkInterval > 0 && checkInterval <= 1e6)) throw new TypeError('checkInterval must be 0 to 1e6 seconds')
+  if (typeof signedIn !== 'string') throw new TypeError('signedIn must be the sub of the End-User')
   const absolute = (url: string) => new URL(url, baseUrl).href
   return {
     session: absolute(session),
     events: absolute(events),
     silentCheck: absolute(silentCheck),
     checkInterval,
+    signedIn,
   }
 }

@@ -2,9 +2,6 @@ import type { SilentAnswer } from './spa-monitor.ts'
 import { messageFrom } from './wait.ts'
 import { type BrowserCrypto, type BrowserWorld, browserCrypto, browserWorld } from './world.ts'
 
-/** Milliseconds for the whole way to the OP and back; an OP that shows a login page never comes back. */
-const PATIENCE = 10_000
-
 /** Options of {@link promptNone}. */
 export interface PromptNoneOptions {
   /** The OP's metadata, of which these are used. */
@@ -48,7 +45,7 @@ export function promptNone(
   world: BrowserWorld = browserWorld(),
   crypto: BrowserCrypto = browserCrypto(),
 ): (signal: AbortSignal) => Promise<SilentAnswer | undefined> {
-  const redirect = new URL(redirectUri, world.baseUrl)
+  const redirect = new URL(redirectUri, world.document.baseURI)
 
   return async (signal) => {
     const [state, nonce, verifier] = [crypto.randomText(), crypto.randomText(), crypto.randomText()]
@@ -69,8 +66,9 @@ export function promptNone(
 
     const frame = world.openFrame(request.href)
     const read = (data: unknown) => readResponse(data, redirect, state)
-    const response = await messageFrom(world, frame, redirect.origin, read, PATIENCE, signal)
+    const response = await messageFrom(world, frame, redirect.origin, read, signal)
     frame.remove()
+    // An OP that shows a login page never comes back.
     if (!response) throw new SilentCheckError('timeout', 'no answer to prompt=none came back to the page')
     const error = response.get('error')
     if (error === 'login_required') return undefined

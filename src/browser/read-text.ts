@@ -11,9 +11,9 @@ export async function* readText(
   signal: AbortSignal,
 ): AsyncGenerator<string, void> {
   const over = new AbortController()
-  let callOff = () => {}
+  let callOff: (() => void) | undefined
   const wait = () => {
-    callOff()
+    callOff?.()
     callOff = world.after(patience, () => over.abort())
   }
   try {
@@ -33,7 +33,7 @@ export async function* readText(
   } catch {
     // offline, refused, timed out, stopped or without a body: all of them are silence
   } finally {
-    callOff()
+    callOff?.()
     over.abort()
   }
 }

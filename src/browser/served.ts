@@ -6,34 +6,30 @@
  * `lockstep:userswitched`, `lockstep:ended`.
  */
 import { pageLeaver } from './leave-page.ts'
-import type { SessionMonitorEvents } from './session-events.ts'
 import { watchBackend } from './session-monitor.ts'
 import { browserWorld } from './world.ts'
 
 const here = import.meta.url
 const beside = (path: string): string => new URL(path, here).href
 const world = browserWorld()
-const monitor = watchBackend(
-  {
-    session: beside('session'),
-    events: beside('session/events'),
-    silentCheck: beside('silent-check'),
-    checkInterval: 300,
-  },
-  world,
-)
-
-for (const type of ['alive', 'unknown', 'userswitched', 'ended'] satisfies (keyof SessionMonitorEvents)[]) {
-  monitor.addEventListener(type, ({ detail }: CustomEvent) =>
-    document.dispatchEvent(new CustomEvent(`lockstep:${type}`, { detail })),
-  )
-}
-
-const script = [...document.scripts].find(({ src }) => src === here)
-const onEnded = script?.dataset.onEnded ?? 'reload'
+const { onEnded = 'reload', signedIn = '' } = [...document.scripts].find(({ src }) => src === here)?.dataset ?? {}
 const leave = pageLeaver(
   world,
   () => sessionStorage,
   () => (onEnded === 'reload' ? location.reload() : location.assign(onEnded)),
 )
-if (onEnded !== 'event') monitor.addEventListener('ended', leave)
+
+watchBackend(
+  {
+    session: beside('session'),
+    events: beside('session/events'),
+    silentCheck: beside('silent-check'),
+    checkInterval: 300,
+    signedIn,
+  },
+  world,
+  (detail) => {
+    document.dispatchEvent(new CustomEvent(`lockstep:${detail.type}`, { detail }))
+    if (detail.type === 'ended' && onEnded !== 'event') leave(detail)
+  },
+)

@@ -1,5 +1,5 @@
 import type { SessionEnd } from '../protocol/session-document.ts'
-import type { AliveDocument, Belief } from './decide.ts'
+import type { AliveDocument, Belief, Telling } from './decide.ts'
 
 /** What made the app's backend say so: its own stream, a `changed` of the OP iframe, or a question of this page. */
 export type HeardBy = 'push' | 'iframe' | 'poll'
@@ -10,6 +10,16 @@ export interface Heard {
   readonly heardAt: number
 }
 
+/** What a tab was told. */
+export type Told = Telling & Heard
+
+/** A running watch of an RP session. */
+export interface SessionWatch {
+  state(): Belief['state']
+  check(): Promise<void>
+  stop(): void
+}
+
 /** The events of a {@link SessionMonitor}; each is a `CustomEvent` with this `detail`. */
 export interface SessionMonitorEvents {
   /** The RP session is alive; said each time that is confirmed. */
@@ -18,7 +28,7 @@ export interface SessionMonitorEvents {
   unknown: Heard
   /** Another End-User has signed in in this browser; `ended` follows. */
   userswitched: Heard & { readonly sub: string | undefined }
-  /** The tab is signed out; said once. `session` is the public name of the RP session that ended. */
+  /** The tab is signed out; said once. `session` is the public name of the RP session that ended, if it was ever heard. */
   ended: Heard & { readonly session: string; readonly ended: SessionEnd }
 }
 
@@ -50,4 +60,11 @@ export interface SessionMonitor extends EventTarget {
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | EventListenerOptions,
   ): void
+}
+
+/** Makes a monitor of a watch: what that tells become its events. */
+export function sessionMonitor(watch: (tell: (told: Told) => void) => SessionWatch): SessionMonitor {
+  const target = new EventTarget()
+  const { state, check, stop } = watch((detail) => target.dispatchEvent(new CustomEvent(detail.type, { detail })))
+  return Object.defineProperty(Object.assign(target, { check, stop }), 'state', { get: state }) as SessionMonitor
 }

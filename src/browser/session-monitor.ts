@@ -5,7 +5,7 @@ import {
   resolveSessionMonitorOptions,
   type SessionMonitorOptions,
 } from './options.ts'
-import type { SessionMonitor } from './session-events.ts'
+import { type SessionMonitor, type SessionWatch, sessionMonitor, type Told } from './session-events.ts'
 import { silentChecker } from './silent-check.ts'
 import { pause } from './wait.ts'
 import { type LeadingTab, watchSession } from './watch-session.ts'
@@ -40,25 +40,32 @@ export function startSessionMonitor(
   options: SessionMonitorOptions = {},
   world: BrowserWorld = browserWorld(),
 ): SessionMonitor {
-  return watchBackend(resolveSessionMonitorOptions(options, world.baseUrl), world)
+  const resolved = resolveSessionMonitorOptions(options, world.document.baseURI)
+  return sessionMonitor((tell) => watchBackend(resolved, world, tell))
 }
 
-/** The same for who has checked the options; the served script need not carry the checks. */
+/** The same without events and for who has checked the options: the served script carries neither. */
 export function watchBackend(
-  { session, events, silentCheck, checkInterval }: ResolvedSessionMonitorOptions,
+  { session, events, silentCheck, checkInterval, signedIn }: ResolvedSessionMonitorOptions,
   world: BrowserWorld,
-): SessionMonitor {
+  tell: (told: Told) => void,
+): SessionWatch {
   /** When the stream last said how the RP session is; a heartbeat does not. */
   let said = 0
 
   return watchSession(
     {
       group: `lockstep:${session}`,
+      sub: signedIn,
       ask: (_, signal) => askSession(world, session, signal),
       confirm: silentChecker(world, silentCheck),
-      lead: (tab, signal) => Promise.all([listen(tab, signal), poll(tab, signal)]),
+      lead(tab, signal) {
+        void poll(tab, signal)
+        return listen(tab, signal)
+      },
     },
     world,
+    tell,
   )
 
   /** Follows the stream, and opens it again when it breaks. What it cannot say, the backend is asked. */
@@ -83,10 +90,11 @@ export function watchBackend(
 
   /** Asks the backend when its stream has not said anything for so long. */
   async function poll(tab: LeadingTab, signal: AbortSignal): Promise<void> {
+    const ms = checkInterval * 1000
     while (!signal.aborted) {
-      await pause(world, checkInterval * 1000, signal)
+      await pause(world, ms, signal)
       // Also where the clock has been set back.
-      if (Math.abs(world.now() - said) >= checkInterval * 1000) await tab.check()
+      if (Math.abs(world.now() - said) >= ms) await tab.check()
     }
   }
 }

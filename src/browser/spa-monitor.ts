@@ -1,8 +1,7 @@
 import type { AliveDocument } from './decide.ts'
-import type { SessionMonitor } from './session-events.ts'
-import { limiter } from './silent-check.ts'
+import { type SessionMonitor, sessionMonitor } from './session-events.ts'
 import { pause } from './wait.ts'
-import { type LeadingTab, watchSession } from './watch-session.ts'
+import { type LeadingTab, type SessionAuthority, watchSession } from './watch-session.ts'
 import { type BrowserWorld, browserWorld } from './world.ts'
 
 /** Milliseconds before an OP that could not be asked is tried again; they double from one to the other. */
@@ -76,34 +75,30 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
     if (typeof value !== 'string' || value === '') throw new TypeError(`${name} must be a non-empty string`)
   }
   if (typeof silentCheck !== 'function') throw new TypeError('silentCheck must be a function')
-  const url = checkSessionIframe === undefined ? undefined : new URL(checkSessionIframe, world.baseUrl).href
-  const mayAsk = limiter(world)
+  const url = checkSessionIframe === undefined ? undefined : new URL(checkSessionIframe, world.document.baseURI).href
 
   let op: 'untried' | 'proved' | 'refuses' = proved ? 'proved' : 'untried'
   /** What the last silent check found that this tab has not told yet; `lost` when the OP could not be asked. */
   let found: SilentAnswer | 'nobody' | 'lost' | undefined = { sub, sessionState }
 
-  const monitor = watchSession(
-    {
-      group: `lockstep:${clientId} ${url}`,
-      async ask(current, signal) {
-        if (op === 'untried') await find(signal)
-        if (found === 'nobody') {
-          return { state: 'ended', session: sub, ended: { cause: 'silent_check', at: Math.floor(world.now() / 1000) } }
-        }
-        // Another tab may have found out and said it; its word may come later than the lock that it has given back.
-        if (!found) await pause(world, HEARSAY, signal)
-        const heard = found === 'lost' ? undefined : found ? describe(found) : current()
-        found = undefined
-        return heard
-      },
-      confirm: async (signal) => {
-        if (await mayAsk(signal)) await find(signal)
-      },
-      lead: prove,
+  const authority: SessionAuthority = {
+    group: `lockstep:${clientId} ${url}`,
+    sub,
+    async ask(current, signal) {
+      if (op === 'untried') await find(signal)
+      if (found === 'nobody') {
+        return { state: 'ended', session: sub, ended: { cause: 'silent_check', at: Math.floor(world.now() / 1000) } }
+      }
+      // Another tab may have found out and said it; its word may come later than the lock that it has given back.
+      if (!found) await pause(world, HEARSAY, signal)
+      const heard = found === 'lost' ? undefined : found ? describe(found) : current()
+      found = undefined
+      return heard
     },
-    world,
-  )
+    confirm: find,
+    lead: prove,
+  }
+  const monitor = sessionMonitor((tell) => watchSession(authority, world, tell))
   return Object.defineProperty(monitor, 'blind', { get: () => op !== 'proved' }) as SpaMonitor
 
   /** Tries again and again, ever more rarely, as long as the OP could not be asked at all. */

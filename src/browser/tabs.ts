@@ -1,21 +1,28 @@
+import { happened, visible } from './wait.ts'
 import type { BrowserWorld } from './world.ts'
 
 /**
  * Lets one tab of a browser lead at a time: it alone holds the stream, since six streams use up all connections of an
- * HTTP/1.1 origin. When it closes, another takes over within milliseconds. Where the browser has no Web Locks, each tab
- * leads itself.
+ * HTTP/1.1 origin. When it closes, another takes over within milliseconds. Where the browser has no Web Locks, a tab has
+ * its turn while it is looked at, however often that is: hidden ones ask when they are looked at again.
  *
- * @param lead Runs until the signal aborts.
+ * @param run Gets a signal that aborts with `signal`, or when its turn is over.
  */
 export async function takeTurns(
   world: BrowserWorld,
   name: string,
   signal: AbortSignal,
-  lead: () => Promise<unknown>,
+  run: (turn: AbortSignal) => Promise<unknown>,
 ): Promise<void> {
   try {
-    await (world.tabs?.locks.request(name, { signal }, lead) ?? lead())
+    await world.arbiter!.request(name, { signal }, () => run(signal))
   } catch {
-    if (!signal.aborted) await lead() // no arbiter after all
+    // No arbiter, or one that does not work.
+    await visible(world, signal)
+    if (signal.aborted) return
+    const turn = new AbortController()
+    void happened(world.document, 'visibilitychange', signal).then(() => turn.abort())
+    await run(turn.signal)
+    if (turn.signal.aborted) await takeTurns(world, name, signal, run)
   }
 }

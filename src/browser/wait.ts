@@ -1,5 +1,8 @@
 import type { BrowserWorld, Frame } from './world.ts'
 
+/** Milliseconds that anybody has for an answer: all the way to the OP and back, say, on a busy machine. */
+export const PATIENCE = 10_000
+
 /** Resolves after `ms` milliseconds, or as soon as the signal aborts. */
 export function pause(world: BrowserWorld, ms: number, signal: AbortSignal): Promise<void> {
   return until(signal, (done) => world.after(ms, done))
@@ -23,15 +26,14 @@ export async function visible(world: BrowserWorld, signal: AbortSignal): Promise
 type Nothing = undefined | false | ''
 
 /**
- * Resolves with the first message of that frame that `read` makes something of; with nothing after `ms` milliseconds or
- * when the signal aborts. Messages of other windows and other origins are not looked at (Session §3.1).
+ * Resolves with the first message of that frame that `read` makes something of; with nothing after {@link PATIENCE} or when
+ * the signal aborts. Messages of other windows and other origins are not looked at (Session §3.1).
  */
 export async function messageFrom<T>(
   world: BrowserWorld,
   frame: Frame,
   origin: string,
   read: (data: unknown) => T | Nothing,
-  ms: number,
   signal: AbortSignal,
 ): Promise<T | Nothing> {
   const heard = new AbortController()
@@ -46,7 +48,7 @@ export async function messageFrom<T>(
     },
     { signal: heard.signal },
   )
-  await pause(world, ms, AbortSignal.any([signal, heard.signal]))
+  await pause(world, PATIENCE, AbortSignal.any([signal, heard.signal]))
   heard.abort()
   return message
 }

@@ -1,21 +1,18 @@
 import type { SessionDocument } from '../protocol/session-document.ts'
 import { type AliveDocument, type Belief, decide } from './decide.ts'
+import { limiter } from './limiter.ts'
 import { opIframeWatcher } from './op-iframe-source.ts'
-import type { HeardBy, SessionMonitor } from './session-events.ts'
+import type { HeardBy, SessionWatch, Told } from './session-events.ts'
 import { takeTurns } from './tabs.ts'
-import { pause } from './wait.ts'
+import { PATIENCE, pause } from './wait.ts'
 import type { BrowserWorld, Channel } from './world.ts'
-
-/**
- * Milliseconds after which a known RP session that the authority knows no more is asked for again: a login in another
- * tab replaces it a moment before the browser has the new cookie.
- */
-const SECOND_LOOK = 10_000
 
 /** Who can say how the RP session of a page is: its backend, or the OP where there is none. */
 export interface SessionAuthority {
   /** What the tabs that share the RP session have in common, and no other page of the origin. */
   readonly group: string
+  /** The End-User that the page was rendered for; empty when it did not say. */
+  readonly sub: string
   /** Says how the RP session is; `undefined` when that is not known. `current` tells what this tab last heard. */
   ask(current: () => AliveDocument | undefined, signal: AbortSignal): Promise<SessionDocument | undefined>
   /** Has the OP asked what a `changed` was about; the next `ask` knows. */
@@ -33,10 +30,18 @@ export interface LeadingTab {
   nap(ms: number, signal: AbortSignal): Promise<void>
 }
 
-/** Watches an RP session, in all tabs that share it, as the authority describes it; the OP iframe is a reason to ask. */
-export function watchSession(authority: SessionAuthority, world: BrowserWorld): SessionMonitor {
-  const { group } = authority
+/**
+ * Watches an RP session, in all tabs that share it, as the authority describes it; the OP iframe is a reason to ask.
+ * `tell` never runs before this has returned.
+ */
+export function watchSession(
+  authority: SessionAuthority,
+  world: BrowserWorld,
+  tell: (told: Told) => void,
+): SessionWatch {
+  const { group, sub } = authority
   const watchOpIframe = opIframeWatcher(world)
+  const mayFindOut = limiter(world)
 
   const life = new AbortController()
   /** Aborts while the page rests in the back/forward cache or is frozen. */
@@ -61,9 +66,6 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
       return pause(world, ms, AbortSignal.any([signal, nap.signal]))
     },
   }
-  const monitor = Object.assign(new EventTarget(), { state: belief.state, check, stop }) as SessionMonitor & {
-    state: Belief['state']
-  }
 
   const on = (target: EventTarget, type: string, listener: (event: Event) => unknown) =>
     target.addEventListener(type, listener, { signal: life.signal })
@@ -74,7 +76,7 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
   on(world.window, 'pageshow', resume)
   on(world.document, 'resume', resume)
   void check()
-  return monitor
+  return { state: () => belief.state, check, stop }
 
   function check(heardBy: HeardBy = 'poll'): Promise<void> {
     // An answer counts only for those who asked before the question went out.
@@ -89,8 +91,9 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
     const { signal } = presence
     if (signal.aborted) return
     let document = await authority.ask(current, signal)
-    if (document?.state === 'none' && current()) {
-      await pause(world, SECOND_LOOK, signal)
+    if (document?.state === 'none' && (sub || current())) {
+      // A login in another tab replaces an RP session a moment before the browser has the new cookie.
+      await pause(world, PATIENCE, signal)
       document = await authority.ask(current, signal)
     }
     if (!signal.aborted) hear(document, heardBy)
@@ -98,9 +101,8 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
 
   function hear(document: SessionDocument | undefined, heardBy: HeardBy, overheard = false): void {
     const before = current()?.session
-    const decision = decide(belief, document, world.now())
+    const decision = decide(belief, document, world.now(), sub)
     belief = decision.belief
-    monitor.state = belief.state
     if (!overheard) {
       said = { document, heardBy }
       channel?.postMessage(said)
@@ -109,9 +111,7 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
     // The stream belongs to the RP session it was opened for.
     if (belief.state === 'none' || (before && before !== current()?.session)) unfollow()
     if (belief.state !== 'none') follow()
-    for (const { type, ...telling } of decision.tell) {
-      monitor.dispatchEvent(new CustomEvent(type, { detail: { ...telling, heardBy, heardAt: world.now() } }))
-    }
+    for (const telling of decision.tell) tell({ ...telling, heardBy, heardAt: world.now() })
   }
 
   /**
@@ -122,7 +122,7 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
     const { document, heardBy } = (event as MessageEvent<{ document?: SessionDocument; heardBy?: HeardBy }>).data
     const same = !document || (document.state !== 'none' && document.session === current()?.session)
     if (!heardBy) {
-      if (said?.heardBy === 'push') channel?.postMessage(said)
+      if (said?.heardBy === 'push') channel!.postMessage(said)
     } else if (same) hear(document, heardBy, true)
     else void check(heardBy)
   }
@@ -131,11 +131,11 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
     if (following || presence.signal.aborted) return
     following = new AbortController()
     const { signal } = following
-    channel = world.tabs?.openChannel(group)
+    channel = world.arbiter && world.openChannel(group)
     channel?.addEventListener('message', overhear, { signal })
     channel?.postMessage({})
-    void takeTurns(world, group, signal, () => authority.lead(tab, signal))
-    void watchOpIframe(current, () => findOut(signal), signal)
+    void takeTurns(world, group, signal, (turn) => authority.lead(tab, turn))
+    void watchOpIframe(current, findOut, signal)
   }
 
   function unfollow(): void {
@@ -145,14 +145,18 @@ export function watchSession(authority: SessionAuthority, world: BrowserWorld): 
     channel = undefined
   }
 
-  /** One tab at a time has the OP asked by prompt=none, then the authority knows (Session §3.1). */
-  function findOut(signal: AbortSignal): Promise<void> {
+  /**
+   * One tab at a time has the OP asked by prompt=none, then the authority knows (Session §3.1). Who has done so too often
+   * waits before it is its turn: in its turn it would keep all others from asking.
+   */
+  async function findOut(signal: AbortSignal): Promise<void> {
     const known = () => `${current()?.session_state} ${current()?.silent_check}`
     const before = known()
-    return takeTurns(world, `${group}:check`, signal, async () => {
+    await mayFindOut(signal)
+    await takeTurns(world, `${group}:check`, signal, async (turn) => {
       await check('iframe')
       if (known() !== before) return // another tab has found out
-      await authority.confirm(signal)
+      await authority.confirm(turn)
       await check('iframe')
     })
   }

@@ -12,26 +12,20 @@ export interface BrowserWorld {
   /** Runs `task` once, `ms` milliseconds later (0 to 24 days: browsers count in 32 bits); returns how to call it off. */
   after(ms: number, task: () => void): () => void
   fetch(url: string, init: RequestInit): Promise<Response>
-  /** What relative URLs are relative to. */
-  readonly baseUrl: string
   readonly window: EventTarget
-  readonly document: EventTarget & { readonly visibilityState: DocumentVisibilityState }
+  readonly document: EventTarget & Pick<Document, 'baseURI' | 'visibilityState'>
   /** Puts a hidden iframe into the page. */
   openFrame(url: string): Frame
-  /** What lets the tabs of one browser act as one; absent where the browser lacks a part of it. */
-  readonly tabs: BrowserTabs | undefined
+  /** Web Locks, which let the tabs of one browser act as one; absent where the browser lacks them. */
+  readonly arbiter: Pick<LockManager, 'request'> | undefined
+  /** A BroadcastChannel; every browser that has Web Locks has them. */
+  openChannel(name: string): Channel
 }
 
 /** A hidden iframe. */
 export interface Frame extends EventTarget {
   readonly contentWindow: { postMessage(message: string, targetOrigin: string): void } | null
   remove(): void
-}
-
-/** Web Locks and BroadcastChannel. */
-export interface BrowserTabs {
-  readonly locks: Pick<LockManager, 'request'>
-  openChannel(name: string): Channel
 }
 
 /** A BroadcastChannel. */
@@ -50,13 +44,11 @@ export function browserWorld(): BrowserWorld {
       return () => clearTimeout(timer)
     },
     fetch: (url, init) => fetch(url, init),
-    baseUrl: document.baseURI,
     window,
     document,
     openFrame,
-    tabs:
-      // Only where the page is a secure context; BroadcastChannel is older and everywhere.
-      navigator.locks && { locks: navigator.locks, openChannel: (name) => new BroadcastChannel(name) },
+    arbiter: navigator.locks, // only where the page is a secure context
+    openChannel: (name) => new BroadcastChannel(name),
   }
 }
 

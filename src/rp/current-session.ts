@@ -22,7 +22,9 @@ const STEPS = 20
 /**
  * Finds who is signed in at the browser that made an app's request, and counts the request as use.
  *
- * A dead cookie is cleared only with a whole page: until then the open tabs can still hear how their RP session ended.
+ * A dead cookie is cleared only with a whole page: until then the open tabs can still hear how their RP session ended. That
+ * of an RP session nobody knows is left alone: a login in another tab has replaced it, so by the time this answer arrives
+ * the browser may have the new one.
  *
  * @throws LockstepError `store_failed`, see {@link whoIsUnknown}
  */
@@ -61,19 +63,22 @@ async function find<Data>(context: RpContext<Data>, request: Pick<RpRequest, 'he
   if (found?.state === 'alive') {
     return { current: { state: 'alive', session: showRpSession<Data>(found.session) }, cookies: [] }
   }
-  const cookies = isDocument(request) ? buriedBy(context, request, found?.end) : []
-  return { current: found ? { state: 'ended', end: found.end } : { state: 'none' }, cookies }
+  if (!found) return { current: { state: 'none' }, cookies: [] }
+  return {
+    current: { state: 'ended', end: found.end },
+    cookies: isDocument(request) ? buriedBy(context, request, found.end) : [],
+  }
 }
 
 /** Clears the dead cookie; that the End-User left this app himself outlives it. */
 function buriedBy<Data>(
   context: RpContext<Data>,
   request: Pick<RpRequest, 'header'>,
-  end: SessionEnd | undefined,
+  end: SessionEnd,
 ): readonly string[] {
   const { options } = context
   const cleared = clearCookie(options.cookieName, options)
-  const leaving = end && leavingOf(end)
+  const leaving = leavingOf(end)
   if (leaving === undefined || readLeaving(request, options) !== undefined) return [cleared]
   return [cleared, rememberLeaving(leaving, options, seconds(context) - Math.floor(leaving.at / 1000))]
 }

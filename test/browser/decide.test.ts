@@ -88,6 +88,29 @@ const heard: fc.Arbitrary<SessionDocument | undefined> = fc.oneof(
   fc.constantFrom('s1', 's2', 's3').map((session) => endOf(session)),
 )
 
+describe('what a page believes that says whom it was rendered for', () => {
+  it('is signed out when nobody is signed in any more', () => {
+    expect(decide(fresh, none, now, 'ada').tell).toEqual([{ type: 'ended', session: '', ended: gone }])
+    expect(decide(doubtful, none, now, 'ada').tell).toEqual([{ type: 'ended', session: 's1', ended: gone }])
+  })
+
+  it('is signed out when somebody else is signed in', () => {
+    expect(decide(fresh, s3, now, 'ada').tell).toEqual([
+      { type: 'userswitched', sub: 'grace' },
+      { type: 'ended', session: '', ended: switched },
+    ])
+  })
+
+  it('is alive when the same End-User is, and unknown in silence', () => {
+    expect(decide(fresh, s1, now, 'ada')).toEqual({ belief: alive, tell: [{ type: 'alive', session: s1 }] })
+    expect(decide(fresh, undefined, now, 'ada')).toEqual({ belief: fresh, tell: [{ type: 'unknown' }] })
+  })
+
+  it('says which RP session ended where the backend does', () => {
+    expect(decide(fresh, endOf('s1'), now, 'ada').tell).toEqual([{ type: 'ended', session: 's1', ended: end }])
+  })
+})
+
 describe('whatever a tab hears, in whatever order', () => {
   it('says ended at most once, and nothing after it', () => {
     fc.assert(

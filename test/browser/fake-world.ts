@@ -3,7 +3,7 @@ import { SESSION_EVENT, type SessionDocument } from '../../src/protocol/session-
 
 /** One tab under a clock that only `advance` moves. Web Locks and BroadcastChannel are the real ones. */
 export interface FakeWorld extends BrowserWorld {
-  readonly document: EventTarget & { visibilityState: DocumentVisibilityState }
+  readonly document: EventTarget & { readonly baseURI: string; visibilityState: DocumentVisibilityState }
   /** Iframes that are in the page now. */
   readonly frames: FakeFrame[]
   /** Every iframe there ever was. */
@@ -51,12 +51,12 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
     tabs = true,
     random = () => 0.5,
   } = options
-  const baseUrl = options.baseUrl ?? freshPage()
+  const baseURI = options.baseUrl ?? freshPage()
   let now = 1_800_000_000_000
   let skew = 0
   let timers: { at: number; task: () => void }[] = []
   const window = countingTarget()
-  const state: { visibilityState: DocumentVisibilityState } = { visibilityState: 'visible' }
+  const state: Pick<FakeWorld['document'], 'baseURI' | 'visibilityState'> = { baseURI, visibilityState: 'visible' }
   const document = Object.assign(countingTarget(), state)
   const frames: FakeFrame[] = []
   const framesOpened: FakeFrame[] = []
@@ -73,11 +73,11 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
       }
     },
     fetch: (url, init) => backend.fetch(url, init),
-    baseUrl,
     window,
     document,
     openFrame,
-    tabs: tabs ? { locks: navigator.locks, openChannel: (name) => new BroadcastChannel(name) } : undefined,
+    arbiter: tabs ? navigator.locks : undefined,
+    openChannel: (name) => new BroadcastChannel(name),
     frames,
     framesOpened,
     leftovers: () => window.listeners + document.listeners + timers.length,

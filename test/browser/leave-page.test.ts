@@ -16,7 +16,7 @@ function openTab(storage?: () => Pick<Storage, 'getItem' | 'setItem'>) {
   const end = async (session: string, at: number) => {
     const before = left
     await world.advance(start + at - world.now())
-    leave({ detail: { session, heardAt: world.now() } })
+    leave({ session, heardAt: world.now() })
     await world.advance(0)
     return left > before
   }
@@ -36,6 +36,14 @@ it('never leaves twice for the same RP session, however late', async () => {
   expect(await end('s1', 1)).toBe(false)
   expect(await end('s2', 2)).toBe(true)
   expect(await end('s1', 3_600_000)).toBe(false)
+})
+
+it('leaves for an RP session without a name again once another has ended in between, and not before', async () => {
+  const { end } = openTab()
+  expect(await end('', 0)).toBe(true)
+  expect(await end('', 600_000)).toBe(false)
+  expect(await end('s1', 1_200_000)).toBe(true)
+  expect(await end('', 1_800_000)).toBe(true)
 })
 
 it('leaves at most three times in a minute', async () => {

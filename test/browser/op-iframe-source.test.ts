@@ -82,6 +82,17 @@ describe('the OP iframe as a source', () => {
     }
   })
 
+  it('is loaded as soon as an app that had not found its OP yet names it', async () => {
+    const { check_session_iframe: _, ...withoutIframe } = alive
+    const { backend, world, asked } = await openPage(['unchanged'], { document: withoutIframe })
+    await world.advance(30_000)
+    expect(world.framesOpened).toEqual([])
+    backend.become(alive)
+    await world.advance(4_000)
+    expect(world.framesOpened).toHaveLength(1)
+    expect(asked()).toContain('notes app one.salt')
+  })
+
   it('rests while the tab is hidden and is asked at once when it is looked at', async () => {
     const { world, asked } = await openPage(['unchanged'])
     world.show('hidden')
@@ -204,6 +215,34 @@ describe('a changed of the OP iframe', () => {
     await world.advance(3_600_000)
     expect(silentChecks()).toBeLessThanOrEqual(aDay + 3)
     expect(monitor.state).toBe('alive')
+  })
+
+  it('does not keep other tabs from finding out while one has to wait for its turn', async () => {
+    const baseUrl = freshPage()
+    const backend = fakeBackend(alive)
+    let says = 'unchanged'
+    const open = () => {
+      const world = fakeWorld({
+        backend,
+        baseUrl,
+        answer: (_, frame) => (isOpIframe(frame) ? says : undefined),
+        opened: (frame) => {
+          if (isOpIframe(frame)) frame.load()
+          else queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'unknown' }))
+        },
+      })
+      running.push(startSessionMonitor({}, world))
+      return { world, checks: () => world.framesOpened.filter(isSilentCheck).length }
+    }
+    const busy = open()
+    const other = open()
+    await busy.world.advance(1_000)
+    await other.world.advance(1_000)
+    says = 'changed'
+    await busy.world.advance(60_000)
+    expect(busy.checks()).toBe(3)
+    await other.world.advance(2_000)
+    expect(other.checks()).toBe(1)
   })
 
   it('does not believe messages that are not from its own silent check [A60]', async () => {

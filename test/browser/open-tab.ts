@@ -1,5 +1,6 @@
 import { afterEach } from 'vitest'
 import type { AliveDocument } from '../../src/browser/decide.ts'
+import type { SessionMonitorOptions } from '../../src/browser/options.ts'
 import type { SessionMonitor, SessionMonitorEvents } from '../../src/browser/session-events.ts'
 import { startSessionMonitor } from '../../src/browser/session-monitor.ts'
 import type { SessionDocument, SessionEnd } from '../../src/protocol/session-document.ts'
@@ -38,8 +39,8 @@ export async function openTab(backend: FakeBackend, options: Partial<FakeWorldOp
   return watch(fakeWorld({ backend, ...options }))
 }
 
-export async function watch(world: FakeWorld): Promise<Tab> {
-  const monitor = startSessionMonitor({}, world)
+export async function watch(world: FakeWorld, options: SessionMonitorOptions = {}): Promise<Tab> {
+  const monitor = startSessionMonitor(options, world)
   running.push(monitor)
   const told: Told[] = []
   const listen = <Type extends keyof SessionMonitorEvents>(type: Type) =>

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { startSessionMonitor } from '../../src/browser/session-monitor.ts'
-import { fakeBackend, fakeWorld, settle } from './fake-world.ts'
-import { alive, ended, openTab, signedOut } from './open-tab.ts'
+import { fakeBackend, fakeWorld, offline, settle } from './fake-world.ts'
+import { alive, ended, openTab, signedOut, watch } from './open-tab.ts'
 
 describe('a page that somebody is signed in to', () => {
   it('says alive once the backend has said so, and opens one stream', async () => {
@@ -130,6 +130,64 @@ describe('a page that nobody is signed in to', () => {
   })
 })
 
+describe('a page that says whom it was rendered for', () => {
+  const open = (backend: ReturnType<typeof fakeBackend>) => watch(fakeWorld({ backend }), { signedIn: 'ada' })
+
+  it('is signed out when it hears twice that nobody is signed in', async () => {
+    const backend = fakeBackend({ state: 'none' })
+    const { world, monitor, told } = await open(backend)
+    await world.advance(9_999)
+    expect(told).toEqual([])
+    await world.advance(1)
+    expect(told).toEqual([
+      expect.objectContaining({ type: 'ended', session: '', ended: expect.objectContaining({ cause: 'expired' }) }),
+    ])
+    expect(monitor.state).toBe('ended')
+    expect(backend).toMatchObject({ questions: 2, streamsOpened: 0 })
+    expect(world.leftovers()).toBe(0)
+  })
+
+  it('stays signed in when the new cookie of a login in another tab was still on its way', async () => {
+    const backend = fakeBackend({ state: 'none' })
+    const { world, types } = await open(backend)
+    backend.become(alive)
+    await world.advance(60_000)
+    expect(types()).toContain('alive')
+    expect(types()).not.toContain('ended')
+    expect(backend.streams).toBe(1)
+  })
+
+  it('is signed out at once when somebody else is signed in', async () => {
+    const { told } = await open(fakeBackend({ ...alive, sub: 'grace' }))
+    expect(told).toEqual([
+      expect.objectContaining({ type: 'userswitched', sub: 'grace' }),
+      expect.objectContaining({
+        type: 'ended',
+        session: '',
+        ended: expect.objectContaining({ cause: 'user_switched' }),
+      }),
+    ])
+  })
+
+  it('signs nobody out while the backend is silent', async () => {
+    const backend = fakeBackend({ state: 'none' })
+    backend.failWith(offline)
+    const { world, types } = await open(backend)
+    await world.advance(600_000)
+    expect(types()).toContain('unknown')
+    expect(types()).not.toContain('ended')
+  })
+
+  it('rests when it says that it is for nobody', async () => {
+    const backend = fakeBackend({ state: 'none' })
+    const { world, told, monitor } = await watch(fakeWorld({ backend }), { signedIn: '' })
+    await world.advance(600_000)
+    expect(told).toEqual([])
+    expect(monitor.state).toBe('none')
+    expect(backend.questions).toBe(1)
+  })
+})
+
 describe('a page that goes away', () => {
   it('leaves nothing behind after stop()', async () => {
     const backend = fakeBackend(alive)
@@ -171,4 +229,10 @@ it('refuses a checkInterval that is not a positive number, naming it', () => {
   expect(() => startSessionMonitor({ checkInterval: 0 }, world)).toThrow(/^checkInterval/)
   expect(() => startSessionMonitor({ checkInterval: 1e7 }, world)).toThrow(/^checkInterval/)
   expect(() => startSessionMonitor({ checkInterval: Number.NaN }, world)).toThrow(TypeError)
+})
+
+it('refuses a signedIn that is no sub, naming it', () => {
+  const world = fakeWorld({ backend: fakeBackend(alive) })
+  const options = { signedIn: true } as unknown as { signedIn: string }
+  expect(() => startSessionMonitor(options, world)).toThrow(/^signedIn/)
 })

@@ -67,6 +67,34 @@ describe('several tabs of one browser', () => {
     expect(tabs.map(({ monitor }) => monitor.state)).toEqual(['ended', 'ended'])
   })
 
+  it('listen only while they are looked at where the browser has no Web Locks, and lose nothing by it', async () => {
+    const backend = fakeBackend(alive)
+    const tabs = []
+    for (let more = 0; more < 12; more++) {
+      const tab = await openTab(backend, { tabs: false })
+      tab.world.show('hidden')
+      await settle()
+      tabs.push(tab)
+    }
+    const [first] = tabs
+    expect(backend.streams).toBe(0)
+    first?.world.show('visible')
+    await settle()
+    expect(backend.streams).toBe(1)
+    const { questions, streamsOpened } = backend
+    for (const { world } of tabs) await world.advance(40_000)
+    expect(backend).toMatchObject({ questions, streamsOpened, streams: 1 })
+    backend.become(ended)
+    await settle()
+    expect(first?.monitor.state).toBe('ended')
+    for (const { world, monitor } of tabs.slice(1)) {
+      expect(monitor.state).toBe('alive')
+      world.show('visible')
+      await settle()
+      expect(monitor.state).toBe('ended')
+    }
+  })
+
   it('lets another tab lead while it rests', async () => {
     const backend = fakeBackend(alive)
     const baseUrl = freshPage()
@@ -88,8 +116,7 @@ it('leads for itself when the Web Locks it has do not work', async () => {
   const backend = fakeBackend(alive)
   const world = fakeWorld({ backend })
   const broken = { request: () => Promise.reject(new DOMException('not here', 'SecurityError')) }
-  const tabs = { locks: broken, openChannel: (name: string) => new BroadcastChannel(name) }
-  const { monitor } = await watch({ ...world, tabs })
+  const { monitor } = await watch({ ...world, arbiter: broken })
   backend.become(ended)
   await settle()
   expect(monitor.state).toBe('ended')

@@ -130,6 +130,21 @@ describe('a login', () => {
     await agent.open(`${app.url}/auth/login`)
     expect(await tab.next()).toBeUndefined()
   })
+
+  it('keeps its cookie when a page of another tab is answered late that was asked for with the old one', async () => {
+    const { app, newAgent, signIn } = await start()
+    const [agent, otherTab] = [newAgent(), newAgent()]
+    await signIn(agent, app)
+    for (const { name, value } of agent.cookies(app.url)) {
+      otherTab.setCookie(app.url, `${name}=${value}; Path=/; Secure; HttpOnly`)
+    }
+    await agent.open(`${app.url}/auth/login`) // the same End-User: a new RP session takes the place of the old one
+    const late = await otherTab.open(app.url)
+    expect(late.body).toMatch(/^signed out/)
+    const setCookie = late.header('set-cookie')
+    if (setCookie !== undefined) agent.setCookie(app.url, setCookie) // both tabs have one cookie jar
+    expect((await agent.open(`${app.url}/me`)).trail).toEqual([`${app.url}/me`]) // no way over the OP
+  })
 })
 
 describe('an app', () => {

@@ -39,11 +39,11 @@ export function openTab(agent: UserAgent, pageUrl: string): Tab {
         headers: [...answer.headers],
       })
     },
-    baseUrl: pageUrl,
     window: new EventTarget(),
-    document: Object.assign(new EventTarget(), { visibilityState: 'hidden' as const }),
+    document: Object.assign(new EventTarget(), { baseURI: pageUrl, visibilityState: 'visible' as const }),
     openFrame: () => Object.assign(new EventTarget(), { contentWindow: null, remove: () => {} }),
-    tabs: undefined,
+    arbiter: undefined,
+    openChannel: (name) => new BroadcastChannel(name),
   }
   const monitor = startSessionMonitor({}, world)
   return {

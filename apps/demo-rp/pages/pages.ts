@@ -4,12 +4,12 @@ import type { DemoApp } from '../demo-apps.ts'
 import { layout, type Page } from './layout.ts'
 
 /** The app itself, for whoever is signed in; its strip and its end are told by the monitor's events. */
-export function appPage(app: DemoApp, { name, prefix }: { name: string; prefix: string }): Page {
+export function appPage(app: DemoApp, { sub, name, prefix }: { sub: string; name: string; prefix: string }): Page {
   return layout({
     id: app.id,
     name: app.name,
     title: app.name,
-    scripts: html`<script type="module" src="${prefix}/session-monitor.js" data-on-ended="event"></script>`,
+    scripts: html`<script type="module" src="${prefix}/session-monitor.js" data-on-ended="event" data-signed-in="${sub}"></script>`,
     header: html`<div class="person"><span class="who">${name}</span>
 ${signOut(prefix, 'everywhere', '/signed-out', html`<button class="primary">Sign out</button>`)}
 ${signOut(prefix, 'this-app', '/signed-out?only', html`<button class="quiet" title="Your other apps stay signed in">only from this app</button>`)}</div>`,

@@ -89,10 +89,10 @@ describe('in SQLite', () => {
     db = openSqlite(join(folder, 'op.db'))
     migrate(db)
     const prepare = db.prepare.bind(db)
-    db.prepare = ((sql: string) => {
+    db.prepare = (sql: string) => {
       seen.add(sql)
       return prepare(sql)
-    }) as typeof db.prepare
+    }
     const context = openContext(db, issuer, runtime, () => {})
     op = {
       ...sqliteOutbox(context),

@@ -3,9 +3,11 @@ import { Hono, type MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { testClient } from 'hono/testing'
 import { describe, expect, it } from 'vitest'
+import { namesOf } from '../../../src/rp/session-id.ts'
 import { createRelyingParty } from '../../../src/rp.ts'
 import { auth, requireLogin } from '../../../src/rp-hono.ts'
 import { memoryStore } from '../../../src/rp-memory.ts'
+import { opened, someSession } from '../../../src/testing/rp-store-bench.ts'
 import type { Mount } from '../support.ts'
 import { adapterFlows } from './flow-suite.ts'
 
@@ -54,8 +56,14 @@ describe('the Hono adapter, as Hono does things', () => {
   it('clears a dead cookie also when a handler returns a Response of its own [hono 3]', async () => {
     const store = memoryStore()
     const rp = createRelyingParty({ ...options, store })
+    const id = 'a'.repeat(43)
+    const at = Math.floor(Date.now() / 1000)
+    const life = { firstIat: at, createdAt: at, idleExpiresAt: at + 600, expiresAt: at + 600 }
+    const sessions = store.forClient(options, Date)
+    await opened(sessions, someSession({ ...namesOf(id), ...life }))
+    await sessions.delete(namesOf(id).handle, { cause: 'logout_token', at })
     const shell = new Hono().use(auth(rp)).get('/', () => new Response('mine', { headers: { 'set-cookie': 'a=1' } }))
-    const headers = { cookie: `__Host-lockstep-notes=${'a'.repeat(43)}`, 'sec-fetch-dest': 'document' }
+    const headers = { cookie: `__Host-lockstep-notes=${id}`, 'sec-fetch-dest': 'document' }
     const answer = await shell.request('/', { headers })
     expect(answer.headers.getSetCookie()).toEqual(['a=1', expect.stringMatching(/^__Host-lockstep-notes=; Max-Age=0/)])
     await rp.close()
