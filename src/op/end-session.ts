@@ -1,5 +1,5 @@
-import { messageOf } from '../runtime/message-of.ts'
 import { revokesOffline } from './causes.ts'
+import { clientTrouble } from './clients/find-client.ts'
 import { noTelemetry, type Telemetry } from './delivery/telemetry.ts'
 import { planFanOut, type Receiver } from './fan-out.ts'
 import type { OpLog } from './log.ts'
@@ -90,7 +90,7 @@ async function receiversOf(
     try {
       receivers.set(clientId, await findReceiver(clientId))
     } catch (error) {
-      log({ event: 'op_failed', task: 'client', clientId, message: messageOf(error) })
+      log({ event: 'op_failed', task: 'client', clientId, message: clientTrouble(error) })
     }
   }
   await Promise.all([...new Set(rps.map(({ clientId }) => clientId))].map(read))

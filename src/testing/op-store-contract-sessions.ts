@@ -15,6 +15,17 @@ export function opSessionContract(law: Law, durable: boolean): void {
     deepEqual(await op.getOpSession({ uid: 'uid-1' }), found)
   })
 
+  law('gives an OP session back by what it gave one of its RPs, while it lives', async ({ op, runtime }) => {
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes', { sid: 'sid-a' }), loggedIn('mail')] }))
+    const found = await op.getOpSession({ clientId: 'notes', sid: 'sid-a' })
+    equal(found?.uid, 'uid-1')
+    deepEqual(found, await op.getOpSession({ uid: 'uid-1' }))
+    equal(await op.getOpSession({ clientId: 'mail', sid: 'sid-a' }), undefined)
+    equal(await op.getOpSession({ clientId: 'notes', sid: 'sid-b' }), undefined)
+    await op.endOpSession('uid-1', { cause: 'admin' }, () => [])
+    equal(await op.getOpSession({ clientId: 'notes', sid: 'sid-a' }), undefined)
+  })
+
   law('merges twenty logins of one browser that all began with the same OP session', async ({ op, runtime }) => {
     await op.saveOpSession(opSession(runtime))
     const names = Array.from({ length: 20 }, (_, i) => `rp-${i}`)

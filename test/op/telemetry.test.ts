@@ -1,5 +1,5 @@
 import { channel } from 'node:diagnostics_channel'
-import { context, metrics, trace } from '@opentelemetry/api'
+import { type ContextManager, context, metrics, ROOT_CONTEXT, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import { type Histogram, MeterProvider, MetricReader } from '@opentelemetry/sdk-metrics'
 import {
@@ -7,8 +7,10 @@ import {
   InMemorySpanExporter,
   type ReadableSpan,
   SimpleSpanProcessor,
+  type SpanProcessor,
 } from '@opentelemetry/sdk-trace-base'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { OpLogEvent } from '../../src/op/log.ts'
 import { logIn } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
@@ -246,5 +248,63 @@ describe('traces', () => {
     const told = Object.fromEntries(rps.logouts.map(({ app, traceparent }) => [app, traceparent]))
     expect(told.notes).toBeUndefined()
     expect(told.mail).toBe(`00-${mail?.traceId}-${mail?.spanId}-01`)
+  })
+})
+
+describe('an SDK that throws', () => {
+  const fail = (): never => {
+    throw new Error('the exporter is broken')
+  }
+  const broken = [
+    [
+      'when a span starts',
+      () => trace.setGlobalTracerProvider({ getTracer: () => ({ startSpan: fail, startActiveSpan: fail }) }),
+    ],
+    [
+      'when a span ends',
+      () => {
+        const onEnd: SpanProcessor = {
+          onStart: () => {},
+          onEnd: fail,
+          forceFlush: async () => {},
+          shutdown: async () => {},
+        }
+        trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [onEnd] }))
+      },
+    ],
+    ['when something is measured', () => metrics.setGlobalMeterProvider({ getMeter: fail })],
+    ['when a context is entered', () => context.setGlobalContextManager(brokenContexts)],
+  ] as const
+  const brokenContexts: ContextManager = {
+    active: () => ROOT_CONTEXT,
+    with: fail,
+    bind: (_, target) => target,
+    enable: () => brokenContexts,
+    disable: () => brokenContexts,
+  }
+  afterEach(() => {
+    trace.disable()
+    context.disable()
+    context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
+    trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }))
+  })
+
+  it.each(broken)('%s stops no logout and no delivery, and that is said once', async (_, breakIt) => {
+    const log: OpLogEvent[] = []
+    op = await startTestOp({ clients: [rps.client('notes')], options: { log: (event) => log.push(event) } })
+    opened.push(op)
+    await op.provider.ready()
+    for (let i = 0; i < 2; i++) await logIn(browser, op, rps.client('notes'))
+    trace.disable()
+    context.disable()
+    breakIt()
+    const logoutId = await endEverything()
+    await settled(logoutId).toEqual(['notes delivered'])
+    const [delivery] = (await op.provider.deliveries.list({ logoutId })).deliveries
+    expect(delivery?.attempts).toBe(1)
+    expect(rps.logouts).toHaveLength(1)
+    expect(log.filter(({ event }) => event === 'op_failed')).toEqual([
+      { event: 'op_failed', task: 'telemetry', message: 'the exporter is broken' },
+    ])
   })
 })

@@ -1,7 +1,7 @@
 import { createServer, type RequestListener } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer, connect as dial } from 'node:net'
 import { gzipSync } from 'node:zlib'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type EgressOptions, egress } from '../../src/runtime/egress.ts'
 import { whyPostFailed } from '../../src/runtime/post-failure.ts'
 
@@ -39,16 +39,21 @@ const aTurn = (): Promise<void> => new Promise((done) => setImmediate(done))
 
 describe('an answer that means harm', () => {
   it('drips and holds the attempt no longer than its time-out', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }) // its time is over when the test says so
+    cleanups.push(async () => void vi.useRealTimers())
+    const dripped = Promise.withResolvers<void>()
     const { url } = await listen((_, response) => {
       response.writeHead(200)
-      const drip = setInterval(() => response.write('x'), 20)
+      const drip = setInterval(() => response.write('x', () => dripped.resolve()), 20)
       response.on('close', () => clearInterval(drip))
-      response.write('x')
     })
-    const { post } = open()
-    const answer = await post({ url, ...form, timeout: 300 })
-    expect(answer.status).toBe(200)
-    expect(answer.body).toMatch(/^x+$/)
+    const headCame = Promise.withResolvers<void>()
+    const answer = open().post({ url, ...form, onAnswered: () => headCame.resolve() })
+    await Promise.all([headCame.promise, dripped.promise])
+    for (let i = 0; i < 5; i++) await aTurn() // what was written is read
+    vi.advanceTimersByTime(form.timeout)
+    expect((await answer).status).toBe(200)
+    expect((await answer).body).toMatch(/^x+$/)
   })
 
   it('drips its head and runs into the time-out', async () => {

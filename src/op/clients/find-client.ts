@@ -1,5 +1,5 @@
-import type { Client, Provider as OidcProvider } from 'oidc-provider'
-import { messageOf } from '../../runtime/message-of.ts'
+import { type Client, errors, type Provider as OidcProvider } from 'oidc-provider'
+import { messageOf, sanitize } from '../../runtime/message-of.ts'
 import type { OpLog } from '../log.ts'
 
 /** Finds a client's registration; `undefined` when it is gone, or cannot be read now. */
@@ -14,8 +14,14 @@ export function findClientOf(provider: OidcProvider, log: OpLog): FindClient {
     try {
       return await provider.Client.find(clientId)
     } catch (error) {
-      log({ event: 'op_failed', task: 'client', clientId, message: messageOf(error) })
+      log({ event: 'op_failed', task: 'client', clientId, message: clientTrouble(error) })
       return undefined
     }
   }
+}
+
+/** Why a registration cannot be read, for the operator: oidc-provider says which member is wrong beside the message. */
+export function clientTrouble(error: unknown): string {
+  const isRefused = error instanceof errors.InvalidClientMetadata && error.error_description !== undefined
+  return isRefused ? sanitize(`${messageOf(error)} (${error.error_description})`) : messageOf(error)
 }

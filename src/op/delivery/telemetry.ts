@@ -2,10 +2,11 @@ import { messageOf } from '../../runtime/message-of.ts'
 import { loadOpenTelemetry } from '../../runtime/opentelemetry.ts'
 import type { OpLog } from '../log.ts'
 import type { EndCause } from '../store/contract.ts'
+import { harmlessly, harmlessMetrics, harmlessTraces } from './harmless.ts'
 import { type Metrics, metricsOf, type OutboxReading } from './metrics.ts'
 import { type Traces, tracesOf } from './traces.ts'
 
-/** What the OP tells OpenTelemetry; where that is not installed, nobody. */
+/** What the OP tells OpenTelemetry; where that is not installed, nobody. What an SDK throws reaches nobody but the log. */
 export interface Telemetry {
   /** Resolves when it is known whether OpenTelemetry is there. */
   readonly ready: Promise<void>
@@ -30,13 +31,14 @@ export function openTelemetry(issuer: string, log: OpLog, read: () => Promise<Ou
   let metrics: Metrics | undefined
   let traces: Traces | undefined
   let isClosed = false
+  const harmless = harmlessly(log)
 
   async function load(): Promise<void> {
     try {
       const api = await loadOpenTelemetry()
       if (!api || isClosed) return
-      metrics = metricsOf(api, issuer, read)
-      traces = tracesOf(api)
+      traces = harmlessTraces(tracesOf(api), harmless)
+      metrics = harmlessMetrics(metricsOf(api, issuer, read), harmless)
     } catch (error) {
       log({ event: 'op_failed', task: 'telemetry', message: messageOf(error) })
     }
@@ -51,11 +53,17 @@ export function openTelemetry(issuer: string, log: OpLog, read: () => Promise<Ou
       return traces
     },
     async logouts(cause, work, count) {
-      const named = (trace?: string): ReturnType<typeof work> => work(trace === undefined ? {} : { trace })
-      const result = await (traces ? traces.logout(cause, named) : named())
-      const ended = count(result)
-      if (ended > 0) metrics?.logouts(cause, ended)
-      return result
+      const span = traces?.logout(cause)
+      let isFailed = true
+      try {
+        const result = await work(span?.trace === undefined ? {} : { trace: span.trace })
+        isFailed = false
+        const ended = count(result)
+        if (ended > 0) metrics?.logouts(cause, ended)
+        return result
+      } finally {
+        span?.end(isFailed)
+      }
     },
     untraced: (work) => (traces ? traces.untraced(work) : work()),
     close() {

@@ -10,10 +10,17 @@ export interface AttemptSpan {
   end(attempt: Attempt, finishedAt: number): void
 }
 
+/** The span in which OP sessions end. */
+export interface LogoutSpan {
+  /** Names it, to be kept with the facts. */
+  readonly trace?: string
+  end(isFailed: boolean): void
+}
+
 /** The spans of an OP. */
 export interface Traces {
-  /** Runs what ends OP sessions in a span; `trace` names it, to be kept with the facts. */
-  logout<Result>(cause: EndCause, work: (trace: string | undefined) => Promise<Result>): Promise<Result>
+  /** Begins the span in which OP sessions end. */
+  logout(cause: EndCause): LogoutSpan
   /** Begins the span of an attempt, the first of a trace of its own. */
   attempt(delivery: ClaimedDelivery, startedAt: number): AttemptSpan
   /** Runs what sends requests to RPs so that no instrumentation of the HTTP client adds a trace id to them (T13). */
@@ -32,15 +39,15 @@ export function tracesOf(api: OpenTelemetry): Traces {
   const tracer = () => api.trace.getTracer('lockstep')
   const silent = (context: Context): Context => context.setValue(api.createContextKey(suppressed), true)
   return {
-    async logout(cause, work) {
+    logout(cause) {
       const span = tracer().startSpan('lockstep.logout', { attributes: { 'lockstep.logout.cause': cause } })
-      try {
-        return await work(traceparentOf(api, span))
-      } catch (error) {
-        span.setStatus({ code: api.SpanStatusCode.ERROR })
-        throw error
-      } finally {
-        span.end()
+      const trace = traceparentOf(api, span)
+      return {
+        ...(trace !== undefined && { trace }),
+        end(isFailed) {
+          if (isFailed) span.setStatus({ code: api.SpanStatusCode.ERROR })
+          span.end()
+        },
       }
     },
 

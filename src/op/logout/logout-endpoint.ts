@@ -5,7 +5,7 @@ import type { Ending } from '../end-session.ts'
 import { type Answer, type HttpRequest, TooLarge } from '../http.ts'
 import { showPage } from '../pages/show.ts'
 import { isSameOrigin } from '../same-origin.ts'
-import type { EndedOpSession } from '../store/contract.ts'
+import type { EndedOpSession, OpIssuerStore } from '../store/contract.ts'
 import { at, languagesFor, localesOf, seeOther } from './logout-http.ts'
 import { type LogoutRequest, mustAsk, postLogoutRedirect, validateLogoutRequest } from './logout-request.ts'
 import { type PendingLogout, type Refusal, seal, unseal } from './sealed-request.ts'
@@ -20,6 +20,7 @@ const BODY_LIMIT = 65_536
 
 /** What the Logout Endpoint is built from. */
 export interface LogoutEndpointParts extends FramesParts {
+  readonly store: FramesParts['store'] & Pick<OpIssuerStore, 'getOpSession'>
   /** Where "no" leads. */
   readonly declined: 'page' | 'redirect'
   readonly end: (uid: string, ending: Ending) => Promise<EndedOpSession | undefined>
@@ -72,21 +73,29 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
   const home = provider.issuer
 
   async function finish(
-    { session, signedOut }: LogoutExchange,
+    { signedOut }: LogoutExchange,
     locales: string | undefined,
     ending: Ending,
-    redirect: string | undefined,
+    { uid, isLost = false, ...asked }: PendingLogout,
   ): Promise<Answer> {
-    const ended = await parts.end(session.uid, ending)
+    const ended = await parts.end(uid, ending)
     if (ended) await parts.firstAttempts(ended.logout.id, WAIT)
-    await signedOut(ended?.logout.id)
-    const next = redirect ?? at(paths.signedOut, locales)
-    return seeOther(await throughFrames(parts, ended, next, locales))
+    await signedOut(isLost ? undefined : ended?.logout.id)
+    const next = redirectOf(asked) ?? at(paths.signedOut, locales)
+    return seeOther(isLost ? next : await throughFrames(parts, ended, next, locales)) // frames name the other apps (T14)
   }
 
-  async function ask(exchange: LogoutExchange, locales: string | undefined, logout: LogoutRequest): Promise<Answer> {
-    const sealed = await seal('question', pendingOf(exchange.session.uid, logout), sealingKey, runtime.now())
+  async function ask(locales: string | undefined, pending: PendingLogout): Promise<Answer> {
+    const sealed = await seal('question', pending, sealingKey, runtime.now())
     return seeOther(at(paths.ask, locales, sealed))
+  }
+
+  /** The OP session of a hint in a browser that has lost the OP cookie: a browser of a native app's keeps none, say. */
+  async function lostSession({ client, hint }: LogoutRequest): Promise<string | undefined> {
+    if (!client || hint?.sid === undefined) return undefined
+    const found = await parts.store.getOpSession({ clientId: client.clientId, sid: hint.sid })
+    if (found?.accountId === undefined) return undefined
+    return hint.sub === (await parts.subFor(found.accountId, client)) ? found.uid : undefined
   }
 
   async function stayed(request: HttpRequest, locales: string | undefined, pending: PendingLogout): Promise<Answer> {
@@ -107,6 +116,8 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
         const { client, hint } = logout
         const locales = params.get('ui_locales') ?? undefined
         if (!session.accountId) {
+          const uid = await lostSession(logout)
+          if (uid !== undefined) return ask(locales, { ...pendingOf(uid, logout), isLost: true })
           // Not an error (RP-Initiated §4); only a hint vouches for the redirect here, nobody was asked.
           return seeOther((hint && redirectOf(logout)) ?? at(paths.signedOut, locales))
         }
@@ -117,9 +128,9 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
         const { method } = request
         const [secFetchDest, secPurpose] = [request.header('sec-fetch-dest'), request.header('sec-purpose')]
         if (mustAsk({ hint, current, method, secFetchDest, secPurpose })) {
-          return ask(exchange, locales, logout)
+          return ask(locales, pendingOf(session.uid, logout))
         }
-        return finish(exchange, locales, endingOf(client?.clientId), redirectOf(logout))
+        return finish(exchange, locales, endingOf(client?.clientId), pendingOf(session.uid, logout))
       })
     },
 
@@ -127,15 +138,18 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
       const sealed = request.query.get('request') ?? ''
       const locales = localesOf(request)
       const pending = await unseal('question', sealed, sealingKey, runtime.now())
-      if (!session.accountId) return seeOther(at(paths.signedOut, locales))
-      if (pending?.uid !== session.uid) return seeOther(at(paths.endpoint, locales)) // of another login, or too old: ask anew
+      const isOurs = session.accountId ? pending?.uid === session.uid : pending?.isLost === true
+      if (!pending || !isOurs) {
+        // of another login, or too old: ask anew whom there is to ask
+        return seeOther(at(session.accountId ? paths.endpoint : paths.signedOut, locales))
+      }
       const clients = await Promise.all(Object.keys(session.authorizations ?? {}).map((id) => findClient(id)))
       const askedBy = pending.clientId === undefined ? undefined : await findClient(pending.clientId)
       const data = {
         languages: languagesFor(request, locales),
         action: at(paths.ask, locales),
         request: sealed,
-        account: await parts.accountName(session.accountId),
+        account: session.accountId && (await parts.accountName(session.accountId)),
         apps: clients.flatMap((client) => (client ? [nameOf(client)] : [])).sort((a, b) => a.localeCompare(b)),
         askedBy: askedBy && nameOf(askedBy),
       }
@@ -157,7 +171,9 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
         }
         const locales = localesOf(request)
         if (form.get('answer') !== 'yes') return stayed(request, locales, pending)
-        return finish(exchange, locales, endingOf(pending.clientId), redirectOf(pending))
+        // Without the OP cookie only a question ends something that was asked without it.
+        const uid = session.accountId || pending.isLost ? pending.uid : session.uid
+        return finish(exchange, locales, endingOf(pending.clientId), { ...pending, uid })
       })
     },
 

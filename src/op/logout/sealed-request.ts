@@ -4,6 +4,8 @@ import type { LogoutProblem } from '../pages/pages.ts'
 /** A logout request between the question and the answer, bound to the OP session that was asked. */
 export interface PendingLogout {
   readonly uid: string
+  /** The browser that was asked has lost the OP cookie: the hint alone names the OP session. */
+  readonly isLost?: boolean
   readonly clientId?: string
   readonly postLogoutRedirectUri?: string
   readonly state?: string

@@ -8,13 +8,15 @@ import type { Words } from './words.ts'
 export const builtIn: { readonly [Name in keyof PageData]: (data: PageData[Name], words: Words) => PageContent } = {
   /** Who is signed in, which apps will be signed out, two buttons of equal weight. */
   confirm({ action, request, account, apps, askedBy }, words) {
-    const { title, heading, asks, signedInAs, apps: theseApps, noApps, yes, no } = words.confirm
+    const { title, heading, asks, signedInAs, lost, apps: theseApps, noApps, yes, no } = words.confirm
+    const who = account === undefined ? undefined : signedInAs(html`<strong>${account}</strong>`)
+    const which = account === undefined ? lost : apps.length === 0 ? noApps : theseApps
     return builtInPage({
       language: words.language,
       title,
       body: html`<h1>${heading}</h1>
-<p>${askedBy === undefined ? undefined : html`${asks(askedBy)} `}${signedInAs(html`<strong>${account}</strong>`)}
-${apps.length === 0 ? noApps : theseApps}</p>
+<p>${askedBy === undefined ? undefined : html`${asks(askedBy)} `}${who}
+${which}</p>
 ${apps.length === 0 ? undefined : html`<ul>${apps.map((name) => html`<li>${name}</li>`)}</ul>`}
 <form class="choice" method="post" action="${action}">
 <input type="hidden" name="request" value="${request}">

@@ -10,8 +10,11 @@ export interface AnyPage {
 export interface ConfirmPage extends AnyPage {
   readonly action: string
   readonly request: string
-  /** The name of who is signed in. */
-  readonly account: string
+  /**
+   * The name of who is signed in; `undefined` where the browser has lost the OP cookie and an app's hint alone names the OP
+   * session. Who has come by a hint learns neither the user nor the other apps, so `apps` is empty then (T14).
+   */
+  readonly account: string | undefined
   /** Names of the apps that would be signed out. */
   readonly apps: readonly string[]
   /** Name of the app that asks, where one does. */

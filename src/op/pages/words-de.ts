@@ -9,6 +9,7 @@ export const de: Words = {
     heading: 'Überall abmelden?',
     asks: (app) => `${app} möchte Sie abmelden.`,
     signedInAs: (account) => html`Sie sind angemeldet als ${account}.`,
+    lost: 'Dieser Browser ist hier nicht mehr angemeldet, die Anmeldung dieser App besteht aber noch. Sie wird beendet, in allen Apps, die mit ihr geöffnet wurden.',
     apps: 'Diese Apps werden in diesem Browser abgemeldet:',
     noApps: 'In diesem Browser ist keine App mit diesem Konto angemeldet.',
     yes: 'Abmelden',

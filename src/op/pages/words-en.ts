@@ -9,6 +9,7 @@ export const en: Words = {
     heading: 'Sign out everywhere?',
     asks: (app) => `${app} asks to sign you out.`,
     signedInAs: (account) => html`You are signed in as ${account}.`,
+    lost: 'This browser is not signed in here any more, but the sign-in of that app lives on. It will be ended, in every app that was opened with it.',
     apps: 'These apps will be signed out in this browser:',
     noApps: 'No app is signed in with this account in this browser.',
     yes: 'Sign out',

@@ -9,6 +9,7 @@ export const fr: Words = {
     heading: 'Se déconnecter partout ?',
     asks: (app) => `${app} demande à vous déconnecter.`,
     signedInAs: (account) => html`Vous êtes connecté en tant que ${account}.`,
+    lost: 'Ce navigateur n’est plus connecté ici, mais la connexion de cette application existe encore. Elle sera fermée, dans toutes les applications ouvertes avec elle.',
     apps: 'Ces applications seront déconnectées dans ce navigateur :',
     noApps: 'Aucune application n’est connectée avec ce compte dans ce navigateur.',
     yes: 'Se déconnecter',

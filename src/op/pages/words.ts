@@ -17,6 +17,8 @@ export interface Words {
     readonly heading: string
     readonly asks: (app: string) => string
     readonly signedInAs: (account: Html) => Html
+    /** In place of account and apps, where the browser has lost the OP cookie. */
+    readonly lost: string
     readonly apps: string
     readonly noApps: string
     readonly yes: string

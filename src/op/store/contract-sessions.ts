@@ -63,7 +63,10 @@ export interface OpSessionStore {
    * payload that is kept stays as well: such a request changes nobody.
    */
   saveOpSession(session: OpSessionWrite): Promise<'saved' | 'stale' | 'ended'>
-  getOpSession(by: { handle: string } | { uid: string }): Promise<OpSession | undefined>
+  /** By an RP's `sid`: the OP session in which that RP got it. */
+  getOpSession(
+    by: { handle: string } | { uid: string } | { clientId: string; sid: string },
+  ): Promise<OpSession | undefined>
   /** The cookie's value was replaced; the old one is worthless from now on. */
   retireHandle(handle: string): Promise<void>
   /** Whether a handle of a live OP session was retired in the last `seconds`: its browser has, or is about to get, another. */

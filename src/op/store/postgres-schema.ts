@@ -266,6 +266,10 @@ const steps: readonly string[] = [
   -- What one RP is owed, by age: an operator asks for it, and the backlog of another may be a million rows.
   CREATE INDEX delivery_waiting ON delivery (issuer, client_id, seq) WHERE due_at IS NOT NULL;
   `,
+  `
+  -- An OP session is found by the sid of an ID Token hint.
+  CREATE INDEX op_session_client_by_sid ON op_session_client (issuer, client_id, sid);
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -43,6 +43,11 @@ const byHandle = statement<OpSessionRow>(
   `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
    WHERE h.issuer = $1 AND h.handle = $2 AND h.retired_at IS NULL`,
 )
+const bySid = statement<OpSessionRow>(
+  'op_session_by_sid',
+  `SELECT ${opSessionColumns} FROM op_session_client r JOIN op_session s ON s.issuer = r.issuer AND s.uid = r.uid
+   WHERE r.issuer = $1 AND r.client_id = $2 AND r.sid = $3 LIMIT 1`,
+)
 const rotated = statement<OpSessionRow>(
   'op_session_rotated',
   `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
@@ -132,7 +137,8 @@ export function postgresSessions(context: PostgresContext): Sessions {
         if (!kept) {
           await queries.change(insert, uid, handle, account, text, context.seconds(), expiresAt, ...since)
           await queries.change(saved, uid)
-        } else {
+        } else if (extend || signsIn || (!gone.has('handle') && handle !== kept.handle)) {
+          // a background check changes none of these, and then waits for no disk
           await queries.change(
             update,
             uid,
@@ -162,7 +168,12 @@ export function postgresSessions(context: PostgresContext): Sessions {
 
     async getOpSession(by) {
       const { each } = context
-      const found = 'uid' in by ? await each.first(opSessionByUid, by.uid) : await each.first(byHandle, by.handle)
+      const found =
+        'uid' in by
+          ? await each.first(opSessionByUid, by.uid)
+          : 'handle' in by
+            ? await each.first(byHandle, by.handle)
+            : await each.first(bySid, by.clientId, by.sid)
       if (!found || !alive(found)) return undefined
       return toOpSession('handle' in by ? { ...found, handle: by.handle } : found)
     },

@@ -51,6 +51,10 @@ export function sqliteSessions(
     `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
      WHERE h.issuer = ? AND h.handle = ? AND h.retired_at IS NULL`,
   )
+  const bySid = db.prepare<[number, string, string], OpSessionRow>(
+    `SELECT ${opSessionColumns} FROM op_session_client c JOIN op_session s ON s.issuer = c.issuer AND s.uid = c.uid
+     WHERE c.issuer = ? AND c.client_id = ? AND c.sid = ? LIMIT 1`,
+  )
   const rotated = db.prepare<[number, string, number], OpSessionRow>(
     `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
      WHERE h.issuer = ? AND h.handle = ? AND h.retired_at > ?`,
@@ -112,7 +116,8 @@ export function sqliteSessions(
         if (!kept) {
           insert.run(issuer, uid, handle, account, JSON.stringify(payload), context.seconds(), expiresAt, since)
           saved.run(issuer, uid)
-        } else {
+        } else if (extend || signsIn || (!retired && handle !== kept.handle)) {
+          // a background check changes none of these, and then waits for no disk
           update.run(
             retired ? kept.handle : handle,
             account,
@@ -138,7 +143,12 @@ export function sqliteSessions(
 
     async getOpSession(by) {
       return context.read(() => {
-        const found = 'uid' in by ? row(by.uid) : byHandle.get(issuer, by.handle)
+        const found =
+          'uid' in by
+            ? row(by.uid)
+            : 'handle' in by
+              ? byHandle.get(issuer, by.handle)
+              : bySid.get(issuer, by.clientId, by.sid)
         if (!found || hasEnded(found.uid, found)) return undefined
         return toOpSession('handle' in by ? { ...found, handle: by.handle } : found, rps(found.uid))
       })

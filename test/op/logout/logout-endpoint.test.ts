@@ -1,10 +1,10 @@
 import { request } from 'undici'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { expectErrorPage, expectQuestion, logoutForm, signedByOp } from '../support/logout-pages.ts'
-import { claimsOf, isSignedIn, logIn, logoutUrl, type Tokens } from '../support/op-flow.ts'
-import { type RpSite, startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
-import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+import { expectErrorPage, expectQuestion, logoutForm, signedByOp } from '../../support/logout-pages.ts'
+import { claimsOf, isSignedIn, logIn, logoutUrl, type Tokens } from '../../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../../support/test-op.ts'
+import { createUserAgent, type UserAgent } from '../../support/user-agent.ts'
 
 let rps: RpSite
 let op: TestOp
@@ -135,6 +135,7 @@ describe('state comes back byte for byte', () => {
 
 describe('a logout request without an OP session', () => {
   beforeEach(async () => {
+    await browser.open(logoutUrl(op, { id_token_hint: tokens.id_token }))
     await browser.close()
     browser = createUserAgent()
   })
@@ -164,19 +165,86 @@ describe('a logout request without an OP session', () => {
     expectErrorPage(await browser.open(logoutUrl(op, wrong)), op)
   })
 
-  it('does not touch the OP session of another browser [RPI-4-b]', async () => {
-    const other = createUserAgent()
-    const elsewhere = await logIn(other, op, notes)
-    await browser.open(logoutUrl(op, { id_token_hint: elsewhere.tokens.id_token, post_logout_redirect_uri: bye() }))
-    expect(await isSignedIn(other, op, notes)).toBe(true)
-    await other.close()
-  })
-
   it('logs out twice as well as once [RPI-4-b]', async () => {
     const { tokens: mine } = await logIn(browser, op, notes)
     const url = logoutUrl(op, { id_token_hint: mine.id_token, post_logout_redirect_uri: bye() })
     expect((await browser.open(url)).url).toBe(bye())
     expect((await browser.open(url)).url).toBe(bye())
+  })
+})
+
+describe('a logout request of a browser that has lost the OP cookie, with a hint of an OP session that lives', () => {
+  let lost: UserAgent
+  beforeEach(() => {
+    lost = createUserAgent()
+  })
+  afterEach(() => lost.close())
+  const ask = () =>
+    lost.open(logoutUrl(op, { id_token_hint: tokens.id_token, post_logout_redirect_uri: bye(), state: 's' }))
+
+  it('asks, names nobody and no other app, and ends nothing by itself [RPI-2-o] [T12] [T14]', async () => {
+    await logIn(browser, op, rps.client('mail'))
+    const before = rps.log.length
+    const page = await ask()
+    expectQuestion(page, op)
+    expect(page.body).toContain('Notes asks to sign you out.')
+    expect(page.body).not.toMatch(/ada|Mail/)
+    expect(rps.log.slice(before)).toEqual([])
+    await expectSignedIn()
+  })
+
+  it('ends that OP session after a yes, tells its apps and returns to the one that asked [RPI-2-p] [RPI-2-q]', async () => {
+    await logIn(browser, op, rps.client('mail'))
+    const before = (await rps.received(0)).length
+    const page = await lost.submit(await ask(), { answer: 'yes' })
+    expect(page.url).toBe(`${bye()}?state=s`)
+    await expectSignedOut()
+    const told = (await rps.received(before + 2)).slice(before)
+    expect(told.map(({ app }) => app).toSorted()).toEqual(['mail', 'notes'])
+    const receipts = lost.cookies(op.issuer).filter(({ name }) => name.startsWith('__Host-op_logout.'))
+    expect(receipts).toEqual([]) // who came by a hint is not shown which apps there were [T14]
+    expect((await ask()).url).toBe(`${bye()}?state=s`) // nothing is left to ask about
+  })
+
+  it('ends nothing after a no, nor when another site answers [RPI-2-n] [E11] [T5]', async () => {
+    const page = await ask()
+    expect((await lost.submit(page, { answer: 'no' })).body).toContain('You are still signed in')
+    const sealed = /name="request" value="([^"]+)"/.exec(page.body)?.[1] ?? ''
+    const forged = await fetch(`${op.issuer}/session/end/ask`, {
+      method: 'POST',
+      headers: { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' },
+      body: new URLSearchParams({ request: sealed, answer: 'yes' }),
+    })
+    expect(forged.status).toBe(403)
+    await expectSignedIn()
+  })
+
+  it('is not asked about another user than the hint’s, nor by another app [RPI-2-m] [T12]', async () => {
+    for (const different of [{ sub: 'bob' }, { aud: 'mail' }, { sid: 'another' }]) {
+      const id_token_hint = await signedByOp(op, { ...claimsOf(tokens.id_token), ...different })
+      expect((await lost.open(logoutUrl(op, { id_token_hint }))).url).toBe(`${op.issuer}/session/end/signed-out`)
+    }
+    await expectSignedIn()
+  })
+
+  it('leaves who signs in meanwhile alone [RPI-6] [E12]', async () => {
+    const page = await ask()
+    await logIn(lost, op, notes, { login_hint: 'bob' })
+    expect((await lost.submit(page, { answer: 'yes' })).status).toBe(400)
+    expect(await isSignedIn(lost, op, notes)).toBe(true)
+    await expectSignedIn()
+  })
+
+  it('a question that was asked with the cookie ends nothing without it [RPI-6] [E12]', async () => {
+    const page = await browser.open(logoutUrl(op, { client_id: 'notes' }))
+    const sealed = /name="request" value="([^"]+)"/.exec(page.body)?.[1] ?? ''
+    const answer = await fetch(`${op.issuer}/session/end/ask`, {
+      method: 'POST',
+      headers: { origin: op.issuer },
+      body: new URLSearchParams({ request: sealed, answer: 'yes' }),
+    })
+    expect(new URL(answer.url).pathname).toBe('/session/end/signed-out')
+    await expectSignedIn()
   })
 })
 

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import type { OpLogEvent } from '../../src/op.ts'
-import { logIn, logoutUrl } from '../support/op-flow.ts'
-import { type RpSite, startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
-import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
-import { type SkippingTime, skippingTime } from './skipping-time.ts'
+import type { OpLogEvent, OpStore } from '../../../src/op.ts'
+import { sqliteStore } from '../../../src/op-sqlite.ts'
+import { logIn, logoutUrl } from '../../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../../support/test-op.ts'
+import { createUserAgent, type UserAgent } from '../../support/user-agent.ts'
+import { type SkippingTime, skippingTime } from '../skipping-time.ts'
 
 const minute = 60_000
 const log: OpLogEvent[] = []
@@ -12,15 +13,26 @@ let rps: RpSite
 let op: TestOp
 let browser: UserAgent
 let time: SkippingTime
+let store: OpStore
+/** Called at the end of each turn of the outbox: what is due is under way then. */
+let onTurn: () => void = () => {}
 
 beforeEach(async () => {
   log.length = 0
   rps = await startRpSite()
   browser = createUserAgent()
   time = skippingTime()
+  store = sqliteStore(':memory:')
   op = await startTestOp({
     clients: [],
-    configuration: { features: { devInteractions: { enabled: false }, registration: { enabled: true } } },
+    store: watched(store),
+    configuration: {
+      features: {
+        devInteractions: { enabled: false },
+        registration: { enabled: true },
+        registrationManagement: { enabled: true },
+      },
+    },
     options: {
       encryptionKeys: [new Uint8Array(32).fill(1)],
       registration: { dangerouslyAllowAnyone: true },
@@ -32,12 +44,38 @@ beforeEach(async () => {
 afterEach(async () => {
   await browser.close()
   await op.close()
+  await store.close()
   await rps.close()
 })
+
+function watched(real: OpStore): OpStore {
+  return {
+    ...real,
+    forIssuer(...of) {
+      const inner = real.forIssuer(...of)
+      return {
+        ...inner,
+        async nextDueAt(room) {
+          const at = await inner.nextDueAt(room)
+          onTurn()
+          return at
+        },
+      }
+    },
+  }
+}
 
 async function freshBrowser(): Promise<UserAgent> {
   await browser.close()
   return createUserAgent()
+}
+
+interface Registered {
+  readonly client_id: string
+  readonly client_secret: string
+  readonly redirect_uris: string[]
+  readonly registration_client_uri: string
+  readonly registration_access_token: string
 }
 
 /** Registers an app as anybody may: whose logout URI it names, the OP cannot know. */
@@ -53,7 +91,7 @@ async function register(app: string) {
     }),
   })
   expect(response.status).toBe(201)
-  return (await response.json()) as { client_id: string; client_secret: string; redirect_uris: string[] }
+  return (await response.json()) as Registered
 }
 
 async function logInAndOut(app: Awaited<ReturnType<typeof register>>): Promise<void> {
@@ -71,7 +109,11 @@ async function logInForLater(app: Awaited<ReturnType<typeof register>>, accountI
 /** Lets minutes pass, and in each of them the attempts that are due. */
 async function pass(minutes: number): Promise<void> {
   for (let passed = 0; passed < minutes; passed++) {
+    const turn = new Promise<void>((done) => {
+      onTurn = done
+    })
     time.skip(minute)
+    await turn
     const inFlight = async () => (await op.provider.deliveries.list({ state: 'in-flight' })).deliveries.length
     await expect.poll(inFlight, { interval: 5, timeout: 30_000 }).toBe(0)
   }
@@ -99,4 +141,23 @@ it('a client that registers itself gets ten attempts an hour until it answers 20
   const told = rps.logouts.length
   await op.provider.opSessions.end(later)
   await rps.received(told + 1)
+})
+
+it('what is owed to a client that has unregistered meanwhile is given up at the next attempt, and that is told [design §4]', async () => {
+  const app = await register('leaving')
+  rps.answer('leaving', (response) => response.writeHead(503).end())
+  const dead: unknown[] = []
+  op.provider.on('lockstep.delivery.dead', (event) => dead.push(event))
+  await logInAndOut(app)
+  await rps.received(1)
+  const gone = await fetch(app.registration_client_uri, {
+    method: 'DELETE',
+    headers: { authorization: `Bearer ${app.registration_access_token}` },
+  })
+  expect(gone.status).toBe(204)
+  await pass(2)
+  const { deliveries } = await op.provider.deliveries.list({ clientId: app.client_id })
+  expect(deliveries).toMatchObject([{ state: 'dead', lastOutcome: { why: 'client_gone' } }])
+  expect(dead).toMatchObject([{ clientId: app.client_id, why: 'client_gone' }])
+  expect(rps.logouts).toHaveLength(1)
 })

@@ -1,14 +1,15 @@
+import { createHash, randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { OpLogEvent, OpStore } from '../../src/op.ts'
-import { sqliteStore } from '../../src/op-sqlite.ts'
-import { expectErrorPage, expectQuestion } from '../support/logout-pages.ts'
-import { isSignedIn, logIn, logoutUrl, type Tokens } from '../support/op-flow.ts'
-import { type RpSite, startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
-import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+import type { OpLogEvent, OpStore } from '../../../src/op.ts'
+import { sqliteStore } from '../../../src/op-sqlite.ts'
+import { expectErrorPage, expectQuestion } from '../../support/logout-pages.ts'
+import { authorizationUrl, isSignedIn, logIn, logoutUrl, type Tokens } from '../../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../../support/test-op.ts'
+import { createUserAgent, type UserAgent } from '../../support/user-agent.ts'
 
 let folder: string
 let rps: RpSite
@@ -105,5 +106,30 @@ describe('a client whose registration cannot be read now', () => {
     })
     expect([answer.status, answer.headers.get('cache-control'), await answer.text()]).toEqual([500, 'no-store', ''])
     expect(op.failures).toHaveLength(1)
+  })
+})
+
+describe('a client in the store whose metadata was changed so that the rules refuse it', () => {
+  const keep = async (metadata: object): Promise<void> => {
+    const handle = createHash('sha256').update('board').digest('base64url')
+    const models = store.forIssuer(op.issuer, { now: Date.now, random: randomBytes })
+    await models.putModel({ kind: 'Client', handle, payload: { ...metadata } })
+  }
+
+  it('signs nobody in any more, holds up no logout, and the operator hears of it [E13] [FCL-2-a]', async () => {
+    const board = rps.client('board')
+    await keep(board)
+    await logIn(browser, op, board)
+    await keep({ ...board, frontchannel_logout_uri: 'http://elsewhere.localhost/front' })
+    const refused = await browser.open(authorizationUrl(op, board))
+    expect(refused.status).toBe(400)
+    expect(new URL(refused.url).origin).toBe(op.issuer)
+
+    expect(unread()).toEqual([])
+    const page = await browser.open(logoutUrl(op, { id_token_hint: tokens.id_token }))
+    expect(page.body).not.toContain('elsewhere.localhost')
+    expect(await isSignedIn(browser, op, notes)).toBe(false)
+    const why = expect.stringContaining('frontchannel_logout_uri')
+    expect(unread()).toContainEqual(expect.objectContaining({ clientId: 'board', message: why }))
   })
 })
