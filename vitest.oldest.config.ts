@@ -5,6 +5,6 @@ import usual from './vitest.config.ts'
 const config: ViteUserConfig = {
   ...mergeConfig(usual, { resolve: { alias: [{ find: /^oidc-provider$/, replacement: 'oidc-provider-oldest' }] } }),
 }
-config.test = { ...config.test, include: ['test/op/*.test.ts'] }
+config.test = { ...config.test, include: ['test/op/*.test.ts', 'test/op/{clients,logout,secrets}/*.test.ts'] }
 
 export default config

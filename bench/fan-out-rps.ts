@@ -6,8 +6,15 @@ import { performance } from 'node:perf_hooks'
 /** How an RP takes a Logout Token: well, never, at no port, or with 500 the first time. */
 export type RpHealth = 'well' | 'hangs' | 'refuses' | 'fails once'
 
-/** What the RPs are asked: to be so many, how some of them are, or what they have heard since they were asked last. */
-export type RpsOrder = { readonly start: number } | { readonly sick: Readonly<Record<number, RpHealth>> } | 'heard'
+/**
+ * What the RPs are asked: to be so many, how some of them are, what they have heard since they were asked last, or to close the
+ * connections that are kept open.
+ */
+export type RpsOrder =
+  | { readonly start: number }
+  | { readonly sick: Readonly<Record<number, RpHealth>> }
+  | 'heard'
+  | 'hang up'
 
 /** When each POST that was answered with 200 came: the RP's number, and epoch milliseconds with their fraction. */
 export type Heard = readonly (readonly [number, number])[]
@@ -21,6 +28,9 @@ process.on('message', (order: RpsOrder) => {
   if (order === 'heard') {
     process.send?.({ answer: heard })
     heard = []
+  } else if (order === 'hang up') {
+    for (const server of servers) server.closeIdleConnections()
+    process.send?.({ answer: true })
   } else if ('sick' in order) {
     health = order.sick
     failed.clear()

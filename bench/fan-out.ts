@@ -21,6 +21,8 @@ interface Logout {
 }
 
 const algorithms = ['RS256', 'ES256'] as const
+/** The attempts that the product has under way at once, by default. */
+const concurrency = 128
 /** What can be measured alone. */
 export const fanOutParts = ['drain', 'sick', 'memory', 'bulk'] as const
 
@@ -80,20 +82,22 @@ async function compare(
   stock: BenchOp,
   rps: BenchRps,
 ): Promise<Figure[]> {
-  const found: { ours: Logout; stock: Logout; limit: number }[] = []
+  const found: { ours: Logout; stock: Logout; limit: number; bare: number }[] = []
+  const urls = rps.urls.slice(0, size)
+  const bare = async (atOnce: number): Promise<number> => {
+    await rps.ask('hang up')
+    return (await ours.ask({ bare: { alg, urls, atOnce } })) as number
+  }
   for (let round = -1; round < rounds; round++) {
     const sides = round % 2 === 0 ? [ours, stock] : [stock, ours]
     const [first, second] = [
       await logOutOnce(sides[0] as BenchOp, size, rps),
       await logOutOnce(sides[1] as BenchOp, size, rps),
     ]
-    const { sign, post } = (await ours.ask({ limit: { alg, url: rps.urls[0] ?? '' } })) as {
-      sign: number
-      post: number
-    }
+    const limits = { limit: await bare(1), bare: await bare(concurrency) }
     await rps.ask('heard')
     const both = sides[0] === ours ? { ours: first, stock: second } : { ours: second, stock: first }
-    if (round >= 0) found.push({ ...both, limit: 1000 / (sign + post) }) // the first warms up
+    if (round >= 0) found.push({ ...both, ...limits }) // the first warms up
   }
   const median = (of: (one: (typeof found)[number]) => number): number => quantile(found.map(of), 0.5)
   const quartiles = (of: (one: (typeof found)[number]) => number): [number, number] => [
@@ -143,6 +147,16 @@ async function compare(
       goalIs: 'at least',
       met: toLimit >= 0.6,
     },
+    {
+      ...figure(
+        id(`drain, beside ${concurrency} at once without an OP`),
+        'POST/s',
+        median((one) => rate(one.ours)),
+      ),
+      limit: median((one) => one.bare),
+      ratioToLimit: median((one) => rate(one.ours) / one.bare),
+      spread: quartiles((one) => rate(one.ours) / one.bare),
+    },
   ]
 }
 
@@ -158,6 +172,7 @@ async function logOutOnce(op: BenchOp, size: number, rps: BenchRps): Promise<Log
   await op.ask({ fill: { accountId, clientIds: others.map(({ client_id }) => client_id) } })
   await op.ask('commits')
   await rps.ask('heard')
+  await rps.ask('hang up') // each logout opens its connections, as after some minutes without one
 
   const request = logoutUrl(op, {
     id_token_hint: tokens.id_token,

@@ -8,6 +8,7 @@ export type LockstepErrorCode =
   | 'op_answer_invalid'
   | 'op_refused'
   | 'egress_refused'
+  | 'session_unreadable'
   | 'store_failed'
   | 'store_not_durable'
   | 'store_in_use'

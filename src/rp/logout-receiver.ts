@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
+import { LockstepError } from '../protocol/errors.ts'
 import type { SessionDocument, SessionEnd } from '../protocol/session-document.ts'
 import { connectOp, type OpConnection } from './connect-op.ts'
 import { seconds } from './context.ts'
 import { whoIsUnknown } from './current-session.ts'
 import { isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { messageOf } from './log.ts'
 import {
   type KeptClaims,
   type LogoutReceiverOptions,
@@ -122,26 +124,25 @@ function rememberLogout({ options, op, store }: ReceiverContext, request: RpRequ
  * of other sites, and cookies that are not `SameSite=None`, are out of reach for the front channel.
  */
 async function clearInFrame(context: ReceiverContext, request: RpRequest): Promise<RpAnswer> {
-  const { readSession, clearSession, log } = context.options
+  const { clearSession, log } = context.options
   const sid = framedSid(context, request)
-  const claims = await readSession?.(request)
-  const isMeant = claims !== undefined && loginOf(context, claims).sid === sid
+  const login = await keptLogin(context, request)
+  const isMeant = login !== undefined && login.sid === sid
   log({ event: 'frontchannel_logout_received', ended: isMeant ? 1 : 0 })
   return signedOutFrame(context, isMeant ? clearSession?.(request) : [])
 }
 
 async function showSession(context: ReceiverContext, request: RpRequest): Promise<RpAnswer> {
   if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may ask')
-  const claims = await context.options.readSession?.(request)
-  const document: SessionDocument = claims ? await documentOf(context, loginOf(context, claims)) : { state: 'none' }
+  const login = await keptLogin(context, request)
+  const document: SessionDocument = login ? await documentOf(context, login) : { state: 'none' }
   return json(document.state === 'alive' ? 200 : 401, document)
 }
 
 async function streamSession(context: ReceiverContext, request: RpRequest): Promise<RpAnswer> {
   if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may listen')
-  const claims = await context.options.readSession?.(request)
-  if (!claims) return json(401, { state: 'none' } satisfies SessionDocument)
-  const login = loginOf(context, claims)
+  const login = await keptLogin(context, request)
+  if (!login) return json(401, { state: 'none' } satisfies SessionDocument)
   const { store } = context
   const watched = {
     name: nameOf(context, login),
@@ -157,6 +158,16 @@ async function streamSession(context: ReceiverContext, request: RpRequest): Prom
     },
   }
   return streamOf(watched, context, request)
+}
+
+/** @throws LockstepError `session_unreadable` when the app's `readSession` fails or gives claims that are no login's */
+async function keptLogin(context: ReceiverContext, request: RpRequest): Promise<OutsideLogin | undefined> {
+  try {
+    const claims = await context.options.readSession?.(request)
+    return claims && loginOf(context, claims)
+  } catch (cause) {
+    throw new LockstepError('session_unreadable', `readSession: ${messageOf(cause)}`, { cause })
+  }
 }
 
 async function documentOf(context: ReceiverContext, login: OutsideLogin): Promise<SessionDocument> {

@@ -1,8 +1,9 @@
 import { LockstepError } from '../protocol/errors.ts'
+import { html } from '../runtime/html.ts'
 import type { RpContext } from './context.ts'
 import { endRpSessions } from './end-sessions.ts'
 import { finishLogin } from './finish-login.ts'
-import { BodyReadBefore, BodyTooLarge, isPrefetch, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { BodyReadBefore, BodyTooLarge, isPrefetch, page, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { initiateLogin } from './initiate-login.ts'
 import { messageOf } from './log.ts'
 import { arriveLoggedOut, askBeforeLogout, logOut } from './log-out.ts'
@@ -138,6 +139,20 @@ export function refusalFor({ log }: Pick<ResolvedAppOptions, 'log'>, route: stri
     return refusal(400, 'invalid_request', error.message)
   }
   log({ event: 'internal_error', route, message: messageOf(error) })
+  if (error instanceof LockstepError && error.code === 'session_unreadable') {
+    const what = 'This app could not read its own session; why is in its log.'
+    if (route === 'frontchannel-logout') return refusedFrame(what, error.code)
+    return refusal(500, error.code, what)
+  }
   if (isStoreAway(error)) return refusal(503, 'temporarily_unavailable', storeAway, { 'retry-after': '5' })
   return refusal(500, 'server_error', error instanceof BodyReadBefore ? error.message : wentWrong)
+}
+
+/** In the OP's logout page, where somebody may see it. */
+function refusedFrame(what: string, code: string): RpAnswer {
+  return page(
+    500,
+    html`<title>Not signed out</title><p>${what}</p><p><small>Code: ${code}</small></p>`,
+    "default-src 'none'",
+  )
 }

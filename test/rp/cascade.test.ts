@@ -137,7 +137,7 @@ describe('a logout upstream', () => {
     await sessions.changeSid(session.handle, { sid: 'new', requestedAt: time.now() })
     expect(await logOut({ sid: 'old' })).toBe(200)
     await vi.waitFor(() => expect(told).toHaveLength(1))
-    expect((await rp.sessionsOf('ada')).map(({ id }) => id)).toEqual([session.publicId])
+    expect(await rp.sessionsOf('ada')).toMatchObject([{ id: session.publicId, sid: 'new', firstIat: START }])
     expect(await logOut({ sid: 'new' })).toBe(200)
     await vi.waitFor(() => expect(told).toHaveLength(2))
     expect(told.map(({ rpSessions }) => rpSessions)).toEqual([[], [session.publicId]])

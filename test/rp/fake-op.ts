@@ -10,7 +10,7 @@ export interface FakeOp {
   /** Forms that were posted, by path. */
   readonly posted: { readonly path: string; readonly form: URLSearchParams }[]
   /** Overrides an answer; `hang up` closes the connection, `say nothing` keeps it open. */
-  readonly answers: Map<string, { status: number; body: unknown } | 'hang up' | 'say nothing'>
+  readonly answers: Map<string, FakeAnswer | 'hang up' | 'say nothing'>
   /** Signs with the published key of that algorithm. */
   mint(claims: Record<string, unknown>, header?: Record<string, unknown>, alg?: 'RS256' | 'ES256'): Promise<string>
   /** Publishes new keys in place of the old. */
@@ -19,6 +19,12 @@ export interface FakeOp {
   shareKeysOf(other: FakeOp): void
   readonly keys: OpKeys
   close(): Promise<void>
+}
+
+interface FakeAnswer {
+  readonly status: number
+  readonly body: unknown
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 interface OpKeys {
@@ -56,12 +62,12 @@ export async function startFakeOp(): Promise<FakeOp> {
     const own = answers.get(path) ?? answerOf(path)
     if (own === 'say nothing') return
     if (own === 'hang up') return void req.socket.destroy()
-    res.writeHead(own.status, { 'content-type': 'application/json' })
+    res.writeHead(own.status, { 'content-type': 'application/json', ...own.headers })
     res.end(own.body === undefined ? '' : JSON.stringify(own.body))
   })
   issuer = `http://127.0.0.1:${port}`
 
-  function answerOf(path: string): { status: number; body: unknown } {
+  function answerOf(path: string): FakeAnswer {
     if (path === '/.well-known/openid-configuration') {
       return {
         status: 200,

@@ -261,6 +261,28 @@ describe('its front channel', () => {
   })
 })
 
+describe('a session that the app cannot read', () => {
+  it.each([
+    ['a reader that throws', () => Promise.reject(new Error('the seal of this cookie is broken'))],
+    ['claims that are no login', () => ({ sub: '', iat: START })],
+  ] as const)('is said to be so, with a code, and why is in the log: %s', async (_name, readSession) => {
+    const { logouts, log } = start({ readSession, clearSession: () => ['app=; Max-Age=0'] })
+    for (const route of ['session', 'session/events']) {
+      const answer = await ask(logouts, 'GET', `/auth/${route}`, { 'sec-fetch-site': 'same-origin' })
+      expect(answer.status).toBe(500)
+      expect(JSON.parse(textOf(answer))).toMatchObject({ error: 'session_unreadable' })
+    }
+    const frame = `/auth/frontchannel-logout?${new URLSearchParams({ iss: op.issuer, sid: 'laptop' })}`
+    const answer = await ask(logouts, 'GET', frame, { 'sec-fetch-dest': 'iframe' })
+    expect([answer.status, answer.cookies]).toEqual([500, []])
+    expect(answer.headers['content-type']).toMatch(/^text\/html/)
+    expect(textOf(answer)).toContain('Code: session_unreadable')
+    expect(textOf(answer)).not.toMatch(/seal|claims must/)
+    const messages = log.map((event) => ('message' in event ? event.message : ''))
+    expect(messages).toEqual(Array.from({ length: 3 }, () => expect.stringMatching(/^readSession: .*(seal|sub)/)))
+  })
+})
+
 describe('its tabs', () => {
   it('learn at once that the session was logged out, and those of others do not [T17]', async () => {
     const setting = start(withCookie)

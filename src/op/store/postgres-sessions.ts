@@ -137,7 +137,8 @@ export function postgresSessions(context: PostgresContext): Sessions {
         if (!kept) {
           await queries.change(insert, uid, handle, account, text, context.seconds(), expiresAt, ...since)
           await queries.change(saved, uid)
-        } else {
+        } else if (extend || signsIn || (!gone.has('handle') && handle !== kept.handle)) {
+          // a background check changes none of these, and then waits for no disk
           await queries.change(
             update,
             uid,

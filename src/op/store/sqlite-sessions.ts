@@ -116,7 +116,8 @@ export function sqliteSessions(
         if (!kept) {
           insert.run(issuer, uid, handle, account, JSON.stringify(payload), context.seconds(), expiresAt, since)
           saved.run(issuer, uid)
-        } else {
+        } else if (extend || signsIn || (!retired && handle !== kept.handle)) {
+          // a background check changes none of these, and then waits for no disk
           update.run(
             retired ? kept.handle : handle,
             account,

@@ -121,6 +121,12 @@ describe('in SQLite', () => {
     const found = plans()
     expect(found.length).toBeGreaterThan(10)
     for (const { sql, plan } of found) expect(plan, sql).not.toMatch(/SCAN (d|l|delivery|logout|attempt)\b/)
+    const turns = found.filter(({ sql }) => /ORDER BY (d\.|client_id, )due_at/.test(sql))
+    expect(turns.length).toBeGreaterThan(3)
+    for (const { sql, plan } of turns) {
+      if (!sql.includes('d.id = ?')) expect(plan, sql).toMatch(/delivery_owed \(issuer=\? AND .*client_id/)
+      if (!sql.includes('d.id = ?')) expect(plan, sql).not.toContain('TEMP B-TREE')
+    }
   })
 
   it.each(filters)('an operator who names %j has the rows found by an index', async (filter) => {

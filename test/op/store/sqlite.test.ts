@@ -1,9 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import Database from 'better-sqlite3'
 import { describe, expect, it } from 'vitest'
 import { sqliteStore } from '../../../src/op-sqlite.ts'
-import { issuer, opSession, testRuntime } from '../../../src/testing/op-store-bench.ts'
+import { issuer, loggedIn, opSession, testRuntime } from '../../../src/testing/op-store-bench.ts'
 import { opStoreContract } from '../../../src/testing.ts'
 
 describe('in memory', () => {
@@ -17,6 +18,29 @@ describe('in memory', () => {
       },
     },
   )
+})
+
+it('a background check that brings nothing new writes nothing: who asks every few seconds costs no disk', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'lockstep-op-store-'))
+  const store = sqliteStore(join(folder, 'op.db'))
+  const other = new Database(join(folder, 'op.db'))
+  const changes = () => other.pragma('data_version', { simple: true })
+  try {
+    const runtime = testRuntime()
+    const op = store.forIssuer(issuer, runtime)
+    const session = opSession(runtime, { rps: [loggedIn('notes', { grantId: 'grant-1' })] })
+    await op.saveOpSession(session)
+    const before = changes()
+    await op.saveOpSession({ ...session, extend: false, expiresAt: session.expiresAt + 60, payload: { later: true } })
+    await op.claimLogin(session.uid, { clientId: 'notes', sid: 'another', grantId: 'grant-2' }, false)
+    expect(changes()).toBe(before)
+    await op.saveOpSession({ ...session, extend: false, rps: [loggedIn('mail')] })
+    expect(changes()).not.toBe(before)
+  } finally {
+    other.close()
+    await store.close()
+    await rm(folder, { recursive: true })
+  }
 })
 
 describe('in a file', () => {

@@ -1,5 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { JSONWebKeySet } from 'jose'
 import { expect } from 'vitest'
 import { type OpStore, openSecrets } from '../../../../src/op.ts'
@@ -68,6 +71,7 @@ export function times(inCi: number): number {
 
 export async function crashWorld({ seed, rps: count, logouts, ...parts }: CrashWorldParts): Promise<CrashWorld> {
   const chance = chanceOf(seed)
+  const compiled = await mkdtemp(join(tmpdir(), 'lockstep-compiled-'))
   const store = parts.openStore()
   const { jwks } = await openSecrets(store, issuer)
   const rps = await startCrashRps(count, issuer, publicPart(jwks), chance)
@@ -127,6 +131,7 @@ export async function crashWorld({ seed, rps: count, logouts, ...parts }: CrashW
       }
       const child = fork(script, [JSON.stringify(setUp)], {
         execArgv: ['-C', '@lockstep/source'],
+        env: { ...process.env, NODE_COMPILE_CACHE: compiled },
         stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       })
       running.add(child)
@@ -185,6 +190,7 @@ export async function crashWorld({ seed, rps: count, logouts, ...parts }: CrashW
         await gone
       }
       await rps.close()
+      await rm(compiled, { recursive: true })
     },
   }
 }

@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module'
 import type { ClientMetadata } from 'oidc-provider'
 import { type OpStore, openSecrets, Provider } from '../../../../src/op.ts'
 import { postgresStore } from '../../../../src/op-postgres.ts'
@@ -52,6 +53,7 @@ process.on('message', (order: Order) => {
 })
 process.on('disconnect', () => process.exit(1)) // the test is gone
 await provider.ready()
+flushCompileCache() // one that is killed leaves the next what it has compiled
 tell('ready')
 
 async function end(uid: string): Promise<void> {

@@ -1,7 +1,7 @@
 import { importJWK, jwtVerify, SignJWT } from 'jose'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { type OpStore, openSecrets } from '../../src/op.ts'
-import { sqliteStore } from '../../src/op-sqlite.ts'
+import { type OpStore, openSecrets } from '../../../src/op.ts'
+import { sqliteStore } from '../../../src/op-sqlite.ts'
 
 const issuer = 'https://op.example'
 let store: OpStore

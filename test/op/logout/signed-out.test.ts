@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { logIn, logoutUrl, type Tokens } from '../support/op-flow.ts'
-import { type RpSite, startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
-import { createUserAgent, type Page, type UserAgent } from '../support/user-agent.ts'
+import { logIn, logoutUrl, type Tokens } from '../../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../../support/test-op.ts'
+import { createUserAgent, type Page, type UserAgent } from '../../support/user-agent.ts'
 
 let rps: RpSite
 let op: TestOp

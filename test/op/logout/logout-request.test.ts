@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { mustAsk, postLogoutRedirect } from '../../src/op/logout/logout-request.ts'
+import { mustAsk, postLogoutRedirect } from '../../../src/op/logout/logout-request.ts'
 
 const hint = { sid: 'sid-1', sub: 'ada' }
 const current = { sid: 'sid-1', sub: 'ada' }

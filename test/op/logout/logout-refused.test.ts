@@ -1,11 +1,11 @@
 import { exportJWK, generateKeyPair, importJWK, SignJWT, UnsecuredJWT } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { openSecrets } from '../../src/op.ts'
-import { expectErrorPage, expectQuestion, logoutForm, signedByOp } from '../support/logout-pages.ts'
-import { claimsOf, isSignedIn, logIn, logoutUrl, type Tokens } from '../support/op-flow.ts'
-import { type RpSite, startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
-import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+import { openSecrets } from '../../../src/op.ts'
+import { expectErrorPage, expectQuestion, logoutForm, signedByOp } from '../../support/logout-pages.ts'
+import { claimsOf, isSignedIn, logIn, logoutUrl, type Tokens } from '../../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../../support/test-op.ts'
+import { createUserAgent, type UserAgent } from '../../support/user-agent.ts'
 
 let rps: RpSite
 let op: TestOp

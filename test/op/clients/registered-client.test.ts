@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import type { OpLogEvent, OpStore } from '../../src/op.ts'
-import { sqliteStore } from '../../src/op-sqlite.ts'
-import { logIn, logoutUrl } from '../support/op-flow.ts'
-import { type RpSite, startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
-import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
-import { type SkippingTime, skippingTime } from './skipping-time.ts'
+import type { OpLogEvent, OpStore } from '../../../src/op.ts'
+import { sqliteStore } from '../../../src/op-sqlite.ts'
+import { logIn, logoutUrl } from '../../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../../support/test-op.ts'
+import { createUserAgent, type UserAgent } from '../../support/user-agent.ts'
+import { type SkippingTime, skippingTime } from '../skipping-time.ts'
 
 const minute = 60_000
 const log: OpLogEvent[] = []

@@ -4,11 +4,11 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { request } from 'undici'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { sqliteStore } from '../../src/op-sqlite.ts'
-import { askForTokens, authorize, isSignedIn, logIn, logoutUrl, redeem, type Tokens } from '../support/op-flow.ts'
-import { type RpSite, startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
-import { createUserAgent, type Page, type UserAgent } from '../support/user-agent.ts'
+import { sqliteStore } from '../../../src/op-sqlite.ts'
+import { askForTokens, authorize, isSignedIn, logIn, logoutUrl, redeem, type Tokens } from '../../support/op-flow.ts'
+import { type RpSite, startRpSite } from '../../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../../support/test-op.ts'
+import { createUserAgent, type Page, type UserAgent } from '../../support/user-agent.ts'
 
 let folder: string
 let rps: RpSite

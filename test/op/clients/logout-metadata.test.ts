@@ -1,8 +1,8 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { checkLogoutMetadata } from '../../src/op/clients/logout-metadata.ts'
-import { startRpSite } from '../support/rp-site.ts'
-import { startTestOp, type TestOp } from '../support/test-op.ts'
+import { checkLogoutMetadata } from '../../../src/op/clients/logout-metadata.ts'
+import { startRpSite } from '../../support/rp-site.ts'
+import { startTestOp, type TestOp } from '../../support/test-op.ts'
 
 const app = { redirect_uris: ['https://app.example/cb', 'https://app.example:8443/cb'] }
 const operators = { issuer: 'https://op.example', registersItself: false, allowsForeignLogoutUri: false }
