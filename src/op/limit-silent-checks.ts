@@ -1,10 +1,11 @@
 import { isIP, isIPv6 } from 'node:net'
 import { errors, interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
 import { isPositive } from './positive.ts'
+import { isStranger, isUnseen } from './unseen.ts'
 
 /** How often an OP may be asked by prompt=none whether somebody is there (T33). */
 export interface SilentCheckOptions {
-  /** Requests a minute in one OP session. Default 120: twenty apps that ask at once, and again. */
+  /** Requests a minute of one app in one OP session. Default 120: twenty tabs that ask at once, again and again. */
   perSession?: number
   /** Requests a minute from one address, for which an IPv6 /64 counts: an office may stand behind it. Default 3,000. */
   perAddress?: number
@@ -26,17 +27,21 @@ export function resolveSilentCheckOptions({
 
 /** Milliseconds after which counting starts anew. */
 const WINDOW = 60_000
-/** Sessions and addresses that are counted at most; whoever comes with more of them starts a new minute for all. */
+/** Addresses, and apps in OP sessions, that are counted at most; whoever comes with more of them starts a new minute for all. */
 const MOST = 100_000
 
 /**
- * The step of oidc-provider's interaction policy that answers too many silent checks with `temporarily_unavailable`: an error
- * that no RP takes for a logout. It counts in this process; several nodes let through as many times more.
+ * The step of oidc-provider's interaction policy that guards silent checks (T33); the first, since whatever is decided later may
+ * tell that somebody is there.
+ *
+ * A stranger whom the user does not see is answered `login_required`, whoever is there. Too many checks of one address are
+ * answered `temporarily_unavailable`, an error that no RP takes for a logout, and so are those of one app in one OP session: of
+ * that app alone, else any site could put off all others. It counts in this process; several nodes let through as many times more.
  *
  * The address is Koa's `ctx.ip`: behind a proxy that of the client only where oidc-provider's `proxy` is on, and what the proxy
  * says only with `maxIpsCount`.
  */
-export function silentCheckLimit(limits: Required<SilentCheckOptions>, now: () => number): interactionPolicy.Prompt {
+export function silentCheckGuard(limits: Required<SilentCheckOptions>, now: () => number): interactionPolicy.Prompt {
   const { Check, Prompt } = interactionPolicy
   const counts = new Map<string, number>()
   let since = 0
@@ -52,15 +57,17 @@ export function silentCheckLimit(limits: Required<SilentCheckOptions>, now: () =
       counts.clear()
       since = now()
     }
-    const { session } = ctx.oidc
-    const tooMany = [
-      isTooMuch(`address ${networkOf(ctx)}`, limits.perAddress),
-      session?.accountId !== undefined && isTooMuch(`session ${session.uid}`, limits.perSession),
-    ]
-    if (tooMany.includes(true)) throw new errors.TemporarilyUnavailable('too many silent checks, ask again in a minute')
+    const tooMany = new errors.TemporarilyUnavailable('too many silent checks, ask again in a minute')
+    if (isTooMuch(`address ${networkOf(ctx)}`, limits.perAddress)) throw tooMany
+    if (isStranger(ctx)) {
+      if (isUnseen(ctx)) throw new errors.LoginRequired('End-User authentication is required')
+      return Check.NO_NEED_TO_PROMPT // never counted: that its checks are too many would say that somebody is there
+    }
+    const { session, client } = ctx.oidc
+    if (isTooMuch(`app ${session?.uid} ${client?.clientId}`, limits.perSession)) throw tooMany
     return Check.NO_NEED_TO_PROMPT
   })
-  return new Prompt({ name: 'lockstep_limit_silent_checks' }, check)
+  return new Prompt({ name: 'lockstep_guard_silent_checks' }, check)
 }
 
 function networkOf({ ip }: KoaContextWithOIDC): string {

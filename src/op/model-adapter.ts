@@ -3,9 +3,10 @@ import oidcProvider, { type Adapter, type AdapterPayload, errors, type KoaContex
 import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
 import { sealState, unsealState } from './secrets/sealed-state.ts'
-import { isBackgroundCheck, noteStaleCookie, ROTATION } from './stale-cookie.ts'
+import { noteStaleCookie, ROTATION } from './stale-cookie.ts'
 import type { KeptModel, LoggedInRp, OpIssuerStore, OpSession, OpSessionWrite, StoredModel } from './store/contract.ts'
 import { type BearerKey, keepsBearers, openBearers, sealBearers } from './stored-bearers.ts'
+import { isUnattended } from './unseen.ts'
 
 /** How long OP sessions may live. */
 export interface SessionLifetime {
@@ -57,7 +58,7 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
         payload: { ...rest, ...(state === undefined ? {} : { state: await sealState(state, id) }) },
         rps: Object.entries(authorizations).flatMap((entry) => (entry[0] === unrecorded ? [] : toLoggedInRp(entry))),
         expiresAt: Math.min(seconds + expiresIn, (payload.loginTs ?? seconds) + lifetime.absolute),
-        extend: !isBackgroundCheck(oidcProvider.ctx),
+        extend: !isUnattended(oidcProvider.ctx),
         ...loginOf(oidcProvider.ctx),
       })
       if (outcome === 'stale') noteStaleCookie(oidcProvider.ctx)

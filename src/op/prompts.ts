@@ -4,6 +4,7 @@ import { toKoa } from './http.ts'
 import { builtInPage } from './pages/page.ts'
 import { pageAnswer } from './pages/show.ts'
 import { languagesOf, wordsFor } from './pages/words.ts'
+import { isStranger, isUnseen } from './unseen.ts'
 
 /** The prompt by which an RP sends a user to where accounts are made. */
 const CREATE = 'create'
@@ -16,7 +17,7 @@ export interface PolicySteps {
 }
 
 /**
- * The operator's interaction policy with Lockstep's steps: the one that limits silent checks first, then `create`, where it
+ * The operator's interaction policy with Lockstep's steps: the one that guards silent checks first, then `create`, where it
  * is switched on and not there yet, and the step that records the login last.
  *
  * @see {@link https://openid.net/specs/openid-connect-prompt-create-1_0.html | Initiating User Registration 1.0}
@@ -86,25 +87,19 @@ function printable(text: string): string {
   return text.replaceAll(/[^\w.-]/g, '?').slice(0, 40)
 }
 
-/** Errors by which prompt=none says that a user is there but something is missing. */
-const SOMEBODY_IS_THERE: ReadonlySet<unknown> = new Set([
-  'interaction_required',
-  'consent_required',
-  'account_selection_required',
-])
-
 /**
- * What prompt=none is told out of the user's sight, in a frame, an image, a script: `login_required`, whether nobody is signed in
- * or somebody who has granted this client nothing; else any site could ask who is there (T33). At the top level the user sees
- * who asks, and there alone, or where a browser does not say (plain http), the truth is told.
+ * Whether an error, which another site gets because somebody is signed in, would tell it so: a site whom the user does not see
+ * and that knows nothing of him (T33). What follows from an interaction may be told, since there he saw who asked.
  *
- * A client at which this very OP session has logged in knows who is there. It is told that something is missing, a consent that
- * has expired say: `login_required` would be a logout to it, and nobody has logged out.
+ * prompt=none does not get here: it was answered before anybody was looked for.
  */
-export function hideWhoIsThere<Payload extends object>(ctx: KoaContextWithOIDC, payload: Payload): Payload {
-  const isUnseen = !['', 'document'].includes(ctx.get('sec-fetch-dest'))
-  if (!isUnseen || !('error' in payload) || !SOMEBODY_IS_THERE.has(payload.error)) return payload
-  const { client, session } = ctx.oidc
-  if (client && session?.authorizations?.[client.clientId]?.grantId !== undefined) return payload
-  return { ...payload, error: 'login_required', error_description: 'End-User authentication is required' }
+export function betraysSomebody(ctx: KoaContextWithOIDC, payload: object): boolean {
+  const { Grant: ofSomebody, Interaction } = ctx.oidc.entities
+  return 'error' in payload && ofSomebody !== undefined && !Interaction && isUnseen(ctx) && isStranger(ctx)
+}
+
+/** The page in place of such an error: nobody signed in would get the page to sign in, in the same frame. */
+export function showNothing(ctx: KoaContextWithOIDC): void {
+  const body = 'Sign in to this app in a tab of its own: it cannot be done in a frame.'
+  toKoa(ctx, { status: 403, headers: { 'cache-control': 'no-store', 'content-type': 'text/plain' }, body })
 }

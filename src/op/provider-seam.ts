@@ -92,10 +92,15 @@ function marksDestroyed({ Session }: OidcProvider): boolean {
 }
 
 function hasRoute(provider: OidcProvider, name: string): boolean {
+  return pathOf(provider, name) !== undefined
+}
+
+/** The path of one of oidc-provider's routes, `undefined` where its feature is off. */
+export function pathOf(provider: OidcProvider, name: string): string | undefined {
   try {
-    return provider.pathFor(name, { mountPath: '' }).startsWith('/')
+    return provider.pathFor(name, { mountPath: '' })
   } catch {
-    return false // that is how the router says that it does not know a name
+    return undefined // that is how the router says that it does not know a name
   }
 }
 

@@ -15,22 +15,24 @@ import { type Outbox, startOutbox } from './delivery/outbox.ts'
 import { receiverOf, wishesOf } from './delivery/receiver.ts'
 import { openTelemetry, type Telemetry } from './delivery/telemetry.ts'
 import { type Ending, type EndSessionParts, endSession } from './end-session.ts'
-import { silentCheckLimit } from './limit-silent-checks.ts'
+import { toKoa } from './http.ts'
+import { silentCheckGuard } from './limit-silent-checks.ts'
 import { type Receipts, receiptsOf } from './logout/receipts.ts'
 import { throughFrames } from './logout/show-frames.ts'
 import { modelAdapter } from './model-adapter.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
-import { hideWhoIsThere, refusedPrompt, showRefusedPrompt } from './prompts.ts'
-import { attachSeam } from './provider-seam.ts'
+import { betraysSomebody, refusedPrompt, showNothing, showRefusedPrompt } from './prompts.ts'
+import { attachSeam, pathOf } from './provider-seam.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
 import { dropRepeatedCookies } from './repeated-cookies.ts'
 import { type OwnSecrets, ownSecretsOf } from './secrets/own-secrets.ts'
 import { checkSessionLifetime } from './session-lifetime.ts'
-import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
+import { logoutPaths, normalized, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { askAgain, isStaleAnonymous, withholdCookie } from './stale-cookie.ts'
 import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
+import { isBackgroundCheck, isSubresource } from './unseen.ts'
 
 /**
  * oidc-provider's `Provider` with session management and logout: `session_state`, the OP iframe, a Logout Endpoint to the
@@ -93,7 +95,7 @@ export class Provider extends OidcProvider {
       }),
       fetch: (url, request) => telemetry.untraced(() => network.fetch(url, request)),
       checkSessionPath: CHECK_SESSION_PATH,
-      firstPrompt: silentCheckLimit(resolved.silentChecks, runtime.now),
+      firstPrompt: silentCheckGuard(resolved.silentChecks, runtime.now),
       lastPrompt: recordingPrompt((ctx) => recordLogin(store, ctx)),
       promptCreate: resolved.promptCreate,
       registration: resolved.registration,
@@ -196,9 +198,10 @@ export class Provider extends OidcProvider {
     super.registerResponseMode(name, async (ctx, redirectUri, payload) => {
       const refusal = refusedPrompt(ctx, this.#configuration)
       if (refusal) return showRefusedPrompt(ctx, refusal, this.#configuration)
+      if (!isBackgroundCheck(ctx) && betraysSomebody(ctx, payload)) return showNothing(ctx)
       const sessionState = await this.#sessionState(ctx, redirectUri)
       const extended = sessionState === undefined ? payload : { ...payload, session_state: sessionState }
-      return handler.call(this, ctx, redirectUri, askAgain(ctx, hideWhoIsThere(ctx, extended)))
+      return handler.call(this, ctx, redirectUri, askAgain(ctx, extended))
     })
   }
 
@@ -231,7 +234,20 @@ export class Provider extends OidcProvider {
   #serve(ctx: Context, next: Next): Promise<void> {
     // below another Koa app `ctx` is that app's, whose cookies are not signed with our keys
     if (ctx.app !== this) ctx.cookies = this.createContext(ctx.req, ctx.res).cookies
+    if (isSubresource(ctx) && this.#asksSomebody(ctx.path)) {
+      toKoa(ctx, { status: 403, headers: { 'cache-control': 'no-store' }, body: '' })
+      return Promise.resolve()
+    }
     return this.#routes(ctx) ?? this.#followed(ctx, next)
+  }
+
+  /** Whether oidc-provider may ask somebody to sign in there, or say who has: where logins begin and go on. */
+  #asksSomebody(path: string): boolean {
+    const asked = `${normalized(path)}/`
+    return ['authorization', 'code_verification'].some((name) => {
+      const route = pathOf(this, name)
+      return route !== undefined && asked.startsWith(`${normalized(route)}/`)
+    })
   }
 
   /** One of oidc-provider's own routes, and what follows from it for the browser. */

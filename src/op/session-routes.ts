@@ -74,7 +74,7 @@ export function sessionRoutes(parts: SessionRoutesParts): SessionRoutes {
 }
 
 /** As oidc-provider's router sees a path: what slipped past us here would reach its own Logout Endpoint there. */
-function normalized(path: string): string {
+export function normalized(path: string): string {
   const lower = path.toLowerCase()
   return lower.length > 1 && lower.endsWith('/') ? lower.slice(0, -1) : lower
 }

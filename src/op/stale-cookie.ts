@@ -1,5 +1,6 @@
 import type { Context } from 'koa'
 import type { KoaContextWithOIDC } from 'oidc-provider'
+import { isBackgroundCheck } from './unseen.ts'
 
 /*
  * A login, a consent or a step-up gives the OP session a new cookie, while other tabs have requests under way that carry the
@@ -16,12 +17,6 @@ const stale: WeakSet<object> = new WeakSet()
 /** Notes that the OP cookie of this request was replaced by that of another. */
 export function noteStaleCookie(ctx: object | undefined): void {
   if (ctx) stale.add(ctx)
-}
-
-/** True for prompt=none, which asks whether somebody is there: it changes nobody, and keeps nobody alive by asking (T11). */
-export function isBackgroundCheck(ctx: KoaContextWithOIDC | undefined): boolean {
-  const prompt = ctx?.oidc?.params?.prompt
-  return typeof prompt === 'string' && prompt.split(' ').includes('none')
 }
 
 /** True where nobody seems to be signed in only because the cookie is the old one: who the browser belongs to is not known. */
