@@ -1,5 +1,5 @@
 // Compiles every ```ts fence of README.md and docs/, each as a module of its own, and checks that links inside the
-// repository lead somewhere. Names a fence uses without declaring them (`app`, `issuer`) are declared in docs/fences.d.ts.
+// repository lead somewhere, and to a heading that is there. Names a fence uses without declaring them (`app`, `issuer`) are declared in docs/fences.d.ts.
 import { spawnSync } from 'node:child_process'
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -23,6 +23,25 @@ for (const file of ['README.md', 'CHANGELOG.md', ...globSync('docs/**/*.md', { c
   for (const [, target] of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)/g)) {
     if (!existsSync(join(root, dirname(file), target))) problems.push(`${file}: the link ${target} leads nowhere`)
   }
+  for (const [, target, heading] of text.matchAll(/\]\(([^):#\s]*)#([^)\s]+)\)/g)) {
+    const other = target === '' ? join(root, file) : join(root, dirname(file), target)
+    if (!other.endsWith('.md') || !existsSync(other) || headingsOf(other).has(heading)) continue
+    problems.push(`${file}: ${target} has no heading #${heading}`)
+  }
+}
+
+/** The names that headings have in links. */
+function headingsOf(file) {
+  const titles = [...readFileSync(file, 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, title]) => title)
+  return new Set(
+    titles.map((title) =>
+      title
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+        .trim()
+        .replaceAll(/\s/g, '-'),
+    ),
+  )
 }
 
 const config = {

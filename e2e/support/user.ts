@@ -33,7 +33,7 @@ export async function signOutAtOp(chromium: Chromium, issuer: string): Promise<P
 
 /** Waits until the tab says that it is signed out, and returns its words; fails if the page was loaded anew. */
 export async function signedOut(tab: Page): Promise<string> {
-  await tab.getByRole('heading', { name: 'Signed out' }).waitFor({ timeout: 20_000 })
+  await tab.getByRole('heading', { name: 'Signed out' }).waitFor()
   if (!(await tab.evaluate(() => 'lockstepTest' in window))) throw new Error('the tab was reloaded')
   return tab.locator('.card.ended').innerText()
 }

@@ -74,18 +74,20 @@ export function describeWorst(engine: Engine): void {
   })
 
   if (engine !== 'webkit') {
-    it('a tab that has been in the background for over two minutes hears within two seconds', async () => {
+    it('a tab that has been in the background for over two minutes hears within two seconds of one that is looked at', async () => {
       const tab = await open('mail', '/auth/login')
       await hears(tab, 'alive')
-      await (await open('notes', '/')).front()
+      const lookedAt = await open('notes', '/auth/login')
+      await hears(lookedAt, 'alive')
+      await lookedAt.front()
       await until(tab, `document.visibilityState === 'hidden'`)
       await wait(FULL ? 600_000 : 125_000)
       expect(await everEnded(tab)).toBe(false)
       await play.end('ada')
-      const at = Date.now()
       const { heardAt, heardBy } = await end(tab)
       expect(heardBy).toBe('push')
-      expect(heardAt - at).toBeLessThan(2_000)
+      // Timers of such a tab run once a minute. By the clock of the browser itself, so that a busy machine does not count.
+      expect(heardAt - (await end(lookedAt)).heardAt).toBeLessThan(2_000)
       expect(await tab.run(`document.visibilityState`)).toBe('hidden')
     }, 900_000)
   }

@@ -105,6 +105,13 @@ describe('a page without a backend', () => {
     expect(told.slice(-2)).toEqual(['userswitched', 'ended'])
   })
 
+  it('says so as well when somebody else was signed in before it first asked', async () => {
+    const op = fakeOp()
+    op.silently = async () => ({ sub: 'grace', sessionState: 'two.salt' })
+    const { told } = await openPage(op)
+    expect(told).toEqual(['userswitched', 'ended'])
+  })
+
   it('takes login_required of a browser that withholds the cookies for nothing at all [SM §5.1]', async () => {
     const op = fakeOp()
     op.status = 'changed' // as some OPs say without a cookie

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { authorize } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
@@ -52,6 +53,12 @@ describe('the OP iframe', () => {
     expect(response.headers.get('content-security-policy')).toBe(
       `default-src 'none'; script-src 'sha256-${hash}'; connect-src 'self'; base-uri 'none'`,
     )
+  })
+
+  it('is a page under 1 kB when compressed, which asks nobody else for anything [design §4]', async () => {
+    const page = await (await load({ 'sec-fetch-site': 'cross-site' })).text()
+    expect(gzipSync(page).length).toBeLessThan(1000)
+    expect(page).not.toMatch(/https?:|\bsrc=|<link/)
   })
 
   it('may be framed by every RP, unlike all other pages [SM §3.2]', async () => {

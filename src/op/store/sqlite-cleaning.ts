@@ -26,7 +26,8 @@ export function sqliteCleaning(): (context: SqliteContext) => void {
 /** One turn as one transaction; its answer says whether there is more to take away. */
 function prepareTurn({ db, issuer }: SqliteContext): (now: number) => boolean {
   const models = db.prepare<[number, number, number]>(
-    'DELETE FROM model WHERE rowid IN (SELECT rowid FROM model WHERE issuer = ? AND expires_at <= ? LIMIT ?)',
+    `DELETE FROM model WHERE (issuer, kind, handle) IN
+       (SELECT issuer, kind, handle FROM model WHERE issuer = ? AND expires_at <= ? LIMIT ?)`,
   )
   const tombstones = db.prepare<[number, number, number]>(
     `DELETE FROM tombstone WHERE (issuer, kind, name) IN

@@ -40,7 +40,7 @@ export function sqliteModels(context: SqliteContext): Models {
     `SELECT ${columns} FROM model m WHERE m.issuer = ? AND m.kind = ? AND m.handle = ? AND ${alive}`,
   )
   const byAlias = db.prepare<[number, string, string, number], ModelRow>(
-    `SELECT ${columns} FROM model m WHERE m.issuer = ? AND m.kind = ? AND m.alias = ? AND ${alive} ORDER BY rowid DESC LIMIT 1`,
+    `SELECT ${columns} FROM model m WHERE m.issuer = ? AND m.kind = ? AND m.alias = ? AND ${alive} ORDER BY since DESC LIMIT 1`,
   )
   const merged = `payload = excluded.payload, expires_at = excluded.expires_at, grant_id = excluded.grant_id,
     account_id = excluded.account_id, client_id = excluded.client_id, alias = excluded.alias`

@@ -102,11 +102,18 @@ export function prepareStatements(db: Sqlite): Statements {
     replacePutBy: db.prepare(
       'UPDATE rp_put_by SET refresh_token = ?, refresh_offline = ? WHERE client = ? AND handle = ?',
     ),
-    putBySid: db.prepare('SELECT * FROM rp_put_by WHERE client = ? AND sid = ? AND expires_at > ?'),
-    putBySub: db.prepare('SELECT * FROM rp_put_by WHERE client = ? AND sub = ? AND expires_at > ?'),
+    // Indexes by name: without statistics SQLite goes by the primary key, through all that a client has.
+    putBySid: db.prepare(
+      'SELECT * FROM rp_put_by INDEXED BY rp_put_by_sid WHERE client = ? AND sid = ? AND expires_at > ?',
+    ),
+    putBySub: db.prepare(
+      'SELECT * FROM rp_put_by INDEXED BY rp_put_by_sub WHERE client = ? AND sub = ? AND expires_at > ?',
+    ),
     forgetPutBy: db.prepare('DELETE FROM rp_put_by WHERE client = ? AND handle = ?'),
-    bySid: db.prepare('SELECT * FROM rp_session WHERE client = ? AND sid = ?'),
-    bySub: db.prepare('SELECT * FROM rp_session WHERE client = ? AND sub = ? ORDER BY created_at DESC'),
+    bySid: db.prepare('SELECT * FROM rp_session INDEXED BY rp_session_sid WHERE client = ? AND sid = ?'),
+    bySub: db.prepare(
+      'SELECT * FROM rp_session INDEXED BY rp_session_sub WHERE client = ? AND sub = ? ORDER BY created_at DESC',
+    ),
     seenJti: db.prepare('SELECT 1 FROM rp_jti WHERE client = ? AND jti = ? AND expires_at > ?'),
     claimJti: db.prepare('INSERT OR REPLACE INTO rp_jti VALUES (?, ?, ?)'),
     mark: db.prepare(

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { describe, expect, it } from 'vitest'
+import { migrate } from '../../../src/rp/store/sqlite-schema.ts'
+import { prepareStatements } from '../../../src/rp/store/sqlite-statements.ts'
 import { sqliteStore } from '../../../src/rp-sqlite.ts'
 import {
   atStart,
@@ -96,4 +98,20 @@ describe('sqliteStore when a write fails', () => {
     await other.close()
     await dispose()
   })
+})
+
+it('no statement of sqliteStore looks through all that a client has [BC §2.7]', () => {
+  const db = new Database(':memory:')
+  migrate(db)
+  const plans = Object.values(prepareStatements(db))
+    .flat()
+    .filter(({ source }) => !source.startsWith('INSERT'))
+    .map(({ source }) => {
+      const values = Array.from(source.matchAll(/\?/g), () => 1)
+      const steps = db.prepare(`EXPLAIN QUERY PLAN ${source}`).all(...values) as { detail: string }[]
+      return `${source}: ${steps.map(({ detail }) => detail).join(', ')}`
+    })
+  expect(plans.length).toBeGreaterThan(20)
+  for (const plan of plans) expect(plan).not.toMatch(/SCAN|\(client=\?\)/)
+  db.close()
 })
