@@ -55,7 +55,7 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
         uid,
         handle: sessionHandle(id),
         ...(accountId === undefined ? {} : { accountId }),
-        payload: { ...rest, ...(state === undefined ? {} : { state: await sealState(state, id) }) },
+        ...(await payloadOf(uid, id, rest, state)),
         rps: Object.entries(authorizations).flatMap((entry) => (entry[0] === unrecorded ? [] : toLoggedInRp(entry))),
         expiresAt: Math.min(seconds + expiresIn, (payload.loginTs ?? seconds) + lifetime.absolute),
         extend: !isUnattended(oidcProvider.ctx),
@@ -76,16 +76,54 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
       }
       const { state } = session.payload
       const opened = typeof state === 'string' ? await unsealState(state, id) : undefined
+      noteRead({ id, session, state: opened })
       return { ...toPayload(session, id), ...(opened && { state: opened }) }
     },
     async findByUid(uid) {
       const session = await store.getOpSession({ uid })
-      return session && toPayload(session, MARK + session.handle)
+      if (!session) return undefined
+      noteRead({ id: MARK + session.handle, session, state: undefined })
+      return toPayload(session, MARK + session.handle)
     },
     // oidc-provider destroys an id only when it gives the session a new one; an end takes the road of end-session.ts
     async destroy(id) {
       await store.retireHandle(sessionHandle(id))
     },
+  }
+}
+
+/** An OP session as a request read it. */
+interface SessionRead {
+  readonly id: string
+  readonly session: OpSession
+  /** Opened. */
+  readonly state: AdapterPayload['state']
+}
+
+/** The OP sessions that a request has read, by uid. */
+const read: WeakMap<object, Map<string, SessionRead>> = new WeakMap()
+
+function noteRead(found: SessionRead): void {
+  const { ctx } = oidcProvider
+  if (!ctx) return
+  const known = read.get(ctx) ?? new Map<string, SessionRead>()
+  read.set(ctx, known.set(found.session.uid, found))
+}
+
+/** What a request says of an OP session, and what it read of it: what lies between is all that it changes. */
+async function payloadOf(
+  uid: string,
+  id: string,
+  rest: Readonly<Record<string, unknown>>,
+  state: AdapterPayload['state'],
+): Promise<Pick<OpSessionWrite, 'payload' | 'base'>> {
+  const found = oidcProvider.ctx && read.get(oidcProvider.ctx)?.get(uid)
+  const { state: sealed, ...base } = found?.session.payload ?? {}
+  const isUntouched = found?.id === id && JSON.stringify(state) === JSON.stringify(found.state)
+  const now = isUntouched ? sealed : state && (await sealState(state, id))
+  return {
+    payload: { ...rest, ...(now === undefined ? {} : { state: now }) },
+    ...(found && { base: { ...base, ...(sealed === undefined ? {} : { state: sealed }) } }),
   }
 }
 

@@ -18,18 +18,19 @@ export async function recordLogin(store: OpIssuerStore, ctx: KoaContextWithOIDC)
   if (!session?.accountId || !sid || !grant?.jti) return
   const { clientId } = client
   const claim = { clientId, sid, grantId: grant.jti }
-  const winner = await claimLogin(store, session.uid, claim, replacesGrant(ctx, grant))
-  session.sidFor(clientId, winner.sid)
-  if (winner.grantId !== grant.jti) {
+  for (let replaces = replacedBy(ctx, grant); ; ) {
+    const winner = await claimLogin(store, session.uid, claim, replaces)
+    session.sidFor(clientId, winner.sid)
+    if (winner.grantId === grant.jti) break
     const winning = await provider.Grant.find(winner.grantId)
     if (winning) {
       mergeGrant(winning, grant)
       await winning.save()
       session.grantIdFor(clientId, winning.jti)
       ctx.oidc.entity('Grant', winning)
-    } else {
-      await claimLogin(store, session.uid, { ...claim, sid: winner.sid }, true)
+      break
     }
+    replaces = winner.grantId // it has expired
   }
   recorded.add(ctx)
 }
@@ -52,10 +53,10 @@ export function unrecordedClient(ctx: KoaContextWithOIDC | undefined): string | 
   return ctx && !recorded.has(ctx) ? ctx.oidc?.client?.clientId : undefined
 }
 
-/** A consent that was given anew in the sight of an older grant takes its place, since it may grant less. */
-function replacesGrant({ oidc }: KoaContextWithOIDC, grant: Grant): boolean {
+/** The older grant that a consent, given anew in its sight, takes the place of, since it may grant less; `undefined` for none. */
+function replacedBy({ oidc }: KoaContextWithOIDC, grant: Grant): string | undefined {
   const seen = oidc.entities.Interaction?.grantId
-  return oidc.result?.consent?.grantId === grant.jti && seen !== undefined && seen !== grant.jti
+  return oidc.result?.consent?.grantId === grant.jti ? seen : undefined
 }
 
 async function claimLogin(

@@ -53,7 +53,7 @@ export function endAllContract(law: Law, durable: boolean): void {
     deepEqual(await uidsOf(op, 'everyone'), ['a2', 'c1', 'a1'])
     deepEqual(await uidsOf(op, { clientId: 'unknown' }), [])
     runtime.pass(1)
-    await op.claimLogin('a1', { clientId: 'mail', sid: 's', grantId: 'g' }, false)
+    await op.claimLogin('a1', { clientId: 'mail', sid: 's', grantId: 'g' })
     deepEqual(await uidsOf(op, { clientId: 'mail' }), ['a1', 'a2', 'c1'])
   })
 
@@ -105,7 +105,7 @@ export function endAllContract(law: Law, durable: boolean): void {
     equal(await isAlive(op, 'uid-1'), false)
     equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
     equal(await op.saveOpSession(write), 'ended')
-    await rejects(op.claimLogin('uid-1', { clientId: 'mail', sid: 's', grantId: 'g' }, false), {
+    await rejects(op.claimLogin('uid-1', { clientId: 'mail', sid: 's', grantId: 'g' }), {
       code: 'op_session_ended',
     })
     deepEqual(await uidsOf(op, { accountId: 'alice' }), [])
@@ -229,7 +229,7 @@ export function endAllContract(law: Law, durable: boolean): void {
     equal(await op.getModel('Grant', { handle: 'grant-other' }), undefined)
     // A login of before the end is recorded under the OP session that stays.
     equal(await op.getModel('Grant', { handle: 'under way' }), undefined)
-    await op.claimLogin('this', { clientId: 'mail', sid: 's', grantId: 'under way' }, false)
+    await op.claimLogin('this', { clientId: 'mail', sid: 's', grantId: 'under way' })
     equal((await op.getModel('Grant', { handle: 'under way' }))?.grantId, 'under way')
     // The password was changed in this interaction, on the way to a login.
     equal((await op.getModel('Interaction', { handle: 'i' }))?.handle, 'i')
@@ -256,7 +256,7 @@ export function endAllContract(law: Law, durable: boolean): void {
       op.putModel({ kind: 'AccessToken', handle: clientId, payload: {}, accountId: 'alice', clientId })
     await token('notes')
     await token('mail')
-    await op.claimLogin('unsaved', { clientId: 'notes', sid: 's', grantId: 'g' }, false)
+    await op.claimLogin('unsaved', { clientId: 'notes', sid: 's', grantId: 'g' })
     runtime.pass(1)
     equal(await op.countOpSessions({ clientId: 'notes' }), 1)
     equal((await op.endAll({ clientId: 'notes' }, compromise)).total, 1)
@@ -266,7 +266,7 @@ export function endAllContract(law: Law, durable: boolean): void {
     equal(await op.getModel('AccessToken', { handle: 'notes' }), undefined)
     equal((await op.getModel('AccessToken', { handle: 'mail' }))?.handle, 'mail')
     equal(await op.saveOpSession(opSession(runtime, { uid: 'unsaved', handle: 'unsaved' })), 'ended')
-    await op.claimLogin('without', { clientId: 'notes', sid: 's', grantId: 'g2' }, false)
+    await op.claimLogin('without', { clientId: 'notes', sid: 's', grantId: 'g2' })
     equal(await isAlive(op, 'without'), true)
     equal(await workOff(bench), 1)
     deepEqual(await uidsOf(op, 'everyone'), ['without'])

@@ -97,7 +97,7 @@ export function endContract(law: Law): void {
       runtime.pass(pause)
       equal(await op.saveOpSession(write), 'ended')
       equal(await op.saveOpSession({ ...write, handle: 'handle-2', expiresAt: write.expiresAt + 9_000 }), 'ended')
-      await rejects(op.claimLogin('uid-1', { clientId: 'mail', sid: 's', grantId: 'g' }, false), {
+      await rejects(op.claimLogin('uid-1', { clientId: 'mail', sid: 's', grantId: 'g' }), {
         code: 'op_session_ended',
       })
       equal(await op.getOpSession({ uid: 'uid-1' }), undefined)

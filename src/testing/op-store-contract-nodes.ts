@@ -44,7 +44,7 @@ export function nodesContract(law: Law): void {
 
   several('gives the tabs of one RP the same sid, whichever nodes they meet', async ({ nodes }) => {
     const claims = await Promise.all(
-      nodes.map((node, i) => node.claimLogin('uid-1', { clientId: 'notes', sid: `${i}`, grantId: `g${i}` }, false)),
+      nodes.map((node, i) => node.claimLogin('uid-1', { clientId: 'notes', sid: `${i}`, grantId: `g${i}` })),
     )
     for (const claim of claims) deepEqual(claim, claims[0])
   })
@@ -125,7 +125,7 @@ export function nodesContract(law: Law): void {
         equal(await node.getOpSession({ handle: uid }), undefined)
         equal(await node.getOpSession({ handle: `${uid} rotated` }), undefined)
         equal(await node.getModel('RefreshToken', { handle: uid }), undefined)
-        await rejects(node.claimLogin(uid, { clientId: 'mail', sid: 's', grantId: 'g' }, false), {
+        await rejects(node.claimLogin(uid, { clientId: 'mail', sid: 's', grantId: 'g' }), {
           code: 'op_session_ended',
         })
       }

@@ -36,9 +36,7 @@ export function opSessionContract(law: Law, durable: boolean): void {
 
   law('lets the first sid and grant of an RP win, whoever saves later', async ({ op, runtime }) => {
     const claims = await Promise.all(
-      ['a', 'b', 'c'].map((tab) =>
-        op.claimLogin('uid-1', { clientId: 'notes', sid: tab, grantId: `grant-${tab}` }, false),
-      ),
+      ['a', 'b', 'c'].map((tab) => op.claimLogin('uid-1', { clientId: 'notes', sid: tab, grantId: `grant-${tab}` })),
     )
     const first = claims[0]
     ok(first)
@@ -49,11 +47,30 @@ export function opSessionContract(law: Law, durable: boolean): void {
 
   law('replaces only the grant after a fresh consent', async ({ op, runtime }) => {
     await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes', { persistsLogout: true })] }))
-    const claim = await op.claimLogin('uid-1', { clientId: 'notes', sid: 'new', grantId: 'grant-2' }, true)
+    const claim = await op.claimLogin('uid-1', { clientId: 'notes', sid: 'new', grantId: 'grant-2' }, 'grant-notes')
     deepEqual(claim, { sid: 'sid-notes', grantId: 'grant-2' })
     // A slower request of before the consent must not bring the old grant back, nor what was true of it.
     await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes', { persistsLogout: true })] }))
     deepEqual((await op.getOpSession({ uid: 'uid-1' }))?.rps, [loggedIn('notes', { grantId: 'grant-2' })])
+  })
+
+  law('revokes a grant that a fresh consent replaces, and no other [T1]', async ({ op, runtime }) => {
+    const token = (handle: string, grantId: string) =>
+      op.putModel({ kind: 'RefreshToken', handle, grantId, payload: {}, accountId: 'alice', clientId: 'notes' })
+    const isThere = async (handle: string) => (await op.getModel('RefreshToken', { handle })) !== undefined
+    const claim = (grantId: string, replaces?: string) =>
+      op.claimLogin('uid-1', { clientId: 'notes', sid: 's', grantId }, replaces)
+    await op.saveOpSession(opSession(runtime, { rps: [loggedIn('notes', { grantId: 'first', persistsLogout: true })] }))
+    for (const grantId of ['first', 'second', 'third']) await token(grantId, grantId)
+
+    deepEqual(await claim('first', 'first'), { sid: 'sid-notes', grantId: 'first' })
+    equal(await isThere('first'), true)
+    deepEqual(await claim('second', 'first'), { sid: 'sid-notes', grantId: 'second' })
+    // another tab consented in the sight of the same grant: the first to do so wins
+    deepEqual(await claim('third', 'first'), { sid: 'sid-notes', grantId: 'second' })
+    deepEqual([await isThere('first'), await isThere('second'), await isThere('third')], [false, true, true])
+    await token('late', 'first')
+    equal(await isThere('late'), false)
   })
 
   law('remembers that a grant survives logout once any request said so', async ({ op, runtime }) => {
@@ -103,7 +120,7 @@ export function opSessionContract(law: Law, durable: boolean): void {
     equal(await op.getOpSession({ handle: 'handle-1' }), undefined)
     deepEqual(await op.listOpSessions({ accountId: 'alice' }), { sessions: [] })
     equal(await op.saveOpSession(opSession(runtime)), 'ended')
-    await rejects(op.claimLogin('uid-1', { clientId: 'notes', sid: 's', grantId: 'g' }, false), {
+    await rejects(op.claimLogin('uid-1', { clientId: 'notes', sid: 's', grantId: 'g' }), {
       code: 'op_session_ended',
     })
   })
@@ -144,6 +161,43 @@ export function opSessionContract(law: Law, durable: boolean): void {
     await op.saveOpSession(opSession(runtime, { payload: { acr: 'high' } }))
     await op.saveOpSession(opSession(runtime, { payload: { acr: 'low' }, extend: false, rps: [loggedIn('notes')] }))
     const found = await op.getOpSession({ uid: 'uid-1' })
+    deepEqual(found?.payload, { acr: 'high' })
+    deepEqual(found?.rps, [loggedIn('notes')])
+  })
+
+  law('keeps what others wrote since a request read the OP session, where it changed nothing of it', async (bench) => {
+    const { op, runtime } = bench
+    const base = { loginTs: 1, acr: 'low', kept: true }
+    await op.saveOpSession(opSession(runtime, { payload: base }))
+    const stepUp = { loginTs: 9, acr: 'high', amr: ['mfa'], kept: true }
+    await op.saveOpSession(opSession(runtime, { payload: stepUp, base, handle: 'handle-2' }))
+    await op.saveOpSession(opSession(runtime, { payload: { ...stepUp, state: 'switch' }, base: stepUp }))
+    await op.saveOpSession(opSession(runtime, { payload: base, base, handle: 'handle-3', rps: [loggedIn('notes')] }))
+    const found = await op.getOpSession({ uid: 'uid-1' })
+    deepEqual(found?.payload, { ...stepUp, state: 'switch' })
+    equal(found?.handle, 'handle-3')
+    deepEqual(found?.rps, [loggedIn('notes')])
+    const { state: _, ...switched } = found?.payload ?? {}
+    await op.saveOpSession(opSession(runtime, { payload: switched, base: found?.payload ?? {} }))
+    deepEqual((await op.getOpSession({ uid: 'uid-1' }))?.payload, stepUp)
+  })
+
+  law('never mixes two logins: the time of one comes with how that one was made', async ({ op, runtime }) => {
+    const base = { loginTs: 1 }
+    await op.saveOpSession(opSession(runtime, { payload: base }))
+    await op.saveOpSession(opSession(runtime, { payload: { loginTs: 5, acr: 'high', amr: ['mfa'] }, base }))
+    await op.saveOpSession(opSession(runtime, { payload: { loginTs: 6 }, base }))
+    deepEqual((await op.getOpSession({ uid: 'uid-1' }))?.payload, { loginTs: 6 })
+  })
+
+  law('lets a request whose handle was replaced change nothing of what the OP session says', async (bench) => {
+    const { op, runtime } = bench
+    await op.saveOpSession(opSession(runtime, { handle: 'old', payload: { acr: 'low' } }))
+    await op.retireHandle('old')
+    await op.saveOpSession(opSession(runtime, { handle: 'new', payload: { acr: 'high' } }))
+    const late = opSession(runtime, { handle: 'old', payload: { acr: 'low' }, rps: [loggedIn('notes')] })
+    equal(await op.saveOpSession(late), 'stale')
+    const found = await op.getOpSession({ handle: 'new' })
     deepEqual(found?.payload, { acr: 'high' })
     deepEqual(found?.rps, [loggedIn('notes')])
   })

@@ -125,3 +125,34 @@ describe('before a logout', () => {
     expect(once.status).toBe(200) // the login itself goes on, with a grant of its own
   })
 })
+
+describe('a grant that a consent replaced with a new one', () => {
+  it('is revoked with its offline_access, while the new one lives on [T1] [design §4]', async () => {
+    const asked = await startTestOp({
+      clients: [notes],
+      interact: async ({ prompt, params, session }) => {
+        if (prompt.name === 'login') return { login: { accountId: 'ada' } }
+        const grant = new asked.provider.Grant({ accountId: session?.accountId ?? 'ada', clientId: 'notes' })
+        grant.addOIDCScope(String(params.scope))
+        return { consent: { grantId: await grant.save() } }
+      },
+      configuration: {
+        loadExistingGrant: async ({ oidc: { client, result, session, provider } }) => {
+          const grantId = result?.consent?.grantId ?? session?.grantIdFor(client?.clientId ?? '')
+          return grantId === undefined ? undefined : provider.Grant.find(grantId)
+        },
+      },
+    })
+    const first = await logIn(browser, asked, notes, offline)
+    const second = await logIn(browser, asked, notes, offline)
+    const use = async ({ refresh_token = '' }: Tokens) =>
+      (await askForTokens(asked, notes, { grant_type: 'refresh_token', refresh_token })).status
+    expect([await use(first.tokens), await use(second.tokens)]).toEqual([400, 200])
+
+    const { opSessions } = asked.provider
+    const [session] = (await opSessions.list({ accountId: 'ada' })).sessions
+    await opSessions.end(session?.uid ?? '', { cause: 'compromise' })
+    expect([await use(first.tokens), await use(second.tokens)]).toEqual([400, 400])
+    await asked.close()
+  })
+})

@@ -28,6 +28,8 @@ export interface OpSessionWrite {
   readonly handle: string
   readonly accountId?: string
   readonly payload: Readonly<Record<string, unknown>>
+  /** `payload` as this request read it: what is the same in both it did not change, and leaves to others. Absent: it changed all. */
+  readonly base?: Readonly<Record<string, unknown>>
   readonly rps: readonly LoggedInRp[]
   /** Epoch seconds to which the idle lifetime now reaches; ignored for a live OP session unless `extend`. */
   readonly expiresAt: number
@@ -59,8 +61,8 @@ export interface OpSessionStore {
    * Merges one request's view into the OP session: RPs that others added stay, the first `sid` of an RP wins, a handle
    * that was retired stays retired, and a request that still believes the OP session to be anonymous takes no login back.
    * `ended` when the uid was ended before, has expired, is refused by `endAll`, or is signed in as another account:
-   * nothing is written. `stale` when it was saved by a request whose handle was retired meanwhile. Without `extend` the
-   * payload that is kept stays as well: such a request changes nobody.
+   * nothing is written. `stale` when it was saved by a request whose handle was retired meanwhile: then the payload
+   * that is kept stays, as it does without `extend`, since such a request changes nobody.
    */
   saveOpSession(session: OpSessionWrite): Promise<'saved' | 'stale' | 'ended'>
   /** By an RP's `sid`: the OP session in which that RP got it. */
@@ -73,15 +75,17 @@ export interface OpSessionStore {
   isRotated(handle: string, seconds: number): Promise<boolean>
   /**
    * Records that an RP is logging in under this OP session and returns the `sid` and grant to use: the first that was
-   * recorded wins, so that the codes of several tabs all redeem. `replaceGrant` is for a fresh consent. The OP session
-   * itself may be saved after this.
+   * recorded wins, so that the codes of several tabs all redeem. The OP session itself may be saved after this.
+   *
+   * `replaces` is for a fresh consent, and names the grant in whose sight it was given: where that is the one recorded, it is
+   * revoked with all that was issued under it, and the new one takes its place (one grant per OP session and client, T1).
    *
    * @throws LockstepError `op_session_ended` when the uid was ended, has expired or is refused by `endAll`.
    */
   claimLogin(
     uid: string,
     rp: { clientId: string; sid: string; grantId: string },
-    replaceGrant: boolean,
+    replaces?: string,
   ): Promise<{ sid: string; grantId: string }>
   /**
    * Live OP sessions in which somebody is signed in, by the time of the login (of a client: of the login there), the newest

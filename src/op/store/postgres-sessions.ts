@@ -3,6 +3,7 @@ import { type Queries, type Statement, statement } from '../../runtime/postgres.
 import { fromText } from '../../runtime/postgres-text.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession } from './contract.ts'
 import { longestRequest } from './longest-request.ts'
+import { mergeOpSession } from './merge-op-session.ts'
 import { mergeRp } from './merge-rp.ts'
 import { type PostgresContext, sharedNow } from './postgres-context.ts'
 import { isLoginRefused, isRefusedByClient, refusedAt, spareGrants, spareLogin } from './postgres-refusals.ts'
@@ -88,6 +89,7 @@ const writeRps = statement(
    ON CONFLICT (issuer, uid, client_id) DO UPDATE SET
      grant_id = excluded.grant_id, persists_logout = excluded.persists_logout`,
 )
+const revoke = statement('claim_revoke', 'DELETE FROM model WHERE issuer = $1 AND grant_id = $2')
 
 /** Live OP sessions and their logged-in RPs in PostgreSQL. */
 export function postgresSessions(context: PostgresContext): Sessions {
@@ -109,7 +111,8 @@ export function postgresSessions(context: PostgresContext): Sessions {
   }
 
   return {
-    async saveOpSession({ uid, handle, accountId, payload, rps: seen, expiresAt, extend, login }) {
+    async saveOpSession(session) {
+      const { uid, handle, rps: seen, login } = session
       return context.write(async (queries) => {
         const names: Name[] = [
           ['uid', uid],
@@ -122,36 +125,25 @@ export function postgresSessions(context: PostgresContext): Sessions {
         if (gone.has('uid')) return 'ended'
         const kept = await queries.first(opSessionByUid, uid)
         if (kept && !alive(kept)) return 'ended'
-        const account = kept?.account_id ?? accountId ?? null
-        if (accountId !== undefined && accountId !== account) return 'ended'
+        const retired = gone.has('handle')
+        const merged = mergeOpSession(kept, session, retired)
+        if (merged === 'ended') return 'ended'
+        const { account_id: account, payload, expires_at: expiresAt, signsIn } = merged
         const recordedBefore = kept ? undefined : await queries.first(recorded, uid)
         if (recordedBefore?.refused) return 'ended'
-        const signsIn = account !== null && (kept?.account_id ?? null) === null
-        if (signsIn && login) {
+        if (signsIn && login && account !== null) {
           if (await isLoginRefused(queries, account, login)) return 'ended'
           await spareLogin(queries, login.interaction, uid)
         }
         const since = [login?.since ?? null, context.replacedNow()] as const
 
-        const text = JSON.stringify(payload)
         if (!kept) {
-          await queries.change(insert, uid, handle, account, text, context.seconds(), expiresAt, ...since)
+          await queries.change(insert, uid, handle, account, payload, context.seconds(), expiresAt, ...since)
           await queries.change(saved, uid)
-        } else if (extend || signsIn || (!gone.has('handle') && handle !== kept.handle)) {
-          // a background check changes none of these, and then waits for no disk
-          await queries.change(
-            update,
-            uid,
-            gone.has('handle') ? kept.handle : handle,
-            account,
-            // Without an account this request began before the login that is kept here, and knows nothing of it.
-            !extend || (account !== null && accountId === undefined) ? kept.payload : text,
-            extend ? expiresAt : kept.expires_at,
-            signsIn,
-            ...since,
-          )
+        } else if (merged.changes) {
+          await queries.change(update, uid, merged.handle, account, payload, expiresAt, signsIn, ...since)
         }
-        if (!gone.has('handle')) await queries.change(keepHandle, handle, uid)
+        if (!retired) await queries.change(keepHandle, handle, uid)
 
         const earlier = kept?.rps ?? recordedBefore?.rps ?? []
         const known = new Map(earlier.map(toRp).map((rp) => [rp.clientId, rp]))
@@ -162,7 +154,7 @@ export function postgresSessions(context: PostgresContext): Sessions {
           if (merged !== first) changed.set(rp.clientId, merged)
         }
         await write(queries, uid, [...changed.values()])
-        return gone.has('handle') ? 'stale' : 'saved'
+        return retired ? 'stale' : 'saved'
       })
     },
 
@@ -192,7 +184,7 @@ export function postgresSessions(context: PostgresContext): Sessions {
       return found !== undefined && alive(found)
     },
 
-    async claimLogin(uid, { clientId, sid, grantId }, replaceGrant) {
+    async claimLogin(uid, { clientId, sid, grantId }, replaces) {
       return context.write(async (queries) => {
         await lockTogether(queries, [ends])
         await lock(queries, [['uid', uid]])
@@ -206,7 +198,14 @@ export function postgresSessions(context: PostgresContext): Sessions {
 
         const rps = kept?.rps ?? recordedBefore?.rps ?? []
         const first = rps.map(toRp).find((rp) => rp.clientId === clientId)
-        if (first?.grantId !== undefined && !replaceGrant) return { sid: first.sid, grantId: first.grantId }
+        if (first?.grantId !== undefined && first.grantId !== replaces)
+          return { sid: first.sid, grantId: first.grantId }
+        if (first?.grantId !== undefined && first.grantId !== grantId) {
+          const replaced: Name = ['grant', first.grantId]
+          await lock(queries, [replaced])
+          await bury(queries, context, [replaced], kept?.expires_at ?? 0)
+          await queries.change(revoke, first.grantId)
+        }
         await write(queries, uid, [{ clientId, sid: first?.sid ?? sid, grantId, persistsLogout: false }])
         return { sid: first?.sid ?? sid, grantId }
       })

@@ -1,6 +1,7 @@
 import { LockstepError } from '../../protocol/errors.ts'
 import type { LoggedInRp, OpIssuerStore, OpSession } from './contract.ts'
 import { longestRequest } from './longest-request.ts'
+import { mergeOpSession } from './merge-op-session.ts'
 import { mergeRp } from './merge-rp.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import type { SqliteRefusals } from './sqlite-refusals.ts'
@@ -84,6 +85,7 @@ export function sqliteSessions(
      VALUES (?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT DO UPDATE SET grant_id = excluded.grant_id, persists_logout = excluded.persists_logout`,
   )
+  const revoke = db.prepare<[number, string]>('DELETE FROM model WHERE issuer = ? AND grant_id = ?')
 
   const row = (uid: string): OpSessionRow | undefined => byUid.get(issuer, uid)
   const rps = (uid: string): readonly LoggedInRp[] => rpsOf.all(issuer, uid).map(toRp)
@@ -101,33 +103,26 @@ export function sqliteSessions(
     rps,
     toOpSession: (found) => toOpSession(found, rps(found.uid)),
 
-    async saveOpSession({ uid, handle, accountId, payload, rps: seen, expiresAt, extend, login }) {
+    async saveOpSession(session) {
+      const { uid, handle, rps: seen, login } = session
       return context.write(() => {
         const kept = row(uid)
         if (hasEnded(uid, kept)) return 'ended'
-        const account = kept?.account_id ?? accountId ?? null
-        if (accountId !== undefined && accountId !== account) return 'ended'
-        const signsIn = account !== null && (kept?.account_id ?? null) === null
-        if (signsIn && login && refusals.login(account, login.since, login.interaction)) return 'ended'
-        const since = kept && !signsIn ? kept.since : (login?.since ?? context.now())
-        if (signsIn && login) refusals.spareLogin(login.interaction, uid)
-
         const retired = tombstones.has('handle', handle)
+        const merged = mergeOpSession(kept, session, retired)
+        if (merged === 'ended') return 'ended'
+        const { account_id: account, payload, expires_at: expiresAt, signsIn } = merged
+        if (signsIn && login && account !== null) {
+          if (refusals.login(account, login.since, login.interaction)) return 'ended'
+          refusals.spareLogin(login.interaction, uid)
+        }
+        const since = kept && !signsIn ? kept.since : (login?.since ?? context.now())
+
         if (!kept) {
-          insert.run(issuer, uid, handle, account, JSON.stringify(payload), context.seconds(), expiresAt, since)
+          insert.run(issuer, uid, handle, account, payload, context.seconds(), expiresAt, since)
           saved.run(issuer, uid)
-        } else if (extend || signsIn || (!retired && handle !== kept.handle)) {
-          // a background check changes none of these, and then waits for no disk
-          update.run(
-            retired ? kept.handle : handle,
-            account,
-            // Without an account this request began before the login that is kept here, and knows nothing of it.
-            !extend || (account !== null && accountId === undefined) ? kept.payload : JSON.stringify(payload),
-            extend ? expiresAt : kept.expires_at,
-            since,
-            issuer,
-            uid,
-          )
+        } else if (merged.changes) {
+          update.run(merged.handle, account, payload, expiresAt, since, issuer, uid)
         }
         if (!retired) keepHandle.run(issuer, handle, uid)
 
@@ -169,7 +164,7 @@ export function sqliteSessions(
       })
     },
 
-    async claimLogin(uid, { clientId, sid, grantId }, replaceGrant) {
+    async claimLogin(uid, { clientId, sid, grantId }, replaces) {
       return context.write(() => {
         const kept = row(uid)
         if (hasEnded(uid, kept)) {
@@ -178,7 +173,12 @@ export function sqliteSessions(
         if (!kept) pending.run(issuer, uid, context.seconds() + longestRequest)
 
         const first = rps(uid).find((rp) => rp.clientId === clientId)
-        if (first?.grantId !== undefined && !replaceGrant) return { sid: first.sid, grantId: first.grantId }
+        if (first?.grantId !== undefined && first.grantId !== replaces)
+          return { sid: first.sid, grantId: first.grantId }
+        if (first?.grantId !== undefined && first.grantId !== grantId) {
+          tombstones.put('grant', [first.grantId], kept?.expires_at ?? 0)
+          revoke.run(issuer, first.grantId)
+        }
         write(uid, { clientId, sid: first?.sid ?? sid, grantId, persistsLogout: false })
         return { sid: first?.sid ?? sid, grantId }
       })

@@ -344,7 +344,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
     const elsewhere = rps.map(({ clientId }) => loggedIn(clientId, { grantId: `other ${clientId}` }))
     await op.saveOpSession(opSession(runtime, { uid: 'ended', handle: 'ended', rps: elsewhere }))
     await op.endOpSession('ended', { cause: 'op_logout' }, tellAll)
-    await op.claimLogin('never saved', { clientId: 'a', sid: 's', grantId: 'g' }, false)
+    await op.claimLogin('never saved', { clientId: 'a', sid: 's', grantId: 'g' })
     const { accountId: _, ...anonymous } = opSession(runtime, { uid: 'anonymous', handle: 'anonymous' })
     await op.saveOpSession(anonymous)
 

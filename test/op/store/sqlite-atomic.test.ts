@@ -258,7 +258,7 @@ describe('the file', () => {
     await op.endOpSession('ended', { cause: 'op_logout' }, (told) => told)
     const { accountId: _, ...anonymous } = opSession(runtime, { uid: 'anonymous', handle: 'anonymous' })
     await op.saveOpSession(anonymous)
-    await op.claimLogin('never saved', { clientId: 'a', sid: 's', grantId: 'g' }, false)
+    await op.claimLogin('never saved', { clientId: 'a', sid: 's', grantId: 'g' })
     const count = (table: string): number =>
       file.prepare<[], { n: number }>(`SELECT count(*) AS n FROM ${table}`).get()?.n ?? Number.NaN
 

@@ -32,7 +32,7 @@ it('a background check that brings nothing new writes nothing: who asks every fe
     await op.saveOpSession(session)
     const before = changes()
     await op.saveOpSession({ ...session, extend: false, expiresAt: session.expiresAt + 60, payload: { later: true } })
-    await op.claimLogin(session.uid, { clientId: 'notes', sid: 'another', grantId: 'grant-2' }, false)
+    await op.claimLogin(session.uid, { clientId: 'notes', sid: 'another', grantId: 'grant-2' })
     expect(changes()).toBe(before)
     await op.saveOpSession({ ...session, extend: false, rps: [loggedIn('mail')] })
     expect(changes()).not.toBe(before)
