@@ -153,6 +153,7 @@ export class Provider extends OidcProvider {
       runtime,
       receipts: this.receipts,
       findClient: findClientOf(this, log),
+      log,
       sealingKey: () => this.#sealingKey(),
       ...resolved.logout,
       cookieNames,

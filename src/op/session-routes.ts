@@ -6,11 +6,13 @@ import type {
   Provider as OidcProvider,
   Session,
 } from 'oidc-provider'
+import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { SignedIn } from './browser-state.ts'
 import { checkOrigin, checkSessionIframe } from './check-session-iframe.ts'
 import { CHECK_SESSION_PATH, type CookieNames } from './configuration.ts'
 import { type Answer, fromKoa, toKoa } from './http.ts'
+import type { OpLog } from './log.ts'
 import {
   type LogoutEndpoint,
   type LogoutEndpointParts,
@@ -35,6 +37,7 @@ export interface SessionRoutesParts
   readonly sessionCookie: CookiesSetOptions
   readonly findAccount: Configuration['findAccount']
   readonly pairwiseIdentifier: Configuration['pairwiseIdentifier']
+  readonly log: OpLog
   readonly sealingKey: () => Promise<Uint8Array>
   readonly rotateBrowserState: (ctx: Context, signedIn: SignedIn) => Promise<string>
 }
@@ -164,7 +167,7 @@ async function exchangeOf(ctx: Context, parts: SessionRoutesParts): Promise<Logo
 
 function accountsOf(
   ctx: KoaContextWithOIDC,
-  { findAccount, pairwiseIdentifier }: SessionRoutesParts,
+  { findAccount, pairwiseIdentifier, log }: SessionRoutesParts,
 ): Pick<LogoutEndpointParts, 'subFor' | 'accountName'> {
   return {
     async subFor(accountId, client) {
@@ -172,12 +175,17 @@ function accountsOf(
       return pairwiseIdentifier?.(ctx, accountId, client)
     },
     async accountName(accountId) {
-      const account = await findAccount?.(ctx, accountId)
-      const claims = await account?.claims('userinfo', 'openid profile email', {}, [])
-      const name = [claims?.name, claims?.preferred_username, claims?.email].find(
-        (value) => typeof value === 'string' && value !== '',
-      )
-      return typeof name === 'string' ? name : accountId
+      try {
+        const account = await findAccount?.(ctx, accountId)
+        const claims = await account?.claims('userinfo', 'openid profile email', {}, [])
+        const name = [claims?.name, claims?.preferred_username, claims?.email].find(
+          (value) => typeof value === 'string' && value !== '',
+        )
+        return typeof name === 'string' ? name : accountId
+      } catch (error) {
+        log({ event: 'op_failed', task: 'account', message: messageOf(error) })
+        return accountId // a logout does not wait for the database of users
+      }
     },
   }
 }

@@ -28,6 +28,7 @@ export interface LogoutEndpointParts extends FramesParts {
   readonly firstAttempts: (logoutId: string, ms: number) => Promise<void>
   /** The `sub` by which a client knows an account (pairwise subjects differ), `undefined` when that cannot be told. */
   readonly subFor: (accountId: string, client: Client) => Promise<string | undefined>
+  /** What the user is called on the question: the account's id where no name can be read. */
   readonly accountName: (accountId: string) => Promise<string>
 }
 

@@ -16,6 +16,12 @@ export interface LogoutRequest {
 const KNOWN = ['id_token_hint', 'logout_hint', 'client_id', 'post_logout_redirect_uri', 'state', 'ui_locales'] as const
 
 /**
+ * Bytes of `state` at most, as it stands in the URL that it is returned in: on its way there it is in URLs of ours, sealed and so up
+ * to twice as long, and servers take no longer header lines than 16 kB, many proxies 8 kB.
+ */
+const STATE_LIMIT = 4096
+
+/**
  * Validates a logout request; whatever is wrong with it makes the whole request fail, so that nothing redirects on a
  * detected error (RP-Initiated §4).
  *
@@ -29,6 +35,11 @@ export async function validateLogoutRequest(provider: OidcProvider, params: URLS
   const clientId = params.get('client_id') || undefined
   const uri = params.get('post_logout_redirect_uri') || undefined
   const state = params.get('state') ?? undefined
+  if (state !== undefined && encodeURIComponent(state).length > STATE_LIMIT) {
+    throw invalid(
+      `"state" is longer than ${STATE_LIMIT} bytes in a URL; keep what is long in the app and send a short name for it`,
+    )
+  }
 
   const hint = hintJwt === undefined ? undefined : await validateHint(provider, hintJwt, clientId)
   if (hintJwt !== undefined && !hint) return {} // neither what it says is believed nor whom it vouches for
@@ -53,7 +64,10 @@ async function validateHint(
 ): Promise<{ client: Client; sid: string | undefined; sub: string | undefined } | undefined> {
   const { header, claims } = decodeHint(jwt)
   const { typ } = header
-  if (typ?.toLowerCase().replace('application/', '') === 'logout+jwt' || 'events' in claims) {
+  if (
+    (typeof typ === 'string' && typ.toLowerCase().replace('application/', '') === 'logout+jwt') ||
+    'events' in claims
+  ) {
     throw invalid('"id_token_hint" is a Logout Token; send the ID Token of the login')
   }
   const audience = typeof claims.aud === 'string' ? claims.aud : claims.aud?.length === 1 ? claims.aud[0] : claims.azp

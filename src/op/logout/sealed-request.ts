@@ -33,6 +33,9 @@ interface Sealed {
 /** Seconds the user has to answer, and a page with frames may be loaded again. */
 const LIFETIME: Readonly<Record<keyof Sealed, number>> = { question: 900, frames: 60, refusal: 900 }
 
+/** Seconds by which the clocks of two nodes may differ. */
+const SKEW = 60
+
 const ENCRYPTION = { alg: 'dir', enc: 'A256GCM' } as const
 
 /**
@@ -54,18 +57,27 @@ export async function seal<Kind extends keyof Sealed>(
 
 /** Opens what {@link seal} made; `undefined` when it is forged, of another kind, of another OP or too old. */
 export async function unseal<Kind extends keyof Sealed>(
+  ...sealed: Parameters<typeof unsealLate<Kind>>
+): Promise<Sealed[Kind] | undefined> {
+  const opened = await unsealLate(...sealed)
+  return opened?.isLate === false ? opened.value : undefined
+}
+
+/** As {@link unseal}, but what is too old is opened too, and said to be: it may still say where to go on. */
+export async function unsealLate<Kind extends keyof Sealed>(
   kind: Kind,
   sealed: string,
   key: Uint8Array,
   now: number,
-): Promise<Sealed[Kind] | undefined> {
+): Promise<{ readonly value: Sealed[Kind]; readonly isLate: boolean } | undefined> {
   try {
-    const { payload } = await jwtDecrypt<{ kind: string; value: Sealed[Kind] }>(sealed, key, {
+    const { payload } = await jwtDecrypt<{ kind: string; value: Sealed[Kind]; exp: number }>(sealed, key, {
       keyManagementAlgorithms: [ENCRYPTION.alg],
       contentEncryptionAlgorithms: [ENCRYPTION.enc],
-      currentDate: new Date(now),
+      currentDate: new Date(0), // its age is judged below
     })
-    return payload.kind === kind ? payload.value : undefined
+    if (payload.kind !== kind) return undefined
+    return { value: payload.value, isLate: now / 1000 >= payload.exp + SKEW }
   } catch (error) {
     if (error instanceof errors.JOSEError) return undefined
     throw error

@@ -9,7 +9,7 @@ import { showPage } from '../pages/show.ts'
 import type { EndedOpSession, OpIssuerStore } from '../store/contract.ts'
 import { at, type LogoutPaths, languagesFor, localesOf, seeOther } from './logout-http.ts'
 import type { Receipt, Receipts } from './receipts.ts'
-import { seal, unseal } from './sealed-request.ts'
+import { seal, unsealLate } from './sealed-request.ts'
 
 /** What the page with frames is made from. */
 export interface FramesParts {
@@ -28,7 +28,7 @@ export interface FramesParts {
 
 /**
  * Where the browser goes after an OP session ended: to `next`, by the page with frames if there are apps that can only be
- * told there. Its URL opens for a minute; a cookie would not do, since on the way from an app's site a Strict one stays home.
+ * told there. Its URL opens for a minute, more or less by what the nodes' clocks differ; a cookie would not do, since on the way from an app's site a Strict one stays home.
  */
 export async function throughFrames(
   { paths, sealingKey, runtime }: Pick<FramesParts, 'paths' | 'sealingKey' | 'runtime'>,
@@ -45,9 +45,11 @@ export async function throughFrames(
 export async function showFrames(parts: FramesParts, request: HttpRequest): Promise<Answer> {
   const { provider, store, runtime, receipts, paths, sealingKey, pages } = parts
   const locales = localesOf(request)
-  const pending = await unseal('frames', request.query.get('request') ?? '', sealingKey, runtime.now())
-  const receipt = pending && (await receipts.get(pending.logoutId))
-  if (!receipt) return seeOther(at(paths.signedOut, locales))
+  const opened = await unsealLate('frames', request.query.get('request') ?? '', sealingKey, runtime.now())
+  if (!opened) return seeOther(at(paths.signedOut, locales))
+  const { value: pending, isLate } = opened
+  const receipt = isLate ? undefined : await receipts.get(pending.logoutId)
+  if (!receipt) return seeOther(pending.next) // too late for frames, but not for where the app wants its user
   const { html, origins } = framesOf(await framedOf(parts, receipt), provider.issuer)
   if (origins.length === 0) return seeOther(pending.next)
   if (request.method === 'GET') await store.noteFramed(receipt.logoutId)

@@ -46,6 +46,11 @@ describe('a hint that is not one', () => {
   it.each<[string, () => string | Promise<string>]>([
     ['not a JWT', () => 'hello'],
     ['not a JWT with dots', () => 'a.b.c'],
+    [
+      'with a typ that is no text',
+      () =>
+        `${[{ alg: 'RS256', typ: 5 }, { aud: 'notes' }].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')}.AAAA`,
+    ],
     ['unsigned', () => new UnsecuredJWT(claimsOf(tokens.id_token)).encode()],
     ['an ID Token whose signature was cut off', () => tokens.id_token.split('.').slice(0, 2).join('.')],
     [
@@ -165,5 +170,22 @@ describe('a request that contradicts itself or the registration', () => {
     const page = await browser.submit(asked, { answer: 'yes' })
     expect(page.body).toContain('You are signed out')
     await expectSignedOut()
+  })
+})
+
+describe('a state that would make a URL too long', () => {
+  const url = (state: string): string => logoutUrl(op, { client_id: 'notes', post_logout_redirect_uri: bye(), state })
+
+  it.each(['x'.repeat(4097), 'ü'.repeat(683)])('is refused, and nobody is signed out', async (state) => {
+    const page = await browser.open(url(state))
+    expectErrorPage(page, op)
+    expect(page.body).toContain('longer than 4096 bytes')
+    await expectSignedIn()
+  })
+
+  it('is taken up to the limit, and comes back byte for byte', async () => {
+    const state = 'x'.repeat(4096)
+    const page = await browser.submit(await browser.open(url(state)), { answer: 'yes' })
+    expect(new URL(page.url).searchParams.get('state')).toBe(state)
   })
 })
