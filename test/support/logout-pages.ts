@@ -15,7 +15,7 @@ export function expectQuestion(page: Page, { issuer }: TestOp): void {
 export function expectErrorPage(page: Page, { issuer }: TestOp, status = 400): void {
   expect(page.status).toBe(status)
   expect(new URL(page.url).origin).toBe(issuer)
-  expect(page.body).toContain('You were not signed out')
+  expect(page.body).toContain(status === 500 ? 'You may still be signed in' : 'You were not signed out')
   expect(page.body).toContain('Sign out all the same')
 }
 

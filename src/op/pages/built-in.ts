@@ -66,15 +66,21 @@ ${apps.some(({ state }) => state === 'unknown') ? html`<p class="quiet">${unknow
 
   /** What happened, whether anything was lost, and one thing to do (RP-Initiated §4: a kiosk's way out). */
   error({ problem, detail, logoutEndpoint, home }, words) {
-    const { title, heading, unchanged, again, code, problems } = words.error
-    const isSignedOut = problem === 'receipt_unavailable'
+    const { title, heading, unchanged, uncertain, again, code, problems } = words.error
+    if (problem === 'receipt_unavailable') {
+      return builtInPage({
+        language: words.language,
+        title: words.signedOut.title,
+        body: html`<h1>${words.signedOut.heading(0, 0)}</h1><p>${problems[problem]}</p>
+<a class="button" href="${home}">${words.goOn}</a><p class="quiet">${code}: ${problem}</p>`,
+      })
+    }
+    // What failed on our side may have been the answer to a commit.
+    const said = problem === 'server_error' ? uncertain : { heading, text: unchanged }
     return builtInPage({
       language: words.language,
-      title: isSignedOut ? words.signedOut.title : title,
-      body: isSignedOut
-        ? html`<h1>${words.signedOut.heading(0, 0)}</h1><p>${problems[problem]}</p>
-<a class="button" href="${home}">${words.goOn}</a><p class="quiet">${code}: ${problem}</p>`
-        : html`<h1>${heading}</h1><p>${problems[problem]} ${unchanged}</p>
+      title: problem === 'server_error' ? said.heading : title,
+      body: html`<h1>${said.heading}</h1><p>${problems[problem]} ${said.text}</p>
 <form method="get" action="${logoutEndpoint}"><button>${again}</button></form>
 <p class="quiet">${detail === undefined ? undefined : html`${detail}. `}${code}: ${problem}</p>`,
     })

@@ -49,6 +49,10 @@ export const de: Words = {
     title: 'Nicht abgemeldet',
     heading: 'Sie wurden nicht abgemeldet',
     unchanged: 'Es wurde nichts geändert: Sie sind angemeldet wie zuvor.',
+    uncertain: {
+      heading: 'Vielleicht sind Sie noch angemeldet',
+      text: 'Melden Sie sich zur Sicherheit noch einmal ab.',
+    },
     again: 'Trotzdem abmelden',
     code: 'Code',
     problems: {

@@ -46,6 +46,7 @@ export const en: Words = {
     title: 'Not signed out',
     heading: 'You were not signed out',
     unchanged: 'Nothing was changed: you are as signed in as before.',
+    uncertain: { heading: 'You may still be signed in', text: 'Sign out once more to be sure.' },
     again: 'Sign out all the same',
     code: 'Code',
     problems: {

@@ -54,6 +54,10 @@ export const fr: Words = {
     title: 'Non déconnecté',
     heading: 'Vous n’avez pas été déconnecté',
     unchanged: 'Rien n’a changé : vous êtes connecté comme avant.',
+    uncertain: {
+      heading: 'Vous êtes peut-être encore connecté',
+      text: 'Déconnectez-vous une nouvelle fois pour en être sûr.',
+    },
     again: 'Se déconnecter quand même',
     code: 'Code',
     problems: {

@@ -46,6 +46,8 @@ export interface Words {
     readonly title: string
     readonly heading: string
     readonly unchanged: string
+    /** Instead of `heading` and `unchanged`, when our side failed and the logout may have gone through or not. */
+    readonly uncertain: { readonly heading: string; readonly text: string }
     readonly again: string
     readonly code: string
     readonly problems: Readonly<Record<LogoutProblem, string>>
