@@ -80,8 +80,9 @@ function directly({ policy }: ConnectionParts, connector: buildConnector.connect
         callback(error ?? new Error('no connection'), null)
       } else if (!policy.permits({ protocol, host, address: socket.remoteAddress ?? '' })) {
         // A name that changed its mind between two look-ups gains nothing.
+        const failure = socket.remoteAddress ? refused(protocol, host) : wasReset(host)
         socket.destroy()
-        callback(refused(protocol, host), null)
+        callback(failure, null)
       } else {
         callback(null, socket)
       }
@@ -147,4 +148,9 @@ function refused(protocol: string, host: string): LockstepError {
 
 function notFound(hostname: string): NodeJS.ErrnoException {
   return Object.assign(new Error(`the host "${hostname}" has no address`), { code: 'ENOTFOUND' })
+}
+
+/** A socket that is gone has no address to judge. */
+function wasReset(hostname: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`the host "${hostname}" reset the connection`), { code: 'ECONNRESET' })
 }

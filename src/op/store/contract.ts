@@ -19,7 +19,8 @@ export type * from './contract-sessions.ts'
  *
  * Two promises: **a write never brings back what a logout removed**, and each method is one transaction that happens
  * whole or not at all, also when the process is killed or the power fails. What a method has answered survives both; only
- * a lease or the outcome of an attempt may be lost with the power, since the attempt is then made again.
+ * the outcome of an attempt may be lost with the power, since the attempt is then made again. A lease is not: given out
+ * again under the same fence, the outcome of its first holder would count for the second.
  */
 export interface OpIssuerStore extends ModelStore, OpSessionStore, EndStore, EndJobStore, OutboxStore, DeliveryStore {
   /**

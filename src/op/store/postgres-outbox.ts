@@ -116,7 +116,7 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
   return {
     async claimDue({ limit, lease: duration, room = () => limit }) {
       const clock = await context.clock()
-      return context.writeSoon(async (queries) => {
+      return context.write(async (queries) => {
         const owed = (await queries.all(heads)).filter(({ due_at }) => due_at <= clock.now)
         const takes = inTurn(owed, last)
           .map(({ client_id }) => [client_id, Math.min(limit, room(client_id))] as const)
@@ -138,7 +138,7 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
     async claimEarly(which, duration) {
       const clock = await context.clock()
       const times = [clock.now + duration, clock.now] as const
-      return context.writeSoon(async (queries) => {
+      return context.write(async (queries) => {
         const row = await ('deliveryId' in which
           ? queries.first(claimChosen, ...times, which.deliveryId)
           : queries.first(claimEarly, ...times, which.clientId))

@@ -157,7 +157,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
 
   return {
     async claimDue({ limit, lease: duration, room = () => limit }) {
-      return context.writeSoon(() => {
+      return context.write(() => {
         const now = context.now()
         const claimed: ClaimedDelivery[] = []
         for (const clientId of waitingRps(now, limit, room)) {
@@ -171,7 +171,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
     },
 
     async claimEarly(which, duration) {
-      return context.writeSoon(() => {
+      return context.write(() => {
         const now = context.now()
         const row =
           'deliveryId' in which ? chosen.get(issuer, which.deliveryId, now) : firstOf.get(issuer, which.clientId, now)

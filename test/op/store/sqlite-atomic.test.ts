@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { OpIssuerStore, OpStore, PlannedDelivery } from '../../../src/op/store/contract.ts'
 import { openContext } from '../../../src/op/store/sqlite-context.ts'
+import { sqliteOutbox } from '../../../src/op/store/sqlite-outbox.ts'
 import { sqliteStore } from '../../../src/op-sqlite.ts'
 import { openSqlite, type Sqlite } from '../../../src/runtime/sqlite.ts'
 import { issuer, loggedIn, opSession, testRuntime } from '../../../src/testing/op-store-bench.ts'
@@ -225,6 +226,18 @@ describe('the file', () => {
       }),
     ).toThrow(failure)
     expect(context.write(synchronous)).toBe(full)
+  })
+
+  it('waits for the disk with each lease, which is given out once under its fence', async () => {
+    const seen: unknown[] = []
+    const now = (): number => {
+      seen.push(file.pragma('synchronous', { simple: true }))
+      return runtime.now()
+    }
+    const outbox = sqliteOutbox(openContext(file, issuer, { ...runtime, now }, () => {}))
+    await outbox.claimDue({ limit: 1, lease: 1000 })
+    await outbox.claimEarly({ clientId: 'rp' }, 1000)
+    expect(seen).toEqual([2, 2])
   })
 
   it('has one row per attempt', async () => {
