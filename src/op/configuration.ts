@@ -11,6 +11,8 @@ export interface CookieNames {
   readonly session: string
   readonly browserState: string
   readonly lastLogout: string
+  /** What the names of the cookies of logins begin with. */
+  readonly logins: string
   /** The cookies of a login under way. */
   readonly interaction: string
   readonly resume: string
@@ -142,6 +144,7 @@ function namesFor(given: Configuration, issuer: string): CookieNames {
     session: names?.session ?? `${prefix}op_session.${suffix}`,
     browserState: `__Host-op_state.${suffix}`,
     lastLogout: `__Host-op_logout.${suffix}`,
+    logins: `__Host-op_login.${suffix}.`,
   }
 }
 

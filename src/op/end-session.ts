@@ -53,6 +53,23 @@ export async function endSession(
   return ended
 }
 
+/** Ends the OP sessions that one browser has, one as a rule: all of them or none, for one cause. */
+export async function endTogether(
+  parts: EndSessionParts,
+  uids: readonly string[],
+  ending: Ending,
+): Promise<readonly EndedOpSession[]> {
+  const [uid, ...others] = uids
+  if (uid === undefined) return []
+  if (others.length === 0) return [await endSession(parts, uid, ending)].filter((ended) => ended !== undefined)
+  const sessions = await Promise.all(uids.map((each) => parts.store.getOpSession({ uid: each })))
+  return endSessions(
+    parts,
+    sessions.filter((session) => session !== undefined),
+    ending,
+  )
+}
+
 /** Ends OP sessions that nobody can use any more, some at a time: of a job, or expired ones. All of them end, or none. */
 export async function endSessions(
   { store, wake, ...parts }: EndSessionParts,

@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto'
 import oidcProvider, { type Adapter, type AdapterPayload, errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { meantBy, noteRotated } from './op-cookie.ts'
 import { revokesOneByOne } from './provider-seam.ts'
 import { unrecordedClient } from './record-login.ts'
 import { sealState, unsealState } from './secrets/sealed-state.ts'
-import { noteStaleCookie, ROTATION } from './stale-cookie.ts'
 import type { KeptModel, LoggedInRp, OpIssuerStore, OpSession, OpSessionWrite, StoredModel } from './store/contract.ts'
 import { type BearerKey, keepsBearers, openBearers, sealBearers } from './stored-bearers.ts'
 import { isUnattended } from './unseen.ts'
@@ -26,8 +26,7 @@ export interface ModelAdapterParts {
  * that must come out go in encrypted (T6).
  */
 export function modelAdapter(store: OpIssuerStore, parts: ModelAdapterParts): (kind: string) => Adapter {
-  const { now, lifetime, bearerKey } = parts
-  return (kind) => (kind === 'Session' ? sessionAdapter(store, now, lifetime) : plainAdapter(store, kind, bearerKey))
+  return (kind) => (kind === 'Session' ? sessionAdapter(store, parts) : plainAdapter(store, kind, parts.bearerKey))
 }
 
 /** What the store keeps instead of a bearer value. */
@@ -43,7 +42,7 @@ function sessionHandle(id: string): string {
   return id.startsWith(MARK) ? id.slice(MARK.length) : handleOf(id)
 }
 
-function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: SessionLifetime): Adapter {
+function sessionAdapter(store: OpIssuerStore, { now, lifetime }: ModelAdapterParts): Adapter {
   return {
     ...unsupported,
     async upsert(id, payload, expiresIn = 0) {
@@ -61,7 +60,7 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
         extend: !isUnattended(oidcProvider.ctx),
         ...loginOf(oidcProvider.ctx),
       })
-      if (outcome === 'stale') noteStaleCookie(oidcProvider.ctx)
+      if (outcome === 'stale') noteRotated(oidcProvider.ctx)
       if (outcome === 'ended') {
         const session = oidcProvider.ctx?.oidc?.session
         if (session) session.destroyed = true // else oidc-provider saves it once more, outside its error handler
@@ -69,11 +68,10 @@ function sessionAdapter(store: OpIssuerStore, now: () => number, lifetime: Sessi
       }
     },
     async find(id) {
-      const session = await store.getOpSession({ handle: handleOf(id) })
-      if (!session) {
-        if (await store.isRotated(handleOf(id), ROTATION)) noteStaleCookie(oidcProvider.ctx)
-        return undefined
-      }
+      const meant = await meantBy(handleOf(id), store)
+      if (meant.state === 'rotated') noteRotated(oidcProvider.ctx)
+      if (meant.state !== 'live') return undefined
+      const { session } = meant
       const { state } = session.payload
       const opened = typeof state === 'string' ? await unsealState(state, id) : undefined
       noteRead({ id, session, state: opened })

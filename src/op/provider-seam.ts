@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { Context } from 'koa'
 import { type Client, type KoaContextWithOIDC, Provider as OidcProvider, type Session } from 'oidc-provider'
 import { LockstepError } from '../protocol/errors.ts'
@@ -30,14 +31,25 @@ declare module 'oidc-provider' {
 export interface SeamActions {
   /** Ends the OP session for good: called where oidc-provider would only delete its row (a user switch). */
   endSession(session: Session): Promise<void>
+  /** The OP session, by its uid, that a login goes on in although its OP cookie opens none. */
+  joinedSession(ctx: KoaContextWithOIDC): Promise<string | undefined>
 }
 
 /** oidc-provider's own route that ends the old OP session when another account logs in (`resume.js`). */
 const USER_SWITCH_ROUTE = 'end_session_confirm'
 
+/** Where oidc-provider goes on after an interaction; it reads the OP session first (`shared/session.js`). */
+const RESUME_ROUTES: ReadonlySet<string | undefined> = new Set(['resume', 'device_resume'])
+
 /** True while oidc-provider revokes grants one by one before it destroys a session; our transaction does it set-wise. */
 export function revokesOneByOne(route: string | undefined): boolean {
   return route === USER_SWITCH_ROUTE
+}
+
+/** The id of the interaction with which a request goes on, by oidc-provider's own cookie; it checks the cookie itself. */
+export function resumedInteraction({ oidc, cookies }: KoaContextWithOIDC): string | undefined {
+  if (!RESUME_ROUTES.has(oidc?.route)) return undefined
+  return cookies.get(oidc.provider.cookieName('resume'), { signed: false })
 }
 
 /** Puts Lockstep's road under oidc-provider's models. */
@@ -49,6 +61,18 @@ export function attachSeam(provider: OidcProvider, actions: SeamActions): void {
   // The transaction that ends the OP session plans the deliveries; nothing is sent inside the request.
   client.backchannelLogout = async () => {}
   const session: Session = provider.Session.prototype
+  const { Session: sessions } = provider
+  const get = sessions.get.bind(sessions)
+  sessions.get = async (ctx) => {
+    const found = await get(ctx)
+    const ours = ctx as KoaContextWithOIDC
+    const uid = found.accountId === undefined && ours.oidc ? await actions.joinedSession(ours) : undefined
+    const joined = uid === undefined ? undefined : await sessions.findByUid(uid)
+    if (!joined) return found
+    joined.jti = randomBytes(32).toString('base64url') // oidc-provider retires it for another: it must be no tab's cookie
+    ours.oidc.entity('Session', joined)
+    return joined
+  }
   session.destroy = async function destroy(this: Session) {
     await actions.endSession(this)
     this.destroyed = true
@@ -70,6 +94,7 @@ export function assertSeam(provider: OidcProvider): void {
     ['IdToken with a mask', masksClaims(provider)],
     ['Session.destroyed', marksDestroyed(provider)],
     [`the route ${USER_SWITCH_ROUTE}`, hasRoute(provider, USER_SWITCH_ROUTE)],
+    ['cookieName(type)', arity(provider.cookieName) === 1],
   ]
   const missing = assumptions.filter(([, holds]) => !holds).map(([name]) => name)
   if (missing.length > 0) {

@@ -5,6 +5,7 @@ import { base64url, computeSessionState } from '../protocol/session-state.ts'
 import { type Egress, egress } from '../runtime/egress.ts'
 import { messageOf } from '../runtime/message-of.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
+import { type BrowserLoginsParts, loginsIn, settleLogins, uidsOf } from './browser-logins.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { findClientOf } from './clients/find-client.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
@@ -14,12 +15,14 @@ import { readOutbox } from './delivery/metrics.ts'
 import { type Outbox, startOutbox } from './delivery/outbox.ts'
 import { receiverOf, wishesOf } from './delivery/receiver.ts'
 import { openTelemetry, type Telemetry } from './delivery/telemetry.ts'
-import { type Ending, type EndSessionParts, endSession } from './end-session.ts'
+import { type Ending, type EndSessionParts, endSession, endTogether } from './end-session.ts'
 import { toKoa } from './http.ts'
+import { joinedOpSession } from './join-login.ts'
 import { silentCheckGuard } from './limit-silent-checks.ts'
 import { type Receipts, receiptsOf } from './logout/receipts.ts'
-import { throughFrames } from './logout/show-frames.ts'
+import { throughNotices } from './logout/show-frames.ts'
 import { modelAdapter } from './model-adapter.ts'
+import { askAgain, isRotatedAnonymous, withholdCookie } from './op-cookie.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
 import { betraysSomebody, refusedPrompt, showNothing, showRefusedPrompt } from './prompts.ts'
@@ -29,7 +32,6 @@ import { dropRepeatedCookies } from './repeated-cookies.ts'
 import { type OwnSecrets, ownSecretsOf } from './secrets/own-secrets.ts'
 import { checkSessionLifetime } from './session-lifetime.ts'
 import { logoutPaths, normalized, type SessionRoutes, sessionRoutes } from './session-routes.ts'
-import { askAgain, isStaleAnonymous, withholdCookie } from './stale-cookie.ts'
 import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
 import { isBackgroundCheck, isSubresource } from './unseen.ts'
@@ -63,6 +65,7 @@ export class Provider extends OidcProvider {
   readonly #endSession: EndSessionParts
   readonly #sweeper: Sweeper
   readonly #cookieNames: CookieNames
+  readonly #browserLogins: BrowserLoginsParts
   readonly #ownCookies: ReadonlySet<string>
   readonly #options: ResolvedLockstepOptions
   readonly #routes: SessionRoutes
@@ -109,9 +112,20 @@ export class Provider extends OidcProvider {
     this.#egress = network
     this.#telemetry = telemetry
     this.#cookieNames = cookieNames
+    this.#browserLogins = {
+      prefix: cookieNames.logins,
+      sealingKey: () => this.#sealingKey(),
+      now: () => runtime.now(),
+    }
     this.#ownCookies = new Set(Object.values(cookieNames))
     this.#options = resolved
     attachSeam(this, {
+      joinedSession: async (ctx) =>
+        joinedOpSession(ctx, {
+          store,
+          cookie: ctx.oidc.cookies.get(cookieNames.session, complete.cookies?.long),
+          browserLogins: async () => uidsOf(await loginsIn(ctx, this.#browserLogins)),
+        }),
       endSession: async (session) => {
         const ended = await this.#end(session.uid, { cause: 'user_switch' })
         if (OidcProvider.ctx) endedIn.set(OidcProvider.ctx, ended)
@@ -157,10 +171,11 @@ export class Provider extends OidcProvider {
       sealingKey: () => this.#sealingKey(),
       ...resolved.logout,
       cookieNames,
+      browserLogins: this.#browserLogins,
       sessionCookie: complete.cookies?.long ?? {},
       findAccount: complete.findAccount,
       pairwiseIdentifier: complete.pairwiseIdentifier,
-      end: (uid, ending) => this.#end(uid, ending),
+      end: (uids, ending) => endTogether(this.#endSession, uids, ending),
       firstAttempts: (logoutId, ms) => this.#firstAttempts(logoutId, ms),
       rotateBrowserState: (ctx, signedIn) => this.#rotateBrowserState(ctx, signedIn),
     })
@@ -220,7 +235,7 @@ export class Provider extends OidcProvider {
   async #sessionState(ctx: KoaContextWithOIDC, redirectUri: string): Promise<string | undefined> {
     const clientId = ctx.oidc.client?.clientId
     const { origin } = new URL(redirectUri)
-    if (clientId === undefined || origin === 'null' || isStaleAnonymous(ctx)) return undefined
+    if (clientId === undefined || origin === 'null' || isRotatedAnonymous(ctx)) return undefined
     const value = await this.#rotateBrowserState(ctx, signedInOf(ctx.oidc.session))
     const salt = base64url(this.#runtime.random(16))
     return computeSessionState({ clientId, origin, browserState: value, salt }, sha256)
@@ -257,13 +272,19 @@ export class Provider extends OidcProvider {
     const session: Session | undefined = ctx.oidc?.session
     if (!session) return
     withholdCookie(ctx as KoaContextWithOIDC, this.#cookieNames.session)
-    if (isStaleAnonymous(ctx as KoaContextWithOIDC)) return
+    if (isRotatedAnonymous(ctx as KoaContextWithOIDC)) return
+    await settleLogins(ctx as KoaContextWithOIDC, {
+      ...this.#browserLogins,
+      store: this.#endSession.store,
+      endOther: (uid) => this.#end(uid, { cause: 'user_switch' }),
+    })
     await this.#rotateBrowserState(ctx, signedInOf(session))
     const ended = endedIn.get(ctx)
-    if (ended && ctx.status === 303) {
+    if (ended && ended.frames.length > 0 && ctx.status === 303) {
       // A user switch: the apps of the one before are shown in frames, and the login goes on from there.
       const parts = { paths: logoutPaths(this), sealingKey: await this.#sealingKey(), runtime: this.#runtime }
-      ctx.redirect(await throughFrames(parts, ended, ctx.response.get('location'), undefined))
+      const next = ctx.response.get('location')
+      ctx.redirect(await throughNotices(parts, { logoutIds: [ended.logout.id], inFrames: true, next }, undefined))
     }
   }
 

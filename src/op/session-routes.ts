@@ -8,6 +8,7 @@ import type {
 } from 'oidc-provider'
 import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
+import { type BrowserLoginsParts, forgetLogins, loginsIn, uidsOf } from './browser-logins.ts'
 import type { SignedIn } from './browser-state.ts'
 import { checkOrigin, checkSessionIframe } from './check-session-iframe.ts'
 import { CHECK_SESSION_PATH, type CookieNames } from './configuration.ts'
@@ -22,17 +23,20 @@ import {
 } from './logout/logout-endpoint.ts'
 import type { LogoutPaths } from './logout/logout-http.ts'
 import { RECEIPT_LIFETIME } from './logout/receipts.ts'
+import { lastLogoutOf } from './logout/show-receipt.ts'
+import { handleOf } from './model-adapter.ts'
+import { meantBy } from './op-cookie.ts'
 import { withOidcContext } from './provider-seam.ts'
+import type { OpIssuerStore } from './store/contract.ts'
 
 /** What the routes that Lockstep adds to an OP are built from. */
 export interface SessionRoutesParts
-  extends Pick<
-    LogoutEndpointParts,
-    'store' | 'receipts' | 'findClient' | 'pages' | 'declined' | 'end' | 'firstAttempts'
-  > {
+  extends Pick<LogoutEndpointParts, 'receipts' | 'findClient' | 'pages' | 'declined' | 'end' | 'firstAttempts'> {
   readonly provider: OidcProvider
   readonly runtime: Pick<Runtime, 'now'>
+  readonly store: LogoutEndpointParts['store'] & Pick<OpIssuerStore, 'getRotated'>
   readonly cookieNames: CookieNames
+  readonly browserLogins: BrowserLoginsParts
   /** The attributes of the OP cookie, needed to clear it. */
   readonly sessionCookie: CookiesSetOptions
   readonly findAccount: Configuration['findAccount']
@@ -54,7 +58,7 @@ const LOGOUT_ROUTES: ReadonlyMap<string, Readonly<Record<string, LogoutRoute>>> 
 
 type LogoutRoute = keyof LogoutEndpoint
 
-/** Routes that come after a logout: whatever fails there, the End-User is signed out. */
+/** Routes that come after a logout: whatever fails there, the End-User is signed out, unless the browser has a login. */
 const AFTER_LOGOUT: ReadonlySet<LogoutRoute> = new Set(['frames', 'signedOut'])
 
 /** Serves a request for one of Lockstep's routes; `undefined`, and at once, when it is for somebody else. */
@@ -103,13 +107,16 @@ async function logoutRoute(ctx: Context, route: LogoutRoute, parts: SessionRoute
   const { provider, pages } = parts
   const oidc = withOidcContext(provider, ctx)
   const paths = logoutPaths(provider)
+  let isSignedOut = false
   const answer = async (): Promise<Answer> => {
     const sealingKey = await parts.sealingKey()
     const endpoint = logoutEndpoint({ ...parts, ...accountsOf(oidc, parts), paths, sealingKey })
-    return endpoint[route](await exchangeOf(ctx, parts))
+    const exchange = await exchangeOf(oidc, parts)
+    isSignedOut = AFTER_LOGOUT.has(route) && exchange.sessions.length === 0
+    return endpoint[route](exchange)
   }
   const refused = (theirs: typeof pages) => async (): Promise<Answer> => {
-    const problem = AFTER_LOGOUT.has(route) ? 'receipt_unavailable' : 'server_error'
+    const problem = isSignedOut ? 'receipt_unavailable' : 'server_error'
     return refuse({ provider, paths, pages: theirs }, fromKoa(ctx), 500, { problem })
   }
   await answered(ctx, provider, answer, refused(pages), refused({})) // a page of the operator's may be what failed
@@ -143,18 +150,38 @@ export function logoutPaths(provider: OidcProvider): LogoutPaths {
   }
 }
 
-async function exchangeOf(ctx: Context, parts: SessionRoutesParts): Promise<LogoutExchange> {
-  const { provider, cookieNames } = parts
-  const session: Session = await provider.Session.get(ctx)
+/** The OP sessions that this browser is signed in in: by its OP cookie, a replaced one too, and by the logins it remembers. */
+async function sessionsOf(
+  ctx: KoaContextWithOIDC,
+  logins: readonly string[],
+  { provider, store, cookieNames, sessionCookie }: SessionRoutesParts,
+): Promise<readonly Session[]> {
+  const current: Session = await provider.Session.get(ctx)
+  const cookie = ctx.oidc.cookies.get(cookieNames.session, sessionCookie)
+  const uids = new Set(logins)
+  if (current.accountId === undefined && cookie !== undefined) {
+    const meant = await meantBy(handleOf(cookie), store)
+    if (meant.state === 'rotated') uids.add(meant.session.uid)
+  }
+  uids.delete(current.uid)
+  const others = await Promise.all([...uids].map((uid) => provider.Session.findByUid(uid)))
+  return [current, ...others].filter((session) => session?.accountId !== undefined) as Session[]
+}
+
+async function exchangeOf(ctx: KoaContextWithOIDC, parts: SessionRoutesParts): Promise<LogoutExchange> {
+  const { cookieNames } = parts
+  const logins = await loginsIn(ctx, parts.browserLogins)
   return {
     request: fromKoa(ctx),
-    session,
+    sessions: await sessionsOf(ctx, uidsOf(logins), parts),
     lastLogout: ctx.cookies.get(cookieNames.lastLogout, { signed: false }),
-    async signedOut(logoutId) {
+    async signedOut(logoutIds) {
       ctx.cookies.set(cookieNames.session, null, parts.sessionCookie)
+      forgetLogins(ctx, logins.keys())
       await parts.rotateBrowserState(ctx, undefined)
-      if (logoutId === undefined) return
-      ctx.cookies.set(cookieNames.lastLogout, logoutId, {
+      const lastLogout = lastLogoutOf(logoutIds)
+      if (lastLogout === undefined) return
+      ctx.cookies.set(cookieNames.lastLogout, lastLogout, {
         httpOnly: true,
         maxAge: RECEIPT_LIFETIME,
         sameSite: 'strict',

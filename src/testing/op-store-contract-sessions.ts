@@ -144,17 +144,17 @@ export function opSessionContract(law: Law, durable: boolean): void {
 
   law('knows for a while that a handle was replaced, as long as its OP session lives', async ({ op, runtime }) => {
     for (const handle of ['old', 'new']) await op.saveOpSession(opSession(runtime, { handle }))
-    equal(await op.isRotated('old', 60), false)
+    equal((await op.getRotated('old', 60))?.uid, undefined)
     await op.retireHandle('old')
-    equal(await op.isRotated('old', 60), true)
-    equal(await op.isRotated('new', 60), false)
-    equal(await op.isRotated('never seen', 60), false)
+    equal((await op.getRotated('old', 60))?.uid, 'uid-1')
+    equal((await op.getRotated('new', 60))?.uid, undefined)
+    equal((await op.getRotated('never seen', 60))?.uid, undefined)
     runtime.pass(60_000)
-    equal(await op.isRotated('old', 60), false)
+    equal((await op.getRotated('old', 60))?.uid, undefined)
     await op.retireHandle('new')
-    equal(await op.isRotated('new', 60), true)
+    equal((await op.getRotated('new', 60))?.uid, 'uid-1')
     await op.endOpSession('uid-1', { cause: 'op_logout' }, () => [])
-    equal(await op.isRotated('new', 60), false)
+    equal((await op.getRotated('new', 60))?.uid, undefined)
   })
 
   law('lets a background check change nothing of what the OP session says', async ({ op, runtime }) => {

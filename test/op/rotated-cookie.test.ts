@@ -119,6 +119,51 @@ describe('a request with the OP cookie of before a step-up', () => {
   })
 })
 
+describe('a logout with the OP cookie of before a step-up', () => {
+  /** As an older Lockstep left it: without the cookie of the login. */
+  const withoutLogin = (cookies: string): string =>
+    cookies
+      .split('; ')
+      .filter((cookie) => !cookie.startsWith('__Host-op_login.'))
+      .join('; ')
+  const left = async () => (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
+
+  it.each([
+    ['with the cookie of the login', (cookies: string) => cookies],
+    ['and nothing else', withoutLogin],
+  ])('%s ends the OP session, by a hint [RPI-2-a]', async (_with, sent) => {
+    const { tokens } = await logIn(browser, op, rps.client('notes'))
+    const before = sent(jar())
+    await logIn(browser, op, rps.client('mail'), { prompt: 'login' })
+    const bye = `${rps.origin('notes')}/bye`
+    const headers = { cookie: before, 'sec-fetch-dest': 'document' }
+    const url = logoutUrl(op, { id_token_hint: tokens.id_token, post_logout_redirect_uri: bye })
+    const answer = await fetch(url, { headers, redirect: 'manual' })
+    expect(answer.status).toBe(303)
+    expect(answer.headers.get('location')).not.toContain('/ask')
+    expect(await left()).toEqual([])
+    expect((await rps.received(2)).map(({ app }) => app).sort()).toEqual(['mail', 'notes'])
+  })
+
+  it.each([
+    ['with the cookie of the login', (cookies: string) => cookies],
+    ['and nothing else', withoutLogin],
+  ])('%s ends the OP session, by the answer "yes"', async (_with, sent) => {
+    await logIn(browser, op, rps.client('notes'))
+    const question = await browser.open(logoutUrl(op))
+    const before = sent(jar())
+    await logIn(browser, op, rps.client('mail'), { prompt: 'login' })
+    const request = new URL(question.url).searchParams.get('request') ?? ''
+    await fetch(`${op.issuer}/session/end/ask`, {
+      method: 'POST',
+      redirect: 'manual',
+      headers: { cookie: before, origin: op.issuer },
+      body: new URLSearchParams({ request, answer: 'yes' }),
+    })
+    expect(await left()).toEqual([])
+  })
+})
+
 it('a silent check sets no OP cookie, whoever asks [T11]', async () => {
   expect((await askWith('', { prompt: 'none' })).cookies.filter((line) => line.includes('op_session'))).toEqual([])
   await logIn(browser, op, rps.client('notes'))

@@ -9,11 +9,8 @@ import type { EndedOpSession, OpIssuerStore } from '../store/contract.ts'
 import { at, languagesFor, localesOf, seeOther } from './logout-http.ts'
 import { type LogoutRequest, mustAsk, postLogoutRedirect, validateLogoutRequest } from './logout-request.ts'
 import { type PendingLogout, type Refusal, seal, unseal } from './sealed-request.ts'
-import { type FramesParts, showFrames, throughFrames } from './show-frames.ts'
+import { type FramesParts, showFrames, throughNotices } from './show-frames.ts'
 import { showReceipt } from './show-receipt.ts'
-
-/** Milliseconds the redirect waits for first attempts: RPs are told first (RP-Initiated §2), but nobody waits for a dead one. */
-const WAIT = 1000
 
 /** Bytes of a logout request: an encrypted ID Token with many claims fits. */
 const BODY_LIMIT = 65_536
@@ -23,9 +20,8 @@ export interface LogoutEndpointParts extends FramesParts {
   readonly store: FramesParts['store'] & Pick<OpIssuerStore, 'getOpSession'>
   /** Where "no" leads. */
   readonly declined: 'page' | 'redirect'
-  readonly end: (uid: string, ending: Ending) => Promise<EndedOpSession | undefined>
-  /** Resolves when each RP of a logout was tried once, or after so many milliseconds. */
-  readonly firstAttempts: (logoutId: string, ms: number) => Promise<void>
+  /** Ends OP sessions, all of them or none; answers those that were alive. */
+  readonly end: (uids: readonly string[], ending: Ending) => Promise<readonly EndedOpSession[]>
   /** The `sub` by which a client knows an account (pairwise subjects differ), `undefined` when that cannot be told. */
   readonly subFor: (accountId: string, client: Client) => Promise<string | undefined>
   /** What the user is called on the question: the account's id where no name can be read. */
@@ -35,11 +31,12 @@ export interface LogoutEndpointParts extends FramesParts {
 /** The browser's side of a logout request. */
 export interface LogoutExchange {
   readonly request: HttpRequest
-  readonly session: Session
-  /** Id of the logout this browser just made, from its short-lived cookie. */
+  /** The OP sessions that are signed in in this browser: that of the OP cookie first. More than one are of simultaneous logins. */
+  readonly sessions: readonly Session[]
+  /** The logouts this browser just made, from its short-lived cookie. */
   readonly lastLogout: string | undefined
-  /** Clears the OP cookie, rotates the browser state, and remembers the logout for its signed-out page. */
-  signedOut(logoutId: string | undefined): Promise<void>
+  /** Clears the cookies of logins, rotates the browser state, and remembers the logouts for their signed-out page. */
+  signedOut(logoutIds: readonly string[]): Promise<void>
 }
 
 /** The Logout Endpoint and its pages. */
@@ -74,16 +71,18 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
   const home = provider.issuer
 
   async function finish(
-    { signedOut }: LogoutExchange,
+    { sessions, signedOut }: LogoutExchange,
     locales: string | undefined,
     ending: Ending,
-    { uid, isLost = false, ...asked }: PendingLogout,
+    { uid, isLost = false, ...asked }: Omit<PendingLogout, 'uid'> & { readonly uid: string | undefined },
   ): Promise<Answer> {
-    const ended = await parts.end(uid, ending)
-    if (ended) await parts.firstAttempts(ended.logout.id, WAIT)
-    await signedOut(isLost ? undefined : ended?.logout.id)
+    const uids = new Set([...(uid === undefined ? [] : [uid]), ...sessions.map((session) => session.uid)])
+    const ended = await parts.end([...uids], ending)
+    const logoutIds = ended.map(({ logout }) => logout.id)
+    await signedOut(isLost ? [] : logoutIds)
     const next = redirectOf(asked) ?? at(paths.signedOut, locales)
-    return seeOther(isLost ? next : await throughFrames(parts, ended, next, locales)) // frames name the other apps (T14)
+    const inFrames = !isLost && ended.some(({ frames }) => frames.length > 0) // frames name the other apps (T14)
+    return seeOther(await throughNotices(parts, { logoutIds, inFrames, next }, locales))
   }
 
   async function ask(locales: string | undefined, pending: PendingLogout): Promise<Answer> {
@@ -99,24 +98,34 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
     return hint.sub === (await parts.subFor(found.accountId, client)) ? found.uid : undefined
   }
 
-  async function stayed(request: HttpRequest, locales: string | undefined, pending: PendingLogout): Promise<Answer> {
+  async function declined({ request, sessions }: LogoutExchange, pending: PendingLogout): Promise<Answer> {
     const redirect = redirectOf(pending)
     if (parts.declined === 'redirect' && redirect !== undefined) return seeOther(redirect)
+    const { isLost = false, uid } = pending
+    const isSignedIn = isLost ? (await parts.store.getOpSession({ uid })) !== undefined : sessions.length > 0
+    if (!isSignedIn) return seeOther(at(paths.signedOut, localesOf(request))) // another tab said yes
+    return stayed(request, pending)
+  }
+
+  async function stayed(request: HttpRequest, pending: Pick<PendingLogout, 'clientId'>): Promise<Answer> {
     const client = pending.clientId === undefined ? undefined : await findClient(pending.clientId)
     const next = client?.clientUri ?? home
     const app = client?.clientUri === undefined ? undefined : nameOf(client)
-    return showPage(pages, 'stayed', { languages: languagesFor(request, locales), next, app })
+    return showPage(pages, 'stayed', { languages: languagesFor(request, localesOf(request)), next, app })
   }
 
   return {
     async endpoint(exchange) {
-      const { request, session } = exchange
+      const { request, sessions } = exchange
       return guarded(request, async () => {
         const params = request.method === 'POST' ? await request.form(BODY_LIMIT) : request.query
         const logout = await validateLogoutRequest(provider, params)
         const { client, hint } = logout
         const locales = params.get('ui_locales') ?? undefined
-        if (!session.accountId) {
+        const isOfHint = (each: Session): boolean =>
+          client !== undefined && hint?.sid !== undefined && each.sidFor(client.clientId) === hint.sid
+        const session = sessions.find(isOfHint) ?? sessions[0]
+        if (!session?.accountId) {
           const uid = await lostSession(logout)
           if (uid !== undefined) return ask(locales, { ...pendingOf(uid, logout), isLost: true })
           // Not an error (RP-Initiated §4); only a hint vouches for the redirect here, nobody was asked.
@@ -135,22 +144,24 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
       })
     },
 
-    async ask({ request, session }) {
+    async ask({ request, sessions }) {
       const sealed = request.query.get('request') ?? ''
       const locales = localesOf(request)
       const pending = await unseal('question', sealed, sealingKey, runtime.now())
-      const isOurs = session.accountId ? pending?.uid === session.uid : pending?.isLost === true
+      const session = sessions.find(({ uid }) => uid === pending?.uid)
+      const isOurs = session !== undefined || (sessions.length === 0 && pending?.isLost === true)
       if (!pending || !isOurs) {
         // of another login, or too old: ask anew whom there is to ask
-        return seeOther(at(session.accountId ? paths.endpoint : paths.signedOut, locales))
+        return seeOther(at(sessions.length > 0 ? paths.endpoint : paths.signedOut, locales))
       }
-      const clients = await Promise.all(Object.keys(session.authorizations ?? {}).map((id) => findClient(id)))
+      const clientIds = new Set(sessions.flatMap(({ authorizations = {} }) => Object.keys(authorizations)))
+      const clients = await Promise.all([...clientIds].map((id) => findClient(id)))
       const askedBy = pending.clientId === undefined ? undefined : await findClient(pending.clientId)
       const data = {
         languages: languagesFor(request, locales),
         action: at(paths.ask, locales),
         request: sealed,
-        account: session.accountId && (await parts.accountName(session.accountId)),
+        account: session?.accountId && (await parts.accountName(session.accountId)),
         apps: clients.flatMap((client) => (client ? [nameOf(client)] : [])).sort((a, b) => a.localeCompare(b)),
         askedBy: askedBy && nameOf(askedBy),
       }
@@ -158,7 +169,7 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
     },
 
     async answer(exchange) {
-      const { request, session } = exchange
+      const { request, sessions } = exchange
       return guarded(request, async () => {
         const from = { origin: request.header('origin'), 'sec-fetch-site': request.header('sec-fetch-site') }
         if (!isSameOrigin(from, provider.issuer)) {
@@ -167,14 +178,14 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
         const form = await request.form(BODY_LIMIT)
         const pending = await unseal('question', form.get('request') ?? '', sealingKey, runtime.now())
         if (!pending) return refuse(parts, request, 400, { problem: 'logout_answer_invalid' })
-        if (session.accountId && pending.uid !== session.uid) {
+        const isOurs = sessions.some(({ uid }) => uid === pending.uid)
+        if (sessions.length > 0 && !isOurs) {
           return refuse(parts, request, 400, { problem: 'logout_answer_outdated' })
         }
-        const locales = localesOf(request)
-        if (form.get('answer') !== 'yes') return stayed(request, locales, pending)
+        if (form.get('answer') !== 'yes') return declined(exchange, pending)
         // Without the OP cookie only a question ends something that was asked without it.
-        const uid = session.accountId || pending.isLost ? pending.uid : session.uid
-        return finish(exchange, locales, endingOf(pending.clientId), { ...pending, uid })
+        const uid = isOurs || pending.isLost ? pending.uid : undefined
+        return finish(exchange, localesOf(request), endingOf(pending.clientId), { ...pending, uid })
       })
     },
 
@@ -185,9 +196,9 @@ export function logoutEndpoint(parts: LogoutEndpointParts): LogoutEndpoint {
       return refusal ? refuse(parts, request, 400, refusal) : seeOther(paths.endpoint)
     },
 
-    async signedOut({ request, session, lastLogout }) {
+    async signedOut({ request, sessions, lastLogout }) {
       const isPage = !request.header('accept')?.includes('application/json')
-      if (session.accountId && isPage) return stayed(request, localesOf(request), { uid: session.uid })
+      if (sessions.length > 0 && isPage) return stayed(request, {})
       return showReceipt({ ...parts, home }, request, lastLogout)
     },
   }

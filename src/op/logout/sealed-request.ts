@@ -11,9 +11,11 @@ export interface PendingLogout {
   readonly state?: string
 }
 
-/** A logout whose page with frames the browser has yet to load, and where that page leads. */
-export interface PendingFrames {
-  readonly logoutId: string
+/** Logouts that were made in this browser at once, whose RPs are being told, and where the browser goes then. */
+export interface PendingNotices {
+  readonly logoutIds: readonly string[]
+  /** Whether there are apps that can only be told in frames of a page. */
+  readonly inFrames: boolean
   readonly next: string
 }
 
@@ -26,12 +28,19 @@ export interface Refusal {
 /** What travels sealed, by the page that it opens. */
 interface Sealed {
   question: PendingLogout
-  frames: PendingFrames
+  notices: PendingNotices
   refusal: Refusal
+  /** The uid of an OP session that was begun in the browser that has it. */
+  login: string
 }
 
-/** Seconds the user has to answer, and a page with frames may be loaded again. */
-const LIFETIME: Readonly<Record<keyof Sealed, number>> = { question: 900, frames: 60, refusal: 900 }
+/** Seconds the user has to answer, a page with frames may be loaded again, and a cookie may live at most. */
+const LIFETIME: Readonly<Record<keyof Sealed, number>> = {
+  question: 900,
+  notices: 60,
+  refusal: 900,
+  login: 400 * 86_400,
+}
 
 /** Seconds by which the clocks of two nodes may differ. */
 const SKEW = 60

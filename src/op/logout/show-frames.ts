@@ -6,10 +6,13 @@ import { FRAMES_WAIT, type Framed, framesOf } from '../frontchannel.ts'
 import type { Answer, HttpRequest } from '../http.ts'
 import type { LogoutPages } from '../pages/pages.ts'
 import { showPage } from '../pages/show.ts'
-import type { EndedOpSession, OpIssuerStore } from '../store/contract.ts'
+import type { OpIssuerStore } from '../store/contract.ts'
 import { at, type LogoutPaths, languagesFor, localesOf, seeOther } from './logout-http.ts'
 import type { Receipt, Receipts } from './receipts.ts'
-import { seal, unsealLate } from './sealed-request.ts'
+import { type PendingNotices, seal, unsealLate } from './sealed-request.ts'
+
+/** Milliseconds the redirect waits for first attempts: RPs are told first (RP-Initiated §2), but nobody waits for a dead one. */
+const WAIT = 1000
 
 /** What the page with frames is made from. */
 export interface FramesParts {
@@ -17,6 +20,8 @@ export interface FramesParts {
   readonly store: Pick<OpIssuerStore, 'getLogout' | 'noteFramed'>
   readonly runtime: Pick<Runtime, 'now'>
   readonly receipts: Receipts
+  /** Resolves when each RP of a logout was tried once, or after so many milliseconds. */
+  readonly firstAttempts: (logoutId: string, ms: number) => Promise<void>
   /** What cannot be read now is not shown, and blocks nothing. */
   readonly findClient: FindClient
   readonly paths: LogoutPaths
@@ -27,37 +32,42 @@ export interface FramesParts {
 }
 
 /**
- * Where the browser goes after an OP session ended: to `next`, by the page with frames if there are apps that can only be
- * told there. Its URL opens for a minute, more or less by what the nodes' clocks differ; a cookie would not do, since on the way from an app's site a Strict one stays home.
+ * Where the browser goes after OP sessions ended: to `next`, by the page that waits while apps are told, and tells in frames
+ * those that can only be told there. The wait is there and not here, since by then the browser has what this answer says of
+ * its cookies: an answer that came a second late would take away those of a login made in that second. Its URL opens for a
+ * minute, more or less by what the nodes' clocks differ; a cookie would not do, since on the way from an app's site a Strict
+ * one stays home.
  */
-export async function throughFrames(
+export async function throughNotices(
   { paths, sealingKey, runtime }: Pick<FramesParts, 'paths' | 'sealingKey' | 'runtime'>,
-  ended: EndedOpSession | undefined,
-  next: string,
+  notices: PendingNotices,
   locales: string | undefined,
 ): Promise<string> {
-  if (!ended || ended.frames.length === 0) return next
-  const sealed = await seal('frames', { logoutId: ended.logout.id, next }, sealingKey, runtime.now())
-  return at(paths.frames, locales, sealed)
+  if (notices.logoutIds.length === 0) return notices.next
+  return at(paths.frames, locales, await seal('notices', notices, sealingKey, runtime.now()))
 }
 
-/** Shows exactly the apps of one logout in frames, for a bounded time, and leads on (Front-Channel §3). */
+/** Waits for the first attempts, shows exactly the apps of these logouts in frames, for a bounded time, and leads on (Front-Channel §3). */
 export async function showFrames(parts: FramesParts, request: HttpRequest): Promise<Answer> {
   const { provider, store, runtime, receipts, paths, sealingKey, pages } = parts
   const locales = localesOf(request)
-  const opened = await unsealLate('frames', request.query.get('request') ?? '', sealingKey, runtime.now())
+  const opened = await unsealLate('notices', request.query.get('request') ?? '', sealingKey, runtime.now())
   if (!opened) return seeOther(at(paths.signedOut, locales))
-  const { value: pending, isLate } = opened
-  const receipt = isLate ? undefined : await receipts.get(pending.logoutId)
-  if (!receipt) return seeOther(pending.next) // too late for frames, but not for where the app wants its user
-  const { html, origins } = framesOf(await framedOf(parts, receipt), provider.issuer)
-  if (origins.length === 0) return seeOther(pending.next)
-  if (request.method === 'GET') await store.noteFramed(receipt.logoutId)
+  const { logoutIds, inFrames, next } = opened.value
+  if (opened.isLate) return seeOther(next) // too late for frames, but not for where the app wants its user
+  await Promise.all(logoutIds.map((id) => parts.firstAttempts(id, WAIT)))
+  if (!inFrames) return seeOther(next)
+  const found = await Promise.all(logoutIds.map((id) => receipts.get(id)))
+  const those = found.filter((receipt) => receipt !== undefined)
+  const framed = await Promise.all(those.map((receipt) => framedOf(parts, receipt)))
+  const { html, origins } = framesOf(framed.flat(), provider.issuer)
+  if (origins.length === 0) return seeOther(next)
+  if (request.method === 'GET') await Promise.all(those.map(({ logoutId }) => store.noteFramed(logoutId)))
   const data = {
     languages: languagesFor(request, locales),
     frames: html,
-    apps: receipt.apps,
-    next: pending.next,
+    apps: those.flatMap(({ apps }) => apps),
+    next,
     wait: FRAMES_WAIT,
     now: runtime.now(),
   }

@@ -16,10 +16,36 @@ export interface ShowReceiptParts {
   readonly home: string
 }
 
+/** Logouts of one browser whose receipts are shown together: it had as many OP sessions, one as a rule. */
+const MOST = 20
+
+/** The receipt of the logouts that a browser made at once. */
+async function receiptOf(
+  lastLogout: string,
+  receipts: Receipts,
+  now: number,
+): Promise<Pick<Receipt, 'endedAt' | 'apps'> | undefined> {
+  const ids = lastLogout.split(BETWEEN).slice(0, MOST)
+  const found = await Promise.all(ids.map((id) => receipts.get(id)))
+  const recent = found.filter((receipt) => receipt !== undefined && now < receipt.endedAt + RECEIPT_LIFETIME)
+  const [first] = recent
+  if (!first) return undefined
+  const apps = recent.flatMap((receipt) => receipt?.apps ?? []).sort((a, b) => a.app.localeCompare(b.app))
+  return { endedAt: first.endedAt, apps }
+}
+
+/** Stands between ids of logouts in the cookie; none has it inside. */
+const BETWEEN = '.'
+
+/** What the cookie holds that lets a browser see how its logouts went. */
+export function lastLogoutOf(logoutIds: readonly string[]): string | undefined {
+  return logoutIds.length === 0 ? undefined : logoutIds.slice(0, MOST).join(BETWEEN)
+}
+
 /**
  * Shows the browser that made a logout how each app took it, as a page or, by `Accept`, as JSON, for ten minutes (T14).
  *
- * @param lastLogout Id of the logout this browser just made, from its short-lived cookie.
+ * @param lastLogout The logouts this browser just made, from its short-lived cookie.
  */
 export async function showReceipt(
   { runtime, receipts, pages, home }: ShowReceiptParts,
@@ -27,8 +53,7 @@ export async function showReceipt(
   lastLogout: string | undefined,
 ): Promise<Answer> {
   const now = runtime.now()
-  const found = lastLogout === undefined ? undefined : await receipts.get(lastLogout)
-  const receipt = found && now < found.endedAt + RECEIPT_LIFETIME ? found : undefined
+  const receipt = lastLogout === undefined ? undefined : await receiptOf(lastLogout, receipts, now)
   const languages = languagesFor(request, localesOf(request))
   if (/\bapplication\/json\b/.test(request.header('accept') ?? '')) return asJson(receipt, languages, now)
 
@@ -39,7 +64,11 @@ export async function showReceipt(
 }
 
 /** The receipt for the browser: what its page shows, in the words of that page, and no handle of anything. */
-function asJson(receipt: Receipt | undefined, languages: readonly string[], now: number): Answer {
+function asJson(
+  receipt: Pick<Receipt, 'endedAt' | 'apps'> | undefined,
+  languages: readonly string[],
+  now: number,
+): Answer {
   const again = receipt && againAfter(receipt.apps, now)
   const words = wordsFor(languages)
   const body = receipt && {

@@ -71,8 +71,8 @@ export interface OpSessionStore {
   ): Promise<OpSession | undefined>
   /** The cookie's value was replaced; the old one is worthless from now on. */
   retireHandle(handle: string): Promise<void>
-  /** Whether a handle of a live OP session was retired in the last `seconds`: its browser has, or is about to get, another. */
-  isRotated(handle: string, seconds: number): Promise<boolean>
+  /** The live OP session whose handle was retired in the last `seconds`: its browser has, or is about to get, another. */
+  getRotated(handle: string, seconds: number): Promise<OpSession | undefined>
   /**
    * Records that an RP is logging in under this OP session and returns the `sid` and grant to use: the first that was
    * recorded wins, so that the codes of several tabs all redeem. The OP session itself may be saved after this.

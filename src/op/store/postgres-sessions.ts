@@ -24,7 +24,7 @@ export interface OpSessionRow {
 
 type RpTuple = [clientId: string, sid: string, grantId: string | null, persistsLogout: boolean]
 
-type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'isRotated' | 'claimLogin'>
+type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'getRotated' | 'claimLogin'>
 
 /** SQL: the RPs of an OP session. */
 export const rpsOf = (issuer: string, uid: string): string =>
@@ -179,9 +179,9 @@ export function postgresSessions(context: PostgresContext): Sessions {
       })
     },
 
-    async isRotated(handle, seconds) {
+    async getRotated(handle, seconds) {
       const found = await context.each.first(rotated, handle, context.seconds() - seconds)
-      return found !== undefined && alive(found)
+      return found && alive(found) ? toOpSession(found) : undefined
     },
 
     async claimLogin(uid, { clientId, sid, grantId }, replaces) {

@@ -26,7 +26,7 @@ interface RpRow {
   persists_logout: 0 | 1
 }
 
-type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'isRotated' | 'claimLogin'>
+type Sessions = Pick<OpIssuerStore, 'saveOpSession' | 'getOpSession' | 'retireHandle' | 'getRotated' | 'claimLogin'>
 
 /** What listing and ending OP sessions need to know of them; all methods belong inside a transaction of the store. */
 export interface OpSessionReader {
@@ -157,10 +157,10 @@ export function sqliteSessions(
       })
     },
 
-    async isRotated(handle, seconds) {
+    async getRotated(handle, seconds) {
       return context.read(() => {
         const found = rotated.get(issuer, handle, context.seconds() - seconds)
-        return found !== undefined && !hasEnded(found.uid, found)
+        return found && !hasEnded(found.uid, found) ? toOpSession(found, rps(found.uid)) : undefined
       })
     },
 

@@ -63,6 +63,14 @@ async function expectNothingChanged(): Promise<void> {
   expect(refreshed.status).toBe(200)
 }
 
+it('"no" in one tab after "yes" in another does not say that the user is still signed in', async () => {
+  const [first, second] = [await ask(), await ask()]
+  await browser.submit(first, { answer: 'yes' }, '/ask')
+  const page = await browser.submit(second, { answer: 'no' }, '/ask')
+  expect(new URL(page.url).pathname).toBe('/session/end/signed-out')
+  expect(page.body).not.toContain('still signed in')
+})
+
 describe('the question', () => {
   it('names the user, the app that asks and exactly the apps that would be signed out [RPI-2-n]', async () => {
     const { body } = await ask(byNotes())

@@ -1,5 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { logIn, logoutUrl, type Tokens } from '../../support/op-flow.ts'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { OpStore } from '../../../src/op.ts'
+import { sqliteStore } from '../../../src/op-sqlite.ts'
+import { isSignedIn, logIn, logoutUrl, type Tokens } from '../../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../../support/test-op.ts'
 import { createUserAgent, type Page, type UserAgent } from '../../support/user-agent.ts'
@@ -160,6 +162,48 @@ describe('the signed-out page', () => {
     expect(page.body).toContain('<span>Mail &lt;b&gt;</span>')
     expect(page.body).not.toContain('\u202E')
   })
+})
+
+describe('when the store fails', () => {
+  it('the page does not tell a user who is signed in that he is signed out', async () => {
+    const inner = sqliteStore(':memory:')
+    let isDown = false
+    const store: OpStore = {
+      forIssuer: (issuer, runtime) => {
+        const issuerStore = inner.forIssuer(issuer, runtime)
+        const getOpSession: typeof issuerStore.getOpSession = async (by) => {
+          if (isDown) throw new Error('the store is away')
+          return issuerStore.getOpSession(by)
+        }
+        return { ...issuerStore, getOpSession }
+      },
+      close: () => inner.close(),
+    }
+    const other = await startTestOp({ clients: [notes], store })
+    await logIn(browser, other, notes)
+    isDown = true
+    const page = await browser.open(`${other.issuer}/session/end/signed-out`)
+    await other.close()
+    await inner.close()
+    expect(page.status).toBe(500)
+    expect(page.body).not.toContain('You are signed out')
+    expect(page.body).toContain('Code: server_error')
+  })
+})
+
+it('a login that is made while apps are still being told of a logout keeps its cookies [SM-3.2-a]', async () => {
+  let answer = () => {}
+  rps.answer('notes', (response) => {
+    answer = () => response.end()
+  })
+  const session = op.provider.cookieName('session')
+  const logout = logOut()
+  await rps.received(1)
+  await vi.waitFor(() => expect(browser.cookies(op.issuer).map(({ name }) => name)).not.toContain(session))
+  await logIn(browser, op, mail)
+  answer()
+  await logout
+  expect(await isSignedIn(browser, op, mail)).toBe(true)
 })
 
 describe('a receipt', () => {
