@@ -1,5 +1,5 @@
 import type { SilentAnswer } from './spa-monitor.ts'
-import { messageFrom } from './wait.ts'
+import { messageFrom, PATIENCE } from './wait.ts'
 import { type BrowserCrypto, type BrowserWorld, browserCrypto, browserWorld } from './world.ts'
 
 /** Options of {@link promptNone}. */
@@ -76,25 +76,36 @@ export function promptNone(
     // RFC 9207
     if ((response.get('iss') ?? metadata.issuer) !== metadata.issuer) throw invalid('iss')
 
-    const answer = await world.fetch(metadata.token_endpoint, {
-      method: 'POST',
-      credentials: 'omit',
-      redirect: 'error',
-      body: new URLSearchParams({
-        grant_type: 'authorization_code',
-        client_id: clientId,
-        redirect_uri: redirect.href,
-        code: response.get('code') ?? '',
-        code_verifier: verifier,
-      }),
-      signal,
-    })
-    const claims = readIdToken(await answer.json())
+    const claims = readIdToken(await redeem(response.get('code') ?? '', verifier, signal))
     if (claims.iss !== metadata.issuer) throw invalid('iss')
     if (![claims.aud].flat().includes(clientId)) throw invalid('aud')
     if (claims.nonce !== nonce) throw invalid('nonce')
     if (typeof claims.sub !== 'string') throw invalid('sub')
     return { sub: claims.sub, sessionState: response.get('session_state') ?? undefined }
+  }
+
+  async function redeem(code: string, verifier: string, signal: AbortSignal): Promise<TokenAnswer> {
+    const over = new AbortController()
+    const late = new SilentCheckError('timeout', 'the Token Endpoint does not answer')
+    const callOff = world.after(PATIENCE, () => over.abort(late))
+    try {
+      const answer = await world.fetch(metadata.token_endpoint, {
+        method: 'POST',
+        credentials: 'omit',
+        redirect: 'error',
+        body: new URLSearchParams({
+          grant_type: 'authorization_code',
+          client_id: clientId,
+          redirect_uri: redirect.href,
+          code,
+          code_verifier: verifier,
+        }),
+        signal: AbortSignal.any([signal, over.signal]),
+      })
+      return (await answer.json()) as TokenAnswer
+    } finally {
+      callOff()
+    }
   }
 }
 
@@ -107,7 +118,12 @@ function readResponse(data: unknown, redirect: URL, state: string): URLSearchPar
   return origin === redirect.origin && pathname === redirect.pathname ? answer : undefined
 }
 
-function readIdToken(answer: { id_token?: unknown }): Partial<Record<string, unknown>> {
+/** What matters here of a Token Response. */
+interface TokenAnswer {
+  readonly id_token?: unknown
+}
+
+function readIdToken(answer: TokenAnswer): Partial<Record<string, unknown>> {
   const [, payload = ''] = typeof answer?.id_token === 'string' ? answer.id_token.split('.') : []
   try {
     const bytes = Uint8Array.from(atob(payload.replaceAll('-', '+').replaceAll('_', '/')), (char) => char.charCodeAt(0))

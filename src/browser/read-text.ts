@@ -20,6 +20,7 @@ export async function* readText(
     wait()
     const { body } = await world.fetch(url, {
       cache: 'no-store',
+      credentials: 'include', // the app's backend may have an origin of its own, and without its cookie it knows nobody
       redirect: 'error', // a proxy that wants a login says nothing about the RP session
       signal: AbortSignal.any([signal, over.signal]),
     })

@@ -202,8 +202,7 @@ export class Provider extends OidcProvider {
   }
 
   async #stop(): Promise<void> {
-    await this.#sweeper.stop()
-    await this.#outbox.stop()
+    await Promise.all([this.#sweeper.stop(), this.#outbox.stop()]) // a store that hangs keeps neither from being told to stop
     this.#telemetry.close()
     await this.#egress.close()
   }

@@ -1,4 +1,4 @@
-import { alarm } from '../runtime/alarm.ts'
+import { alarm, pause } from '../runtime/alarm.ts'
 import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { type EndSessionParts, endSessions } from './end-session.ts'
@@ -26,6 +26,8 @@ export interface Sweeper {
 const lease = 30_000
 /** Milliseconds until the store is asked again after it failed. */
 const afterFailure = 1_000
+/** Milliseconds a stop waits for a batch under way: a store that hangs keeps no process from ending. */
+const lastWait = 5_000
 
 /**
  * Starts ending what is over: OP sessions that a job of `endAll` refuses, at the job's rate, and OP sessions that expired,
@@ -84,8 +86,8 @@ export function startSweeper(parts: SweeperParts): Sweeper {
     const ending = { cause, ...(actor !== undefined && { actor }), ...(reason !== undefined && { reason }) }
     // A batch begins when the pace says so, but no sooner than after a breath as long as the last one took: where batches are
     // slow, half of the time stays with logins.
-    const pause = Math.max(pace - took, took)
-    await endSessions(parts, next, ending, { id: job.id, pause })
+    const breath = Math.max(pace - took, took)
+    await endSessions(parts, next, ending, { id: job.id, pause: breath })
     took = runtime.now() - from
   }
 
@@ -109,7 +111,8 @@ export function startSweeper(parts: SweeperParts): Sweeper {
     async stop() {
       stopping = true
       bell.ring()
-      await working
+      const over = new AbortController()
+      await Promise.race([working.finally(() => over.abort()), pause(runtime, lastWait, over.signal)])
     },
   }
 }

@@ -77,13 +77,20 @@ export async function goToOp<Data>(
   cookies: readonly string[] = [],
 ): Promise<RpAnswer> {
   const begun = await beginTransaction(context, request, { kind: 'login', again: false, asked: params, ...about })
-  const asking = { ...askOnceMore(context, request), ...params }
+  const asking = { ...params, ...askOnceMore(context, request, params.prompt) }
   return redirect(await authorizationUrl(context, begun.transaction, asking), [...cookies, ...begun.cookies])
 }
 
-/** Who has left this app but not the OP gives his password or the like once more: nobody is signed in by surprise. */
-function askOnceMore<Data>({ options }: RpContext<Data>, request: RpRequest): { readonly prompt?: string } {
-  if (readLeaving(request, options)?.how !== 'here') return {}
-  const others = options.authorizationParams.prompt?.split(' ').filter((one) => one !== 'none') ?? []
+/**
+ * Who has left this app but not the OP gives his password or the like once more: nobody is signed in by surprise, whatever
+ * else a link asks for. Who makes an account does no less.
+ */
+function askOnceMore<Data>(
+  { options }: RpContext<Data>,
+  request: RpRequest,
+  prompt: string | undefined = options.authorizationParams.prompt,
+): { readonly prompt?: string } {
+  if (readLeaving(request, options)?.how !== 'here' || prompt === 'create') return {}
+  const others = prompt?.split(' ').filter((one) => one !== 'none') ?? []
   return { prompt: [...new Set(['login', ...others])].join(' ') }
 }

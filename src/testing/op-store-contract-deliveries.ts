@@ -220,6 +220,8 @@ export function deliveriesContract(law: Law): void {
     equal(await op.rescheduleDeliveries({ clientId: 'a' }, 9), 0)
     equal(await op.retryDeliveries({ deliveryId: dropped[0]?.id ?? '' }, 9), 1)
     equal((await op.countDeliveries(9)).due, 1) // it is owed again
+    equal(await op.dropDeliveries({ deliveryId: dropped[0]?.id ?? '' }, 'eve', 9), 1) // and can be dropped again
+    equal(await op.retryDeliveries({ deliveryId: dropped[0]?.id ?? '' }, 9), 1)
     const again = await claimOne(op)
     deepEqual(again.lastOutcome, { state: 'dead', why: 'dropped' })
     equal((await op.countDeliveries(9))['in-flight'], 2)

@@ -14,6 +14,7 @@ const claims = { iss: metadata.issuer, aud: 'spa', sub: 'ada', name: 'Ada Løvel
 interface FakeAnswer {
   redirect?: (request: URLSearchParams) => Record<string, string | null> | undefined
   say?: (frame: FakeFrame, url: string) => void
+  token?: (answer: Response, signal: AbortSignal | null | undefined) => Promise<Response>
   idToken?: object
   fragment?: boolean
 }
@@ -27,6 +28,7 @@ async function checkOnce({
     iss: metadata.issuer,
   }),
   say = (frame, url) => frame.say(url, { origin: 'https://app.example' }),
+  token = async (answer) => answer,
   idToken,
   fragment = false,
 }: FakeAnswer = {}) {
@@ -35,10 +37,10 @@ async function checkOnce({
   const world = fakeWorld({
     baseUrl: 'https://app.example/page',
     backend: {
-      async fetch(_url, { body }) {
+      async fetch(_url, { body, signal }) {
         bodies.push(body as URLSearchParams)
         const payload = Buffer.from(JSON.stringify({ ...claims, nonce, ...idToken })).toString('base64url')
-        return Response.json({ id_token: `header.${payload}.signature` })
+        return token(Response.json({ id_token: `header.${payload}.signature` }), signal)
       },
     },
     opened(frame) {
@@ -115,6 +117,17 @@ describe('prompt=none in a page', () => {
     await world.advance(10_000)
     expect(await result).toBe('timeout')
     expect(bodies).toEqual([])
+  })
+
+  it('does not wait for ever for a Token Endpoint that hangs', async () => {
+    const { world, result } = await checkOnce({
+      token: (_answer, signal) =>
+        new Promise((_resolve, reject) => {
+          signal?.addEventListener('abort', () => reject(signal.reason as Error))
+        }),
+    })
+    await world.advance(10_000)
+    expect(await result).toBe('timeout')
   })
 
   it.each([

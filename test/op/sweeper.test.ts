@@ -54,6 +54,15 @@ const owed = async () =>
 const left = async () => (await world.store.expiredOpSessions(1000)).length
 const hour = 3_600_000
 
+it('is stopped within five seconds, whatever the store does', async () => {
+  const sweeper = start({}, { claimEndJob: () => new Promise(() => {}) })
+  sweepers.pop() // stopped here, where time passes
+  await world.quiet()
+  const stopped = sweeper.stop()
+  await world.pass(5_000)
+  await expect(stopped).resolves.toBeUndefined()
+})
+
 describe('the sweeper and OP sessions that expired', () => {
   it('ends them at its next look, tells those that can hear, and wakes the outbox [design §4]', async () => {
     await signIn(2, ['notes', 'deaf'])

@@ -100,6 +100,22 @@ describe('signing out', () => {
     expect((await agent.open(`${app.url}/me`)).body).toBe('Hello the one called ada')
   })
 
+  it.each([
+    'consent',
+    'select_account',
+  ])('only of this app asks once more even by a link that says prompt=%s [T3]', async (prompt) => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await agent.submit(await agent.open(`${app.url}/auth/logout`), { from: 'this-app' })
+    const { trail } = await agent.open(`${app.url}/auth/login?prompt=${prompt}`)
+    const asked = trail
+      .map((url) => new URL(url))
+      .find(({ origin }) => origin !== app.url)
+      ?.searchParams.get('prompt')
+    expect(asked?.split(' ').toSorted()).toEqual([prompt, 'login'].toSorted())
+  })
+
   it('only of this app is not undone by the app’s other tab, which reloads when it hears of it [RPI-2-r]', async () => {
     const { app, newAgent, signIn } = await start()
     const agent = newAgent()

@@ -29,7 +29,7 @@ export function attemptsOf(parts: AttemptParts): (delivery: ClaimedDelivery, tur
   const { store, runtime, options, log, tell = () => {}, breakers, budgets, places, stopping, giveUp } = parts
   const report = attemptReporter(log, tell)
   const measure = attemptMeasure(store, parts.telemetry)
-  const watch = troubleWatch({ store, runtime, log, tell })
+  const watch = troubleWatch({ store, log, tell })
   const giveUpOverdue = createGiveUp({ store, log, tell }, () => stopping.aborted)
 
   async function guard(task: string, clientId: string, work: () => Promise<unknown>): Promise<void> {

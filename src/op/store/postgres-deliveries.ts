@@ -140,7 +140,7 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
           name: 'drop',
           set: `state = 'dead', due_at = NULL, final_at = $3, dropped_by = $4, last_outcome = $5`,
           values: [context.now(), actor, JSON.stringify(outcome)],
-          where: 'd.dropped_by IS NULL',
+          where: `(d.dropped_by IS NULL OR d.state <> 'dead')`,
         }),
       )
     },

@@ -134,7 +134,7 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
           limit,
           `state = 'dead', due_at = NULL, final_at = ?, dropped_by = ?, last_outcome = ?`,
           [context.now(), actor, JSON.stringify({ state: 'dead', why: 'dropped' } satisfies AttemptOutcome)],
-          'd.dropped_by IS NULL',
+          `(d.dropped_by IS NULL OR d.state <> 'dead')`,
         ),
       )
     },
