@@ -10,7 +10,8 @@ const INTERVAL = 2_000
  * Makes the source that polls the page at `check_session_iframe`. It says that something may have changed, never what.
  *
  * It is put to the proof first: the answer right after the page has loaded must be `unchanged`. Where the browser
- * withholds the OP's cookies some OPs answer `changed` for ever, and believing them would sign everybody out, or loop.
+ * withholds the OP's cookies some OPs answer `changed` for ever, and believing them would sign everybody out, or loop. Where
+ * prompt=none is known to work, it may look into such a first `changed` once.
  * After an `error` it never asks again (Session §3.1), nor where prompt=none could not look into a `changed`.
  *
  * Each tab that is looked at has its own OP iframe: hidden tabs are slowed down by the browser, so one of them could not
@@ -27,8 +28,8 @@ export function opIframeWatcher(
   findOut: (signal: AbortSignal) => Promise<void>,
   signal: AbortSignal,
 ) => Promise<void> {
-  /** Of the OP iframe; unknown until its first answer. */
-  let works: boolean | undefined
+  /** Of the OP iframe; unknown until its first answer, and null while prompt=none looks into a first `changed`. */
+  let works: boolean | null | undefined
 
   /** Public name of the RP session in which prompt=none was tried. */
   let tried: string | undefined
@@ -52,7 +53,9 @@ export function opIframeWatcher(
       frame.contentWindow?.postMessage(`${session?.client_id} ${session?.session_state}`, origin)
       const status = await answer
       if (signal.aborted) break
-      works = status !== 'error' && (works || status === 'unchanged')
+      // A page that was loaded after the change hears of it at once; prompt=none may look into that where it works.
+      const mayLook = works !== null && session?.silent_check === 'works' && null
+      works = status !== 'error' && (works || status === 'unchanged' || (status === 'changed' && mayLook))
       if (!isUsable()) break
       const isNew = session?.silent_check === 'unknown' && session.session !== tried && status === 'unchanged'
       if (isNew || status === 'changed') {

@@ -105,6 +105,7 @@ async function post(sending: Sending): Promise<Attempt | 'stale'> {
       headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...trace },
       body: async () => {
         const token = await ours('signing the Logout Token', () => mint(delivery))
+        if (isLeaseOver(delivery, runtime)) throw new Error('the lease ran out while this process stood still')
         return new URLSearchParams({ logout_token: token }).toString()
       },
       timeout: options.timeout * 1000,
@@ -128,7 +129,7 @@ async function post(sending: Sending): Promise<Attempt | 'stale'> {
       admission,
     }
   } catch (cause) {
-    if (signal.aborted) return released(runtime)
+    if (signal.aborted || isLeaseOver(delivery, runtime)) return released(runtime)
     if (cause instanceof OverBudgetError) {
       return { outcome: { state: 'due', retryAt: cause.retryAt, why: 'budget' } }
     }
@@ -139,6 +140,11 @@ async function post(sending: Sending): Promise<Attempt | 'stale'> {
     if (why === 'stale' && !isSecondTry) return 'stale'
     return { ...times, outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
   }
+}
+
+/** Somebody else may have the delivery by now: it is not sent beside him. */
+function isLeaseOver({ dueAt }: ClaimedDelivery, { now }: Pick<Runtime, 'now'>): boolean {
+  return now() >= dueAt
 }
 
 function released({ now }: Pick<Runtime, 'now'>): Attempt {

@@ -142,6 +142,30 @@ describe('the OP iframe as a source', () => {
     expect(told.filter((what) => what.startsWith('ended'))).toEqual([])
   })
 
+  it('has a first changed looked into where prompt=none works: the page was loaded after the logout', async () => {
+    const { world, told, silentChecks } = await openPage(['changed'], {
+      document: { ...alive, silent_check: 'works' },
+      silent(frame, backend) {
+        backend.become({ state: 'ended', session: 's1', ended: { cause: 'silent_check', at: 1 } }, { quietly: true })
+        queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'ended' }))
+      },
+    })
+    await world.advance(30_000)
+    expect(silentChecks()).toBe(1)
+    expect(told.at(-1)).toMatch(/^ended/)
+  })
+
+  it('is given up all the same when it still says changed after that: once is enough', async () => {
+    const { world, asked, told, silentChecks } = await openPage(['changed'], {
+      document: { ...alive, silent_check: 'works' },
+      silent: (frame) => queueMicrotask(() => frame.say({ lockstep: 'silent-check', result: 'alive' })),
+    })
+    await world.advance(600_000)
+    expect(silentChecks()).toBe(1)
+    expect(asked()).toHaveLength(2)
+    expect(told.filter((what) => what.startsWith('ended'))).toEqual([])
+  })
+
   it('stays given up for the life of the page', async () => {
     const { world, asked } = await openPage(['error', 'unchanged'])
     await world.advance(5_000)

@@ -98,10 +98,11 @@ export function startOutbox(parts: OutboxParts): Outbox {
         else if (!isStarted) inFlight.beside(catchUp)
         isStarted = true
         seen = runtime.now()
-        await tryChosen()
+        const at = seen // one for the turn: a place that comes free between two looks at the clock would be seen by neither
+        await tryChosen(at)
         await probe()
-        const isAllClaimed = await claim()
-        const next = await nextTurn(isAllClaimed)
+        const isAllClaimed = await claim(at)
+        const next = await nextTurn(isAllClaimed, at)
         failures.areOver()
         await bell.sleepUntil(Math.min(next, runtime.now() + longestSleep))
       } catch (error) {
@@ -133,9 +134,9 @@ export function startOutbox(parts: OutboxParts): Outbox {
   }
 
   /** Tries what an operator has chosen, whether its RP is down or not; where it is on a budget, that holds. */
-  async function tryChosen(): Promise<void> {
+  async function tryChosen(at: number): Promise<void> {
     for (const deliveryId of chosen) {
-      if (places.free(runtime.now()) <= 0) return
+      if (places.free(at) <= 0) return
       const delivery = await store.claimEarly({ deliveryId }, lease)
       chosen.delete(deliveryId)
       if (delivery) start(delivery)
@@ -158,8 +159,8 @@ export function startOutbox(parts: OutboxParts): Outbox {
   }
 
   /** Starts as many attempts as there is room for; true when nothing that is due was left. */
-  async function claim(): Promise<boolean> {
-    const limit = places.free(runtime.now())
+  async function claim(at: number): Promise<boolean> {
+    const limit = places.free(at)
     if (limit <= 0 || stopping.signal.aborted) return false
     const claimed = await store.claimDue({ limit, lease, room })
     for (const delivery of claimed) start(delivery)
@@ -167,12 +168,12 @@ export function startOutbox(parts: OutboxParts): Outbox {
   }
 
   /** When there may be something to do, beside attempts that end: those ring the bell. */
-  async function nextTurn(isAllClaimed: boolean): Promise<number> {
+  async function nextTurn(isAllClaimed: boolean, at: number): Promise<number> {
     const now = runtime.now()
-    const due = isAllClaimed ? await store.nextDueAt(room) : places.nextFreeAt(now)
+    const due = isAllClaimed ? await store.nextDueAt(room) : places.nextFreeAt(at)
     const times = [
       isAllClaimed && due !== undefined ? Math.max(due, now + whileOthersHold) : due,
-      chosen.size > 0 ? places.nextFreeAt(now) : undefined,
+      chosen.size > 0 ? places.nextFreeAt(at) : undefined,
       breakers.nextProbeAt(now),
       budgets.nextAt(),
     ]

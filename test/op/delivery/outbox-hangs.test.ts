@@ -118,6 +118,49 @@ describe('what hangs on our side', () => {
   })
 })
 
+it.each([
+  0, 1, 2, 3, 4, 5, 6, 7,
+])('sees a place that comes free after %i looks of a turn at the clock', async (late) => {
+  world.rps.set('sick', () => 'hangs')
+  world.rps.set('well', () => says(200))
+  let looks: number | undefined
+  const now = (): number => world.runtime.now() + (looks !== undefined && ++looks > late ? 1 : 0)
+  world.start({ concurrency: 1, concurrencyPerRp: 1 }, { runtime: { ...world.runtime, now } })
+  await world.logout('u1', 'sick')
+  await world.pass(249)
+  looks = 0
+  await world.logout('u2', 'well')
+  looks = undefined
+  await world.pass(1000)
+  expect(world.posts.map(({ clientId }) => clientId)).toEqual(['sick', 'well'])
+})
+
+it('sends nothing for a lease that ran out while the process stood still', async () => {
+  let thaw = (): void => {}
+  world.rps.set('notes', () => says(200))
+  const { runtime } = world
+  world.start(
+    {},
+    {
+      // no time-out fires in a process that stands still
+      runtime: { ...runtime, sleep: (ms, signal) => runtime.sleep(ms * 1000, signal) },
+      findReceiver: async () => {
+        await new Promise<void>((done) => {
+          thaw = done
+        })
+        return { url: 'https://notes.example/logout', isRegistered: false }
+      },
+    },
+  )
+  await world.logout('u', 'notes')
+  world.start() // another process
+  await world.pass(minute)
+  expect(world.posts).toHaveLength(1)
+  thaw()
+  await world.quiet()
+  expect(world.posts).toHaveLength(1)
+})
+
 describe('stopping is over within a bounded time', () => {
   const hanging = { findReceiver: forEver, mint: forEver }
   it.each(['findReceiver', 'mint'] as const)('when %s hangs', async (what) => {

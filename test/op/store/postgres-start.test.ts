@@ -122,7 +122,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL at the start of a node', () => {
     await real.forIssuer(issuer, { ...runtime, now: Date.now }).claimDue({ limit: 1, lease: 1000 })
     await sql('ALTER ROLE tester RESET synchronous_commit')
     expect(await sql('SELECT what, setting FROM commits.seen ORDER BY what')).toEqual([
-      { what: 'delivery UPDATE', setting: 'off' }, // a lease: lost with the power, it is taken again
+      { what: 'delivery UPDATE', setting: 'on' }, // a lease: two workers must never hold one fence
       { what: 'logout INSERT', setting: 'on' },
       { what: 'model INSERT', setting: 'on' },
       { what: 'op_session INSERT', setting: 'on' },
