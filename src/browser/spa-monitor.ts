@@ -42,8 +42,9 @@ export interface SpaMonitorOptions {
 /** A monitor of a page that has no backend. */
 export interface SpaMonitor extends SessionMonitor {
   /**
-   * True when this browser withholds the OP's cookies from frames, or while that is not known: then nothing can tell
-   * this page of a logout but a look at the OP at a moment of the End-User's choosing ({@link checkByRedirect}).
+   * True when this browser withholds the OP's cookies from frames, or while that is not known, and where there is no OP
+   * iframe to ask: then nothing can tell this page of a logout but a look at the OP at a moment of the End-User's choosing
+   * ({@link checkByRedirect}).
    */
   readonly blind: boolean
 }
@@ -78,6 +79,8 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
   const url = checkSessionIframe === undefined ? undefined : new URL(checkSessionIframe, world.document.baseURI).href
 
   let op: 'untried' | 'proved' | 'refuses' = proved ? 'proved' : 'untried'
+  /** The `session_state` that was heard last: an OP need not repeat it for the same login. */
+  let knownState = sessionState
   /** What the last silent check found that this tab has not told yet; `lost` when the OP could not be asked. */
   let found: SilentAnswer | 'nobody' | 'lost' | undefined = { sub, sessionState }
 
@@ -99,7 +102,7 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
     lead: prove,
   }
   const monitor = sessionMonitor((tell) => watchSession(authority, world, tell))
-  return Object.defineProperty(monitor, 'blind', { get: () => op !== 'proved' }) as SpaMonitor
+  return Object.defineProperty(monitor, 'blind', { get: () => op !== 'proved' || !url || !knownState }) as SpaMonitor
 
   /** Tries again and again, ever more rarely, as long as the OP could not be asked at all. */
   async function prove(tab: LeadingTab, signal: AbortSignal): Promise<void> {
@@ -114,6 +117,7 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
       const answer = await silentCheck(signal)
       if (answer) op = 'proved'
       else if (op === 'untried') op = 'refuses'
+      if (answer?.sessionState || (answer && answer.sub !== sub)) knownState = answer.sessionState
       // Whoever refuses from the start says nothing about this login.
       found = answer ?? (op === 'proved' ? 'nobody' : { sub })
     } catch {
@@ -130,7 +134,7 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
       expires_at: Infinity,
     } as const
     // What could not be confirmed need not be watched.
-    if (op !== 'proved' || url === undefined || who.sessionState === undefined) return document
-    return { ...document, session_state: who.sessionState, check_session_iframe: url }
+    if (op !== 'proved' || !url || !knownState) return document
+    return { ...document, session_state: knownState, check_session_iframe: url }
   }
 }

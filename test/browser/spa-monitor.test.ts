@@ -61,6 +61,26 @@ describe('a page without a backend', () => {
     expect(world.frames.map(({ url }) => url)).toEqual([opIframe])
   })
 
+  it('goes on watching with the session_state it had when a silent check brings none', async () => {
+    const op = fakeOp()
+    op.silently = async () => ({ sub: 'ada' })
+    const { world, monitor } = await openPage(op)
+    await world.advance(10_000)
+    expect(monitor).toMatchObject({ state: 'alive', blind: false })
+    expect(new Set(world.frames.flatMap(({ asked }) => asked))).toEqual(new Set(['spa one.salt']))
+    op.silently = async () => undefined
+    op.status = 'changed'
+    await world.advance(10_000)
+    expect(monitor.state).toBe('ended')
+  })
+
+  it('is blind without an OP iframe, although silent checks work: nothing would tell of a logout', () => {
+    const world = fakeWorld({ backend: noBackend })
+    const monitor = startSpaMonitor({ clientId: 'spa', sub: 'ada', proved: true, silentCheck: async () => ada }, world)
+    running.push(monitor)
+    expect(monitor.blind).toBe(true)
+  })
+
   it('needs no silent check at its start when one has just worked', async () => {
     const op = fakeOp()
     const { monitor } = await openPage(op, { proved: true })
