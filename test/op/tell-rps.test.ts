@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { compactDecrypt, createRemoteJWKSet, decodeProtectedHeader, exportJWK, generateKeyPair, jwtVerify } from 'jose'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type Runtime, world } from '../../src/runtime/runtime.ts'
 import { authorize, claimsOf, logIn, logoutUrl } from '../support/op-flow.ts'
 import { type ReceivedLogout, type RpSite, startRpSite } from '../support/rp-site.ts'
@@ -78,6 +78,7 @@ describe('the RPs of an OP session that ends', () => {
     const params = { id_token_hint: tokens.id_token, post_logout_redirect_uri: bye('notes') }
     const navigation = browser.open(logoutUrl(op, params))
     await rps.received(2)
+    await vi.waitFor(() => expect(waits).toEqual([1000])) // the wait is on the page after the logout
     expect(rps.log.slice(from)).not.toContain('GET notes /bye')
     secondIsOver()
     expect((await navigation).url).toBe(bye('notes'))

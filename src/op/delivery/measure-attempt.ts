@@ -20,29 +20,33 @@ export function attemptMeasure(
   store: Pick<OpIssuerStore, 'lastConfirmation'>,
   telemetry: Pick<Telemetry, 'metrics' | 'traces'> | undefined,
 ): MeasureAttempt {
-  const underWay = new Map<string, number>()
+  const underWay = new Map<string, { attempts: number; readonly confirmed: Set<string> }>()
 
-  async function measurePropagation({ id, logout }: ClaimedDelivery): Promise<void> {
-    const last = await store.lastConfirmation(logout.id)
-    if (last?.deliveryId === id) telemetry?.metrics?.propagation((last.confirmedAt - last.plannedAt) / 1000)
+  async function measurePropagation(logoutId: string, confirmed: ReadonlySet<string>): Promise<void> {
+    const last = await store.lastConfirmation(logoutId)
+    if (last && confirmed.has(last.deliveryId))
+      telemetry?.metrics?.propagation((last.confirmedAt - last.plannedAt) / 1000)
   }
 
   return (delivery, startedAt) => {
     const { id: logoutId } = delivery.logout
-    underWay.set(logoutId, (underWay.get(logoutId) ?? 0) + 1)
+    const logout = underWay.get(logoutId) ?? { attempts: 0, confirmed: new Set() }
+    underWay.set(logoutId, logout)
+    logout.attempts += 1
     const span = telemetry?.traces?.attempt(delivery, startedAt)
     return {
       ...(span?.traceparent !== undefined && { traceparent: span.traceparent }),
       async end(attempt, finishedAt, isWritten) {
-        const others = (underWay.get(logoutId) ?? 1) - 1
-        if (others > 0) underWay.set(logoutId, others)
-        else underWay.delete(logoutId)
+        logout.attempts -= 1
+        if (logout.attempts === 0) underWay.delete(logoutId)
         span?.end(attempt, finishedAt)
         const { outcome } = attempt
         if (!isAttempted(outcome)) return
         telemetry?.metrics?.attempt(outcome, (finishedAt - startedAt) / 1000)
-        const isLastHere = others === 0 && isWritten && outcome.state === 'delivered'
-        if (isLastHere && telemetry?.metrics?.isOn()) await measurePropagation(delivery)
+        // Of answers in one millisecond the last that is written need not be the last by the store's order.
+        if (isWritten && outcome.state === 'delivered') logout.confirmed.add(delivery.id)
+        if (logout.attempts > 0 || logout.confirmed.size === 0 || !telemetry?.metrics?.isOn()) return
+        await measurePropagation(logoutId, logout.confirmed)
       },
     }
   }
