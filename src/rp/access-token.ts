@@ -103,7 +103,7 @@ async function refresh<Data>(
     if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return tokens.accessToken
     throw error
   }
-  await renewSid(context, session, { sid: answer.claims()?.sid, requestedAt })
+  await renewSid(context, session, { sid: answer.claims()?.sid, requestedAt, from: 'grant' })
   return save(context, session, tokens, answer) // refused where it has ended meanwhile
 }
 
