@@ -90,7 +90,10 @@ async function askAgain<Data>(
 }
 
 /** That somebody has just left in another tab may be known to the store alone: this request was on its way by then. */
-async function leavingKnown<Data>({ options, store }: RpContext<Data>, request: RpRequest): Promise<Leaving | undefined> {
+async function leavingKnown<Data>(
+  { options, store }: RpContext<Data>,
+  request: RpRequest,
+): Promise<Leaving | undefined> {
   const id = readSessionCookie(request, options)
   const found = id === undefined ? undefined : await store.get(namesOf(id).handle)
   return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, options)

@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict'
-import { atStart, ending, opened, type RpLaw, START, someNotice, someSession, statesOf, withoutSid } from './rp-store-bench.ts'
+import {
+  atStart,
+  ending,
+  opened,
+  type RpLaw,
+  START,
+  someNotice,
+  someSession,
+  statesOf,
+  withoutSid,
+} from './rp-store-bench.ts'
 
 /** What the browser was found to have at the OP, so many seconds after the start. */
 function shown(sid: string, after: number) {
@@ -48,30 +58,36 @@ export function sidsContract(law: RpLaw): void {
     assert.deepEqual(await statesOf(rp, handle), ['ended'])
   })
 
-  law('ends by a sid that was left behind when the logout is no older than that, to the second', async ({ rp, clock }) => {
-    const [handle = ''] = await opened(rp, someSession({ sid: 'old' }))
-    clock.pass(60)
-    await rp.addSid(handle, shown('new', 50.9))
-    await rp.endBy({ sid: 'old' }, someNotice({ watermark: START + 50 }))
-    assert.deepEqual(await statesOf(rp, handle), ['ended'])
-  })
+  law(
+    'ends by a sid that was left behind when the logout is no older than that, to the second',
+    async ({ rp, clock }) => {
+      const [handle = ''] = await opened(rp, someSession({ sid: 'old' }))
+      clock.pass(60)
+      await rp.addSid(handle, shown('new', 50.9))
+      await rp.endBy({ sid: 'old' }, someNotice({ watermark: START + 50 }))
+      assert.deepEqual(await statesOf(rp, handle), ['ended'])
+    },
+  )
 
-  law('loses no sid to an answer that overtakes another, or to refreshed tokens of the older login', async ({ rp, clock }) => {
-    const handles = await opened(rp, ...['a', 'b', 'c', 'd'].map((name) => someSession({ sid: `login ${name}` })))
-    clock.pass(60)
-    for (const handle of handles) {
-      await rp.addSid(handle, shown(`second to ${handle}`, 31)) // asked later, answered earlier
-      await rp.addSid(handle, shown(`first to ${handle}`, 30))
-      await rp.addSid(handle, refreshed(`refreshed for ${handle}`, 40))
-    }
-    const [a = '', b = '', c = '', d = ''] = handles
-    const after = { watermark: START + 50, jtiExpiresAt: START + 600 }
-    await rp.endBy({ sid: `second to ${a}` }, someNotice({ ...after, watermark: START + 31 }))
-    await rp.endBy({ sid: `first to ${b}` }, someNotice(after))
-    await rp.endBy({ sid: `refreshed for ${c}` }, someNotice(after))
-    await rp.endBy({ sid: 'login d' }, someNotice(after))
-    assert.deepEqual(await statesOf(rp, a, b, c, d), ['ended', 'ended', 'ended', 'ended'])
-  })
+  law(
+    'loses no sid to an answer that overtakes another, or to refreshed tokens of the older login',
+    async ({ rp, clock }) => {
+      const handles = await opened(rp, ...['a', 'b', 'c', 'd'].map((name) => someSession({ sid: `login ${name}` })))
+      clock.pass(60)
+      for (const handle of handles) {
+        await rp.addSid(handle, shown(`second to ${handle}`, 31)) // asked later, answered earlier
+        await rp.addSid(handle, shown(`first to ${handle}`, 30))
+        await rp.addSid(handle, refreshed(`refreshed for ${handle}`, 40))
+      }
+      const [a = '', b = '', c = '', d = ''] = handles
+      const after = { watermark: START + 50, jtiExpiresAt: START + 600 }
+      await rp.endBy({ sid: `second to ${a}` }, someNotice({ ...after, watermark: START + 31 }))
+      await rp.endBy({ sid: `first to ${b}` }, someNotice(after))
+      await rp.endBy({ sid: `refreshed for ${c}` }, someNotice(after))
+      await rp.endBy({ sid: 'login d' }, someNotice(after))
+      assert.deepEqual(await statesOf(rp, a, b, c, d), ['ended', 'ended', 'ended', 'ended'])
+    },
+  )
 
   law('takes the sid of the login up again when the browser comes back to it', async ({ rp, clock }) => {
     const [handle = ''] = await opened(rp, someSession({ sid: 'login' }))
@@ -100,23 +116,30 @@ export function sidsContract(law: RpLaw): void {
     assert.deepEqual(await statesOf(rp, one), ['ended'])
   })
 
-  law('gives no RP session a sid that was logged out meanwhile, and none to what is gone [T3]', async ({ rp, clock }) => {
-    const [alive = '', dead = ''] = await opened(rp, someSession({ sid: 'a' }), someSession({ sid: 'b' }))
-    clock.pass(0.001)
-    await rp.endBy({ sid: 'new' }, someNotice())
-    await rp.endBy({ sid: 'b' }, someNotice())
-    assert.equal(await rp.addSid(alive, shown('new', 0)), 'outdated')
-    assert.equal(await rp.addSid(alive, refreshed('new', 0)), 'outdated')
-    assert.equal(await rp.addSid(dead, shown('other', 0)), 'gone')
-    assert.equal(await rp.addSid('unknown', shown('other', 0)), 'gone')
-    assert.deepEqual(await statesOf(rp, alive, dead, 'unknown'), ['alive', 'ended', 'none'])
-    await rp.endBy({ sid: 'a' }, someNotice())
-    assert.deepEqual(await statesOf(rp, alive), ['ended'])
-  })
+  law(
+    'gives no RP session a sid that was logged out meanwhile, and none to what is gone [T3]',
+    async ({ rp, clock }) => {
+      const [alive = '', dead = ''] = await opened(rp, someSession({ sid: 'a' }), someSession({ sid: 'b' }))
+      clock.pass(0.001)
+      await rp.endBy({ sid: 'new' }, someNotice())
+      await rp.endBy({ sid: 'b' }, someNotice())
+      assert.equal(await rp.addSid(alive, shown('new', 0)), 'outdated')
+      assert.equal(await rp.addSid(alive, refreshed('new', 0)), 'outdated')
+      assert.equal(await rp.addSid(dead, shown('other', 0)), 'gone')
+      assert.equal(await rp.addSid('unknown', shown('other', 0)), 'gone')
+      assert.deepEqual(await statesOf(rp, alive, dead, 'unknown'), ['alive', 'ended', 'none'])
+      await rp.endBy({ sid: 'a' }, someNotice())
+      assert.deepEqual(await statesOf(rp, alive), ['ended'])
+    },
+  )
 
   law('loses no logout of a sid that an RP session gets or leaves at the same moment [T3]', async ({ rp, clock }) => {
     for (let i = 0; i < 20; i++) {
-      const [handle = '', leaving = ''] = await opened(rp, someSession({ sid: `a ${i}` }), someSession({ sid: `b ${i}` }))
+      const [handle = '', leaving = ''] = await opened(
+        rp,
+        someSession({ sid: `a ${i}` }),
+        someSession({ sid: `b ${i}` }),
+      )
       const requestedAt = await rp.now()
       clock.pass(0.001)
       const sid = `new ${i}`
@@ -144,7 +167,10 @@ export function sidsContract(law: RpLaw): void {
     await rp.create(someSession({ sid: 'browser' }), { ...atStart, replaces: left.handle })
     await rp.create(someSession({ sid: 'grant' }), { ...atStart, replaces: renewed.handle })
     await rp.create(someSession({ sid: 'login 3' }), { ...atStart, replaces: same.handle })
-    assert.deepEqual((await rp.claimOwed({ limit: 10, lease: 0 })).map(({ debt }) => debt), ['its browser went on'])
+    assert.deepEqual(
+      (await rp.claimOwed({ limit: 10, lease: 0 })).map(({ debt }) => debt),
+      ['its browser went on'],
+    )
   })
 
   law('forgets further sids with their RP session', async ({ rp }) => {
@@ -161,17 +187,20 @@ export function sidsContract(law: RpLaw): void {
 /** A login of another tab that is under way while the End-User signs out of the app in this browser. */
 export function leavingContract(law: RpLaw): void {
   for (const cause of ['this_app', 'rp_initiated'] as const) {
-    law(`signs nobody in again whom ${cause} has signed out since the login was asked for [T3]`, async ({ rp, clock }) => {
-      const [before = '', elsewhere = ''] = await opened(rp, someSession(), someSession())
-      clock.pass(10)
-      const at = (await rp.now()) - 1
-      await rp.delete(before, { cause, at: Math.floor(at / 1000), at_ms: at })
-      const again = someSession()
-      const late = await rp.create(again, { requestedAt: at - 1, replaces: before })
-      assert.deepEqual(late, { outcome: 'outdated' })
-      assert.deepEqual(await statesOf(rp, before, again.handle, elsewhere), ['ended', 'none', 'alive'])
-      assert.deepEqual(await rp.create(again, { requestedAt: at, replaces: before }), { outcome: 'created' })
-    })
+    law(
+      `signs nobody in again whom ${cause} has signed out since the login was asked for [T3]`,
+      async ({ rp, clock }) => {
+        const [before = '', elsewhere = ''] = await opened(rp, someSession(), someSession())
+        clock.pass(10)
+        const at = (await rp.now()) - 1
+        await rp.delete(before, { cause, at: Math.floor(at / 1000), at_ms: at })
+        const again = someSession()
+        const late = await rp.create(again, { requestedAt: at - 1, replaces: before })
+        assert.deepEqual(late, { outcome: 'outdated' })
+        assert.deepEqual(await statesOf(rp, before, again.handle, elsewhere), ['ended', 'none', 'alive'])
+        assert.deepEqual(await rp.create(again, { requestedAt: at, replaces: before }), { outcome: 'created' })
+      },
+    )
   }
 
   law('takes a login in place of an RP session that ended by itself, or for another cause', async ({ rp, clock }) => {

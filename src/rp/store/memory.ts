@@ -17,8 +17,8 @@ import { add, createPutByTokens, drop } from './put-by.ts'
 import {
   afterExpiry,
   expiryEnd,
-  fateOf,
   type FurtherSid,
+  fateOf,
   isLeftBehind,
   isLive,
   isMeant,
@@ -176,7 +176,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       if (before) {
         if (before.sub !== session.sub) end(before, { cause: 'user_switched', at: session.createdAt }, false)
         else {
-          if (isOwedAfterReplacement(before, furtherSids.get(before.handle) ?? [], session)) owe(before.refreshToken.sealed)
+          if (isOwedAfterReplacement(before, furtherSids.get(before.handle) ?? [], session))
+            owe(before.refreshToken.sealed)
           remove(before)
         }
       }
@@ -213,7 +214,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       if (session === undefined) return 'gone'
       const mark = markOf(loggedOutSids, learnt.sid)
       const before = furtherSids.get(handle) ?? []
-      if (mark && mark.arrivedAt > learnt.requestedAt && !isLeftBehind(learnt.sid, before, mark.watermark)) return 'outdated'
+      if (mark && mark.arrivedAt > learnt.requestedAt && !isLeftBehind(learnt.sid, before, mark.watermark))
+        return 'outdated'
       for (const sid of sidsOf(session)) drop(bySid, sid, handle)
       furtherSids.set(handle, withSid(session, before, learnt))
       for (const sid of sidsOf(session)) add(bySid, sid, handle)
