@@ -5,6 +5,7 @@ import { base64url, computeSessionState } from '../protocol/session-state.ts'
 import { type Egress, egress } from '../runtime/egress.ts'
 import { messageOf } from '../runtime/message-of.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
+import { type Accounts, accountsOf } from './accounts.ts'
 import { type BrowserLoginsParts, loginsIn, settleLogins, uidsOf } from './browser-logins.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { findClientOf } from './clients/find-client.ts'
@@ -54,6 +55,8 @@ import { isBackgroundCheck, isSubresource } from './unseen.ts'
 export class Provider extends OidcProvider {
   /** The live OP sessions: list them, end them. */
   readonly opSessions: OpSessions
+  /** The accounts that the store knows of: erase them. */
+  readonly accounts: Accounts
   /** What each RP was told, and what was tried: list, retry, reschedule, drop. */
   readonly deliveries: Deliveries
   /** Proof of logout: what became of each app. */
@@ -162,6 +165,7 @@ export class Provider extends OidcProvider {
       end: (uid, ending) => this.#end(uid, ending),
       wake: () => this.#sweeper.wake(),
     })
+    this.accounts = accountsOf({ store, wake: () => this.#sweeper.wake() })
     this.#routes = sessionRoutes({
       provider: this,
       store,
