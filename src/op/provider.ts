@@ -26,6 +26,7 @@ import { modelAdapter } from './model-adapter.ts'
 import { askAgain, isRotatedAnonymous, withholdCookie } from './op-cookie.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
+import { keepTogether } from './parallel-logins.ts'
 import { betraysSomebody, refusedPrompt, showNothing } from './prompts.ts'
 import { attachSeam, pathOf } from './provider-seam.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
@@ -162,7 +163,7 @@ export class Provider extends OidcProvider {
     this.#sweeper = startSweeper({ ...this.#endSession, runtime, sweep, retention })
     this.opSessions = opSessionsOf({
       store,
-      end: (uid, ending) => this.#end(uid, ending),
+      end: (uids, ending) => endTogether(this.#endSession, uids, ending),
       wake: () => this.#sweeper.wake(),
     })
     this.accounts = accountsOf({ store, wake: () => this.#sweeper.wake() })
@@ -292,6 +293,11 @@ export class Provider extends OidcProvider {
       ...this.#browserLogins,
       store: this.#endSession.store,
       endOther: (uid) => this.#end(uid, { cause: 'user_switch' }),
+    })
+    await keepTogether(ctx, {
+      ...this.#browserLogins,
+      store: this.#endSession.store,
+      lifetime: this.#options.sessionLifetime,
     })
     await this.#rotateBrowserState(ctx, signedInOf(session))
     const switched = endedIn.get(ctx)
