@@ -135,7 +135,8 @@ export function opSessionsOf({ store, end, wake }: OpSessionsParts): OpSessions 
   }
 }
 
-function checkedEnding({ cause = 'admin', actor, reason, ...others }: EndOptions): Ending {
+/** Why OP sessions end, as the operator said it; a wrong option is a `TypeError`. */
+export function checkedEnding({ cause = 'admin', actor, reason, ...others }: EndOptions): Ending {
   const [unknown] = Object.keys(others)
   if (unknown !== undefined) throw new TypeError(`"${unknown}" is not an option of the end of an OP session`)
   if (!isEndCause(cause)) throw new TypeError(`cause "${String(cause)}" is not one that Lockstep knows`)
@@ -169,7 +170,8 @@ function toInfo({ uid, accountId = '', createdAt, expiresAt, rps }: OpSession): 
   return { uid, accountId, createdAt, expiresAt, clients: rps.map(({ clientId, sid }) => ({ clientId, sid })) }
 }
 
-function checkLimit(limit: number): void {
+/** How many a list may have: a `TypeError` where it is not 1 to 1,000. */
+export function checkLimit(limit: number): void {
   if (!(Number.isSafeInteger(limit) && limit > 0 && limit <= 1000)) {
     throw new TypeError('limit must be a whole number from 1 to 1,000')
   }
