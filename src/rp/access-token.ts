@@ -13,9 +13,9 @@ import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
 
 /**
  * Milliseconds for which one process may refresh. A refresh token that is used twice may cost the user the grant, so this
- * outlasts all that is done with it: {@link BEGIN}, the OP's 5 s for its answer, and the writing down.
+ * outlasts all that is done with it: {@link BEGIN}, the OP's 5 s for its answer, and twice 8 s for writing down what came.
  */
-const LEASE = 20_000
+const LEASE = 30_000
 /** Milliseconds of these within which the OP is asked; whoever is later (it stood still, the OP was hard to find) asks for the right again. */
 const BEGIN = 5_000
 /** Milliseconds between looks at what another process has got; its hint usually comes first. */
