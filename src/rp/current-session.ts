@@ -66,21 +66,20 @@ async function find<Data>(context: RpContext<Data>, request: Pick<RpRequest, 'he
   if (!found) return { current: { state: 'none' }, cookies: [] }
   return {
     current: { state: 'ended', end: found.end },
-    cookies: isDocument(request) ? afterEnd(context, request, found) : [],
+    cookies: isDocument(request) ? await afterEnd(context, request, found) : [],
   }
 }
 
 /** Sets the dead cookie aside; that the End-User left this app himself outlives it. */
-function afterEnd<Data>(
-  context: RpContext<Data>,
+async function afterEnd<Data>(
+  { options, store }: RpContext<Data>,
   request: Pick<RpRequest, 'header'>,
   { end, publicId }: { readonly end: SessionEnd; readonly publicId: string },
-): readonly string[] {
-  const { options } = context
+): Promise<readonly string[]> {
   const aside = setAside(publicId, options)
   const leaving = leavingOf(end)
   if (leaving === undefined || readLeaving(request, options) !== undefined) return [aside]
-  return [aside, rememberLeaving(leaving, options, seconds(context) - Math.floor(leaving.at / 1000))]
+  return [aside, rememberLeaving(leaving, options, Math.floor(((await store.now()) - leaving.at) / 1000))]
 }
 
 /** Extends the idle lifetime; `false` when a logout was faster. */
