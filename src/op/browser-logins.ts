@@ -1,7 +1,7 @@
 import type { Context } from 'koa'
 import type { KoaContextWithOIDC } from 'oidc-provider'
 import { seal, unseal } from './logout/sealed-request.ts'
-import type { OpIssuerStore } from './store/contract.ts'
+import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 
 /*
  * A browser that restores five tabs sends five logins before the first is answered. Each makes an OP session, and of the five
@@ -34,21 +34,28 @@ const ATTRIBUTES = {
   signed: false,
 } as const
 
-/** The logins that were made in this browser, by the names of their cookies: uids of OP sessions, which may have ended; `undefined` where a cookie does not open. */
+/** The logins that were made in this browser, by the names of their cookies: uids of OP sessions, which may have ended; `undefined` where a cookie does not open. That of `except` is left out. */
 export async function loginsIn(
   ctx: Context,
   { prefix, sealingKey, now }: BrowserLoginsParts,
+  except?: { readonly uid: string },
 ): Promise<ReadonlyMap<string, string | undefined>> {
   const cookies = ctx
     .get('cookie')
     .split(/; */)
     .map((cookie) => cookie.split('=', 2) as [string, string | undefined])
     .filter(([name]) => name.startsWith(prefix) && /^[\w-]+$/.test(name.slice(prefix.length)))
+    .filter(([name]) => except === undefined || name !== cookieNameOf(except.uid, prefix))
     .slice(0, MOST)
   if (cookies.length === 0) return new Map()
   const key = await sealingKey()
   const opened = cookies.map(async ([name, value = '']) => [name, await unseal('login', value, key, now())] as const)
   return new Map(await Promise.all(opened))
+}
+
+/** The name of the cookie that a login leaves. */
+function cookieNameOf(uid: string, prefix: string): string {
+  return prefix + uid.slice(0, 10)
 }
 
 /** The OP sessions of such logins. */
@@ -60,32 +67,37 @@ export function uidsOf(logins: ReadonlyMap<string, string | undefined>): readonl
 export interface SettleLoginsParts extends BrowserLoginsParts {
   readonly store: Pick<OpIssuerStore, 'getOpSession'>
   /** Ends an OP session that somebody else was signed in in. */
-  readonly endOther: (uid: string) => Promise<unknown>
+  readonly endOther: (uid: string) => Promise<EndedOpSession | undefined>
 }
 
 /**
  * After a login: leaves its cookie, ends what somebody else began in this browser, as in any user switch, and takes away the
  * cookies of what is over. What the same user began stays: its apps are signed in there.
+ *
+ * @returns what ended.
  */
 export async function settleLogins(
   ctx: KoaContextWithOIDC,
   { store, endOther, ...parts }: SettleLoginsParts,
-): Promise<void> {
+): Promise<readonly EndedOpSession[]> {
   const { session, result } = ctx.oidc
-  if (!result?.login || !session?.accountId || session.destroyed) return
+  if (!result?.login || !session?.accountId || session.destroyed) return []
   const logins = await loginsIn(ctx, parts)
   const over: string[] = []
+  const ended: EndedOpSession[] = []
   for (const [name, uid] of logins) {
     const found = uid === undefined ? undefined : await store.getOpSession({ uid })
     if (uid === session.uid || found?.accountId === session.accountId) continue
-    if (found) await endOther(found.uid)
+    const other = found && (await endOther(found.uid))
+    if (other) ended.push(other)
     over.push(name)
   }
   forgetLogins(ctx, over)
-  if (uidsOf(logins).includes(session.uid)) return
+  if (uidsOf(logins).includes(session.uid)) return ended
   const sealed = await seal('login', session.uid, await parts.sealingKey(), parts.now())
   const lifetime = session.transient ? {} : { maxAge: LIFETIME } // a transient one goes when the browser is closed
-  ctx.cookies.set(parts.prefix + session.uid.slice(0, 10), sealed, { ...ATTRIBUTES, ...lifetime })
+  ctx.cookies.set(cookieNameOf(session.uid, parts.prefix), sealed, { ...ATTRIBUTES, ...lifetime })
+  return ended
 }
 
 /** Deletes the cookies of logins that mean nothing any more. */

@@ -56,8 +56,10 @@ describe('a silent check', () => {
     const tab = await signIn(agent, app)
     const [session] = await app.sessions.listBySub('ada')
     // As it is after a logout that was never heard of and a login by way of another app.
-    const requestedAt = await app.sessions.now()
-    await app.sessions.changeSid(session?.handle ?? '', { sid: 'of a session that is over', requestedAt })
+    const kept = await app.sessions.delete(session?.handle ?? '', { cause: 'admin', at: 1 })
+    if (kept === undefined) throw new Error('nobody is signed in')
+    const before = { ...kept, sid: 'of a session that is over' }
+    await app.sessions.create(before, { requestedAt: await app.sessions.now() })
     expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'same' })
     await agent.submit(await agent.open(`${issuer}/session/end`), { logout: 'yes' })
     await vi.waitFor(() => expect(app.ended).toEqual([{ sub: 'ada', cause: 'logout_token' }]))
@@ -184,6 +186,28 @@ describe('a silent check', () => {
     const query = new URLSearchParams({ error, state: state ?? '', iss: issuer })
     expect(messageOf(await agent.frame(tab, `/auth/callback?${query}`)).message).toMatchObject({ result: 'unknown' })
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
+  it('that is begun and given up pushes no login out that is under way, however often, and leaves little behind [T29]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const login = await agent.open(`${app.url}/auth/login?prompt=login&return_to=/me`)
+    for (let i = 0; i < 12; i++) await agent.fetch(tab, silent, { headers: { 'sec-fetch-dest': 'iframe' } })
+    expect(agent.cookies(app.url).filter(({ name }) => /-silent-/.test(name))).toHaveLength(3)
+    expect((await agent.submit(login, { username: 'ada' })).status).toBe(200)
+  })
+
+  it('is not pushed out by logins [T29]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const begun = await agent.fetch(tab, silent, { headers: { 'sec-fetch-dest': 'iframe' } })
+    for (let i = 0; i < 8; i++) {
+      await agent.fetch(app.url, '/auth/login', { headers: { 'sec-fetch-dest': 'document' } })
+    }
+    const frame = await agent.frame(tab, begun.header('location') ?? '')
+    expect(messageOf(frame).message).toMatchObject({ result: 'same' })
   })
 
   it('believes no answer it did not ask for [RFC 9700 §4.7] [A61]', async () => {
