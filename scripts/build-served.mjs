@@ -10,7 +10,7 @@ const outdir = join(root, 'dist/served')
 
 // Names of the monitor that no other script and no browser knows; they would be a hundredth of what is sent.
 const ownNames =
-  /^(after|arbiter|ask|belief|check|checkInterval|confirm|current|events|fetch|group|hear|lead|nap|openChannel|openFrame|silentCheck|stop|tell|window)$/
+  /^(after|arbiter|ask|belief|check|checkInterval|confirm|current|events|fetch|group|hear|lead|nap|openChannel|openFrame|sees|silentCheck|stop|tell|window)$/
 
 const bundles = [
   { entry: 'src/browser/served.ts', file: 'session-monitor.js', mangleProps: ownNames },
