@@ -22,6 +22,8 @@ interface Breaker {
   /** Epoch milliseconds; absent while the RP still counts as up. */
   openedAt?: number
   probeAt: number
+  /** Until when the RP wants to be left alone. */
+  notBefore?: number
 }
 
 /** The circuit breakers of a worker, one per RP that is in trouble. Times are epoch milliseconds. */
@@ -73,10 +75,11 @@ export function createBreakers(chance: () => number): Breakers {
       breakers.set(clientId, breaker)
       if (trouble !== 'error' || breaker.deliveryId !== deliveryId) breaker.failures += 1
       breaker.deliveryId = deliveryId
+      if (notBefore !== undefined) breaker.notBefore = Math.max(breaker.notBefore ?? notBefore, notBefore)
       const opens = breaker.openedAt === undefined && breaker.failures >= failuresToOpen
       if (opens) breaker.openedAt = now
       if (breaker.openedAt === undefined) return false
-      breaker.probeAt = Math.max(now + next(trouble, now - breaker.openedAt), notBefore ?? now)
+      breaker.probeAt = Math.max(now + next(trouble, now - breaker.openedAt), breaker.notBefore ?? now)
       return opens
     },
 
@@ -126,6 +129,7 @@ export function createBreakers(chance: () => number): Breakers {
       for (const breaker of breakers.values()) {
         if (breaker.openedAt !== undefined) breaker.openedAt = Math.min(breaker.openedAt, now)
         breaker.probeAt = Math.min(breaker.probeAt, now)
+        delete breaker.notBefore
       }
     },
   }

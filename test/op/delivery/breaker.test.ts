@@ -75,6 +75,26 @@ describe('the breaker of an RP', () => {
     expect(breakers.nextProbeAt(0)).toBe(3_600_000)
   })
 
+  it('does not forget that when attempts beside it fail otherwise, nor when it is said before the breaker opens', () => {
+    const breakers = createBreakers(() => 0)
+    breakers.failed('rp', { ...failure('overloaded'), notBefore: 3_600_000 }, 0)
+    for (let i = 0; i < 2; i++) breakers.failed('rp', failure('silent'), 0)
+    expect(breakers.nextProbeAt(0)).toBe(3_600_000)
+    breakers.failed('rp', { ...failure('overloaded'), notBefore: 60_000 }, 0)
+    expect(breakers.nextProbeAt(0)).toBe(3_600_000)
+    breakers.answered('rp')
+    for (let i = 0; i < 3; i++) breakers.failed('rp', failure('silent'), 0)
+    expect(breakers.nextProbeAt(0)).toBe(2 * second)
+  })
+
+  it('forgets that when the clock is set back: the time it was said for may be far away', () => {
+    const breakers = createBreakers(() => 0)
+    for (let i = 0; i < 3; i++) breakers.failed('rp', { ...failure('silent'), notBefore: 3_600_000 }, 0)
+    breakers.startOver(-3_600_000)
+    breakers.failed('rp', failure('silent'), -3_600_000)
+    expect(breakers.nextProbeAt(-3_600_000)).toBe(-3_600_000 + 2 * second)
+  })
+
   it('has nobody to probe once it was told to forget', () => {
     const breakers = createBreakers(() => 0)
     for (let i = 0; i < 3; i++) breakers.failed('rp', failure('silent'), 0)
