@@ -249,7 +249,7 @@ export function deliveriesContract(law: Law): void {
     equal((await op.countDeliveries(9)).dead, 1)
   })
 
-  law('knows the last confirmation of a logout once all of its RPs have confirmed', async (bench) => {
+  law('answers once when a logout has propagated, and not before all of its RPs have confirmed', async (bench) => {
     const { op, runtime } = bench
     const { logout, deliveries } = await owe(bench, 'u', ['a', 'b'])
     const plannedAt = runtime.now()
@@ -257,15 +257,16 @@ export function deliveriesContract(law: Law): void {
     ok(first && second)
     runtime.pass(10)
     await op.settle(second, attempt(bench, { state: 'delivered', status: 200 }))
-    equal(await op.lastConfirmation(logout.id), undefined)
+    equal(await op.notePropagation(logout.id), undefined)
     runtime.pass(10)
     await op.settle(first, attempt(bench, { state: 'dead', why: 'horizon' }))
-    equal(await op.lastConfirmation(logout.id), undefined)
+    equal(await op.notePropagation(logout.id), undefined)
     await op.retryDeliveries({ deliveryId: first.id }, 1)
     await op.settle(await claimOne(op), attempt(bench, { state: 'delivered', status: 200 }))
-    const last = await op.lastConfirmation(logout.id)
-    deepEqual({ ...last }, { deliveryId: first.id, plannedAt, confirmedAt: runtime.now() })
-    equal(await op.lastConfirmation('unknown'), undefined)
+    const propagated = await op.notePropagation(logout.id)
+    deepEqual({ ...propagated }, { plannedAt, confirmedAt: runtime.now() })
+    equal(await op.notePropagation(logout.id), undefined)
+    equal(await op.notePropagation('unknown'), undefined)
     equal(deliveries.length, 2)
   })
 

@@ -28,7 +28,7 @@ type Deliveries = Pick<
   | 'rescheduleDeliveries'
   | 'dropDeliveries'
   | 'countDeliveries'
-  | 'lastConfirmation'
+  | 'notePropagation'
 >
 
 const rows = 'FROM delivery d JOIN logout l ON l.cursor = d.logout'
@@ -59,12 +59,14 @@ const count = statement<{ due: number; in_flight: number; refused: number; dead:
      ${counted('dead')} AS dead`,
 )
 
-const lastConfirmed = statement<{ id: string; created_at: number; final_at: number }>(
-  'deliveries_last_confirmed',
-  `SELECT d.id, d.created_at, d.final_at FROM logout l JOIN delivery d ON d.logout = l.cursor
-   WHERE l.issuer = $1 AND l.id = $2
-     AND NOT EXISTS (SELECT 1 FROM delivery other WHERE other.logout = l.cursor AND other.state <> 'delivered')
-   ORDER BY d.final_at DESC, d.seq DESC LIMIT 1`,
+const propagated = statement<{ planned_at: number; propagated_at: number }>(
+  'deliveries_propagated',
+  `UPDATE logout SET propagated_at = confirmed.at
+   FROM (SELECT l.cursor, min(d.created_at) AS planned_at, max(d.final_at) AS at
+         FROM logout l JOIN delivery d ON d.logout = l.cursor WHERE l.issuer = $1 AND l.id = $2
+         GROUP BY l.cursor HAVING bool_and(d.state = 'delivered')) AS confirmed
+   WHERE logout.cursor = confirmed.cursor AND logout.propagated_at IS NULL
+   RETURNING confirmed.planned_at, logout.propagated_at`,
 )
 
 /** What operators ask about deliveries, and do with them, in PostgreSQL. */
@@ -151,9 +153,9 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
       return { due, 'in-flight': inFlight, refused, dead }
     },
 
-    async lastConfirmation(logoutId) {
-      const last = await each.first(lastConfirmed, logoutId)
-      return last && { deliveryId: last.id, plannedAt: last.created_at, confirmedAt: last.final_at }
+    async notePropagation(logoutId) {
+      const found = await context.writeSoon((queries) => queries.first(propagated, logoutId))
+      return found && { plannedAt: found.planned_at, confirmedAt: found.propagated_at }
     },
   }
 }

@@ -270,6 +270,10 @@ const steps: readonly string[] = [
   -- An OP session is found by the sid of an ID Token hint.
   CREATE INDEX op_session_client_by_sid ON op_session_client (issuer, client_id, sid);
   `,
+  `
+  -- When a logout was found to have reached all of its RPs: said once.
+  ALTER TABLE logout ADD COLUMN propagated_at BIGINT;
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -18,7 +18,7 @@ type Deliveries = Pick<
   | 'rescheduleDeliveries'
   | 'dropDeliveries'
   | 'countDeliveries'
-  | 'lastConfirmation'
+  | 'notePropagation'
 >
 
 /** What operators ask about deliveries, and do with them, in SQLite. */
@@ -41,13 +41,13 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
          AND (d.dropped_by IS NULL OR d.state <> 'dead') LIMIT ?)`,
   )
 
-  const lastConfirmed = db.prepare<[number, string], { deliveryId: string; plannedAt: number; confirmedAt: number }>(
-    `SELECT d.id AS deliveryId, d.created_at AS plannedAt, d.final_at AS confirmedAt
+  const confirmed = db.prepare<[number, string], { cursor: number; plannedAt: number; confirmedAt: number }>(
+    `SELECT l.cursor, min(d.created_at) AS plannedAt, max(d.final_at) AS confirmedAt
      FROM logout l JOIN delivery d ON d.logout = l.cursor
-     WHERE l.issuer = ? AND l.id = ?
-       AND NOT EXISTS (SELECT 1 FROM delivery other WHERE other.logout = l.cursor AND other.state <> 'delivered')
-     ORDER BY d.final_at DESC, d.seq DESC LIMIT 1`,
+     WHERE l.issuer = ? AND l.id = ? AND l.propagated_at IS NULL
+     GROUP BY l.cursor HAVING sum(d.state <> 'delivered') = 0`,
   )
+  const propagated = db.prepare<[number, number]>('UPDATE logout SET propagated_at = ? WHERE cursor = ?')
 
   /** Changes up to `limit` rows of each of the filters in turn, the oldest first. */
   function change(
@@ -146,8 +146,14 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
       })
     },
 
-    async lastConfirmation(logoutId) {
-      return context.read(() => lastConfirmed.get(issuer, logoutId))
+    async notePropagation(logoutId) {
+      return context.write(() => {
+        const found = confirmed.get(issuer, logoutId)
+        if (!found) return undefined
+        const { cursor, ...times } = found
+        propagated.run(times.confirmedAt, cursor)
+        return times
+      })
     },
   }
 }

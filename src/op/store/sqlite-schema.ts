@@ -299,6 +299,10 @@ const steps: readonly string[] = [
   CREATE INDEX model_by_alias  ON model (issuer, kind, alias) WHERE alias IS NOT NULL;
   CREATE INDEX model_by_expiry ON model (issuer, expires_at) WHERE expires_at IS NOT NULL;
   `,
+  `
+  -- When a logout was found to have reached all of its RPs: said once.
+  ALTER TABLE logout ADD COLUMN propagated_at INTEGER;
+  `,
 ]
 
 /**
