@@ -1,6 +1,13 @@
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
-import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, Delivery, OpIssuerStore } from '../op/store/contract.ts'
-import { type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
+import type {
+  AttemptOutcome,
+  AttemptRecord,
+  ClaimedDelivery,
+  Delivery,
+  DeliveryFilter,
+  OpIssuerStore,
+} from '../op/store/contract.ts'
+import { issuer, type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
 
 const hour = 3_600_000
 
@@ -231,6 +238,35 @@ export function deliveriesContract(law: Law): void {
     equal(await op.rescheduleDeliveries({ state: 'dropped' }, 9), 2)
     for (const one of await op.claimDue({ limit: 9, lease: 1000 })) equal(one.droppedBy, undefined)
   })
+
+  law(
+    'acts on what was planned in a time, wherever that lies, and although the clocks of nodes differ',
+    async (bench) => {
+      const { op, store, runtime } = bench
+      const start = runtime.now()
+      const wrong = [0, 25, -25].map((minutes) =>
+        store.forIssuer(issuer, { ...runtime, now: () => runtime.now() + minutes * 60_000 }),
+      )
+      for (let i = 0; i < 24; i++) {
+        await owe({ ...bench, op: wrong[i % 3] ?? op }, `u${i}`, ['a'])
+        runtime.pass(hour)
+      }
+      const planned = (await op.listDeliveries({}, { limit: 100 })).deliveries.map(({ createdAt }) => createdAt)
+      const drop = (filter: DeliveryFilter): Promise<number> => op.dropDeliveries(filter, 'eve', 100)
+      const among = (from: number, to: number): number => planned.filter((at) => at >= from && at < to).length
+      const at = (hours: number): number => start + hours * hour
+      equal(await drop({ since: at(21) }), among(at(21), at(99)))
+      equal(await drop({ until: at(3) }), among(0, at(3)))
+      equal(await drop({ since: at(9), until: at(11), state: 'due' }), among(at(9), at(11)))
+      equal(await drop({ since: at(14), until: at(16), clientId: 'a' }), among(at(14), at(16)))
+      equal(await drop({ since: at(99) }), 0)
+      equal(await drop({ until: at(-2) }), 0)
+      equal(
+        await drop({ since: 0, until: at(99) }),
+        among(at(3), at(9)) + among(at(11), at(14)) + among(at(16), at(21)),
+      )
+    },
+  )
 
   law('counts deliveries by state, each up to a bound', async (bench) => {
     const { op } = bench

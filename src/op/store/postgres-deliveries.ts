@@ -1,12 +1,15 @@
 import { type Queries, type Statement, statement, type Value } from '../../runtime/postgres.ts'
 import type { AttemptOutcome, DeliveryFilter, OpIssuerStore } from './contract.ts'
 import {
+  anywhere,
   clocksDiffer,
   conditionsOf,
+  firstAt,
   mostWalked,
   type Road,
   readCursor,
   roadOf,
+  type Span,
   touched,
   writeCursor,
 } from './delivery-filter.ts'
@@ -40,6 +43,7 @@ const plannedAt = statement<{ at: number }>(
   'deliveries_planned_at',
   'SELECT created_at AS at FROM delivery WHERE $1::int IS NOT NULL AND seq >= $2 ORDER BY seq LIMIT 1',
 )
+const firstRow = statement<{ seq: number }>('deliveries_first_at', `${firstAt('$2')} WHERE $1::int IS NOT NULL`)
 const attemptsOf = statement<AttemptRow>(
   'deliveries_attempts',
   `SELECT ${attemptColumns}
@@ -178,21 +182,31 @@ async function change(
   let changed = 0
   for (const filter of filters) {
     const road = roadOf(filter)
-    const rest = numbered(filter, 3 + values.length)
+    const { from, to } = road.isWalk ? await spanOf(queries, filter) : anywhere
+    const rest = numbered(filter, 5 + values.length)
     changed += await queries.change(
       shaped(
         name,
         `WITH picked AS MATERIALIZED (
-           SELECT d.seq ${rows} WHERE ${issuerOne(road)} ${rest.text} AND ${where} ORDER BY ${road.seq} LIMIT $2
+           SELECT d.seq ${rows} WHERE ${issuerOne(road)} ${rest.text} AND ${where}
+             AND ${road.seq} >= $${3 + values.length} AND ${road.seq} < $${4 + values.length} ORDER BY ${road.seq} LIMIT $2
            FOR UPDATE OF d SKIP LOCKED)
          UPDATE delivery SET ${set} FROM picked WHERE delivery.seq = picked.seq`,
       ),
       limit - changed,
       ...values,
+      from,
+      to,
       ...rest.values,
     )
   }
   return changed
+}
+
+async function spanOf(queries: Queries, { since, until }: DeliveryFilter): Promise<Span> {
+  const from = since === undefined ? undefined : (await queries.first(firstRow, since - clocksDiffer))?.seq
+  const to = until === undefined ? undefined : (await queries.first(firstRow, until + clocksDiffer))?.seq
+  return { from: from ?? anywhere.from, to: to ?? anywhere.to }
 }
 
 /** Statements have names, and filters have some dozens of shapes. */

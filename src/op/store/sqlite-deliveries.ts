@@ -1,5 +1,16 @@
 import type { AttemptOutcome, DeliveryFilter, OpIssuerStore } from './contract.ts'
-import { clocksDiffer, conditionsOf, mostWalked, readCursor, roadOf, touched, writeCursor } from './delivery-filter.ts'
+import {
+  anywhere,
+  clocksDiffer,
+  conditionsOf,
+  firstAt,
+  mostWalked,
+  readCursor,
+  roadOf,
+  type Span,
+  touched,
+  writeCursor,
+} from './delivery-filter.ts'
 import {
   type AttemptRow,
   attemptColumns,
@@ -49,6 +60,13 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
   )
   const propagated = db.prepare<[number, number]>('UPDATE logout SET propagated_at = ? WHERE cursor = ?')
 
+  const firstRow = db.prepare<[number], { seq: number }>(firstAt('?'))
+  function spanOf({ since, until }: DeliveryFilter): Span {
+    const from = since === undefined ? undefined : firstRow.get(since - clocksDiffer)?.seq
+    const to = until === undefined ? undefined : firstRow.get(until + clocksDiffer)?.seq
+    return { from: from ?? anywhere.from, to: to ?? anywhere.to }
+  }
+
   /** Changes up to `limit` rows of each of the filters in turn, the oldest first. */
   function change(
     filters: readonly DeliveryFilter[],
@@ -60,12 +78,14 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
     let changed = 0
     for (const filter of filters) {
       const road = roadOf(filter)
+      const { from, to } = road.isWalk ? spanOf(filter) : anywhere
       const conditions = conditionsOf(filter)
       const update = db.prepare(
         `UPDATE delivery SET ${set} WHERE seq IN
-           (SELECT d.seq ${rows} WHERE ${road.issuer} ${and(conditions)} AND ${where} ORDER BY ${road.seq} LIMIT ?)`,
+           (SELECT d.seq ${rows} WHERE ${road.issuer} ${and(conditions)} AND ${where}
+              AND ${road.seq} >= ? AND ${road.seq} < ? ORDER BY ${road.seq} LIMIT ?)`,
       )
-      changed += update.run(...values, issuer, ...valuesOf(conditions), limit - changed).changes
+      changed += update.run(...values, issuer, ...valuesOf(conditions), from, to, limit - changed).changes
     }
     return changed
   }
