@@ -1,3 +1,4 @@
+export type { Accounts, EraseOptions } from './op/accounts.ts'
 export type { RegistrationOptions } from './op/clients/registration-options.ts'
 export type { BackchannelOptions } from './op/delivery/backchannel-options.ts'
 export type {

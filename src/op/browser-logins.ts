@@ -1,7 +1,7 @@
 import type { Context } from 'koa'
 import type { KoaContextWithOIDC } from 'oidc-provider'
 import { seal, unseal } from './logout/sealed-request.ts'
-import type { OpIssuerStore } from './store/contract.ts'
+import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 
 /*
  * A browser that restores five tabs sends five logins before the first is answered. Each makes an OP session, and of the five
@@ -60,32 +60,37 @@ export function uidsOf(logins: ReadonlyMap<string, string | undefined>): readonl
 export interface SettleLoginsParts extends BrowserLoginsParts {
   readonly store: Pick<OpIssuerStore, 'getOpSession'>
   /** Ends an OP session that somebody else was signed in in. */
-  readonly endOther: (uid: string) => Promise<unknown>
+  readonly endOther: (uid: string) => Promise<EndedOpSession | undefined>
 }
 
 /**
  * After a login: leaves its cookie, ends what somebody else began in this browser, as in any user switch, and takes away the
  * cookies of what is over. What the same user began stays: its apps are signed in there.
+ *
+ * @returns what ended.
  */
 export async function settleLogins(
   ctx: KoaContextWithOIDC,
   { store, endOther, ...parts }: SettleLoginsParts,
-): Promise<void> {
+): Promise<readonly EndedOpSession[]> {
   const { session, result } = ctx.oidc
-  if (!result?.login || !session?.accountId || session.destroyed) return
+  if (!result?.login || !session?.accountId || session.destroyed) return []
   const logins = await loginsIn(ctx, parts)
   const over: string[] = []
+  const ended: EndedOpSession[] = []
   for (const [name, uid] of logins) {
     const found = uid === undefined ? undefined : await store.getOpSession({ uid })
     if (uid === session.uid || found?.accountId === session.accountId) continue
-    if (found) await endOther(found.uid)
+    const other = found && (await endOther(found.uid))
+    if (other) ended.push(other)
     over.push(name)
   }
   forgetLogins(ctx, over)
-  if (uidsOf(logins).includes(session.uid)) return
+  if (uidsOf(logins).includes(session.uid)) return ended
   const sealed = await seal('login', session.uid, await parts.sealingKey(), parts.now())
   const lifetime = session.transient ? {} : { maxAge: LIFETIME } // a transient one goes when the browser is closed
   ctx.cookies.set(parts.prefix + session.uid.slice(0, 10), sealed, { ...ATTRIBUTES, ...lifetime })
+  return ended
 }
 
 /** Deletes the cookies of logins that mean nothing any more. */

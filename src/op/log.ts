@@ -61,6 +61,8 @@ export type OpLogEvent =
       readonly ended: number
       readonly total: number
     }
+  /** Nothing names an account any more that `accounts.erase` was called for; its logouts have the pseudonym. */
+  | { readonly event: 'account_erased'; readonly erasureId: string; readonly pseudonym: string }
   /** Something of our own failed; it is tried again. */
   | { readonly event: 'op_failed'; readonly task: string; readonly clientId?: string; readonly message: string }
 

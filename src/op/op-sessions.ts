@@ -1,6 +1,7 @@
 import { isEndCause } from './causes.ts'
 import { type Ending, whole } from './end-session.ts'
 import { handleOf } from './model-adapter.ts'
+import { togetherWith } from './parallel-logins.ts'
 import type {
   EndCause,
   EndedOpSession,
@@ -60,9 +61,10 @@ export interface OpSessions {
    */
   list(scope: OpSessionScope, page?: { cursor?: string; limit?: number }): Promise<OpSessionList>
   /**
-   * Ends an OP session: its RPs are told, its tokens revoked, and nothing brings it back.
+   * Ends an OP session: its RPs are told, its tokens revoked, and nothing brings it back. What its browser is known to have
+   * begun at the same moment (tabs that were restored together) ends with it, in one transaction.
    *
-   * @returns the id of the logout, `undefined` when the OP session was not alive.
+   * @returns the id of the logout of this OP session, `undefined` when it was not alive.
    */
   end(uid: string, options?: EndOptions): Promise<string | undefined>
   /** Counts the OP sessions that {@link OpSessions.endAll} would end now, and ends none. */
@@ -86,7 +88,7 @@ export interface OpSessions {
 /** What {@link opSessionsOf} works with. */
 export interface OpSessionsParts {
   readonly store: OpIssuerStore
-  end(uid: string, ending: Ending): Promise<EndedOpSession | undefined>
+  end(uids: readonly string[], ending: Ending): Promise<readonly EndedOpSession[]>
   /** Called when there is a job to work on. */
   readonly wake: () => void
 }
@@ -117,8 +119,10 @@ export function opSessionsOf({ store, end, wake }: OpSessionsParts): OpSessions 
       return { sessions: sessions.map(toInfo), ...(cursor !== undefined && { cursor }) }
     },
     async end(uid, options = {}) {
-      const ended = await end(uid, checkedEnding(options))
-      return ended?.logout.id
+      const ending = checkedEnding(options)
+      if (!(await store.getOpSession({ uid }))) return undefined // what else its browser began is another matter then
+      const ended = await end(await togetherWith(uid, store), ending)
+      return ended.find(({ logout }) => logout.uid === uid)?.logout.id
     },
     endAll,
     jobs: {
@@ -131,7 +135,8 @@ export function opSessionsOf({ store, end, wake }: OpSessionsParts): OpSessions 
   }
 }
 
-function checkedEnding({ cause = 'admin', actor, reason, ...others }: EndOptions): Ending {
+/** Why OP sessions end, as the operator said it; a wrong option is a `TypeError`. */
+export function checkedEnding({ cause = 'admin', actor, reason, ...others }: EndOptions): Ending {
   const [unknown] = Object.keys(others)
   if (unknown !== undefined) throw new TypeError(`"${unknown}" is not an option of the end of an OP session`)
   if (!isEndCause(cause)) throw new TypeError(`cause "${String(cause)}" is not one that Lockstep knows`)
@@ -165,7 +170,8 @@ function toInfo({ uid, accountId = '', createdAt, expiresAt, rps }: OpSession): 
   return { uid, accountId, createdAt, expiresAt, clients: rps.map(({ clientId, sid }) => ({ clientId, sid })) }
 }
 
-function checkLimit(limit: number): void {
+/** How many a list may have: a `TypeError` where it is not 1 to 1,000. */
+export function checkLimit(limit: number): void {
   if (!(Number.isSafeInteger(limit) && limit > 0 && limit <= 1000)) {
     throw new TypeError('limit must be a whole number from 1 to 1,000')
   }

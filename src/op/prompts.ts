@@ -1,9 +1,6 @@
-import { type Configuration, errors, interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
-import { html } from '../runtime/html.ts'
+import { type Configuration, interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
 import { toKoa } from './http.ts'
-import { builtInPage } from './pages/page.ts'
-import { pageAnswer } from './pages/show.ts'
-import { languagesOf, wordsFor } from './pages/words.ts'
+import type { ShownError } from './show-error.ts'
 import { isStranger, isUnseen } from './unseen.ts'
 
 /** The prompt by which an RP sends a user to where accounts are made. */
@@ -41,45 +38,18 @@ export function promptValues(policy: readonly interactionPolicy.Prompt[]): reado
   return ['none', ...policy.filter(({ requestable }) => requestable).map(({ name }) => name)]
 }
 
-interface Refusal {
-  readonly error: 'invalid_request'
-  readonly error_description: string
-}
-
 /**
  * The refusal of a request whose prompt this OP does not support, naming the value; `undefined` when all are supported.
  * It is a 400 on a page of the OP, not a redirect (Prompt Create §4.1).
  */
-export function refusedPrompt({ oidc }: KoaContextWithOIDC, configuration: Configuration): Refusal | undefined {
+export function refusedPrompt({ oidc }: KoaContextWithOIDC, configuration: Configuration): ShownError | undefined {
   const supported = new Set(promptValues(configuration.interactions?.policy ?? []))
   const { prompt } = oidc.params ?? {}
   const refused =
     typeof prompt === 'string' ? prompt.split(' ').find((value) => value !== '' && !supported.has(value)) : undefined
   if (refused === undefined) return undefined
-  return { error: 'invalid_request', error_description: `unsupported prompt value: ${printable(refused)}` }
-}
-
-/** Shows the refusal by the operator's error page, else by one of ours. */
-export async function showRefusedPrompt(
-  ctx: KoaContextWithOIDC,
-  refusal: Refusal,
-  { renderError }: Configuration,
-): Promise<void> {
-  ctx.status = 400
-  if (renderError) {
-    await renderError(ctx, refusal, new errors.InvalidRequest(refusal.error_description))
-    return
-  }
-  const { ui_locales: locales } = ctx.oidc.params ?? {}
-  const asked = typeof locales === 'string' ? locales : undefined
-  const { language, refusedPrompt: words } = wordsFor(languagesOf(asked, ctx.get('accept-language')))
-  const content = builtInPage({
-    language,
-    title: words.title,
-    body: html`<h1>${words.heading}</h1><p>${words.text}</p>
-<p class="quiet">${refusal.error}: ${refusal.error_description}</p>`,
-  })
-  toKoa(ctx, pageAnswer(content, { status: 400 }))
+  const description = `unsupported prompt value: ${printable(refused)}`
+  return { status: 400, error: 'invalid_request', error_description: description, words: 'refusedPrompt' }
 }
 
 /** Text of an app, for an error description: RFC 6749 allows printable ASCII without quotation marks. */

@@ -3,6 +3,7 @@ import type { Context } from 'koa'
 import { type Client, type KoaContextWithOIDC, Provider as OidcProvider, type Session } from 'oidc-provider'
 import { LockstepError } from '../protocol/errors.ts'
 import { BACKCHANNEL_LOGOUT_EVENT, type LogoutDetails, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
+import { isPseudonym } from './pseudonym.ts'
 import type { ClaimedDelivery } from './store/contract.ts'
 
 /*
@@ -165,7 +166,8 @@ export interface MintedClaims {
  * has them for its ID Tokens; `toe` is the time of the logout and equal on every attempt (Back-Channel §2.4, RFC 8417).
  *
  * A client that registered `backchannel_logout_session_required` gets `sid` alone: widespread RPs end all of a user's
- * sessions when `sub` is there as well, and the phone would be signed out with the laptop.
+ * sessions when `sub` is there as well, and the phone would be signed out with the laptop. So does every client where the
+ * account was erased meanwhile, and an operator has it told once more.
  */
 export async function mintLogoutToken(
   provider: OidcProvider,
@@ -175,7 +177,7 @@ export async function mintLogoutToken(
 ): Promise<string> {
   const { logout, sid } = delivery
   const token = new provider.IdToken({ sub: logout.accountId }, { client })
-  if (!client.backchannelLogoutSessionRequired) token.mask = { sub: null }
+  if (!client.backchannelLogoutSessionRequired && !isPseudonym(logout.accountId)) token.mask = { sub: null }
   token.set('events', { [BACKCHANNEL_LOGOUT_EVENT]: {}, ...(revokeOffline && { [REVOKE_OFFLINE_EVENT]: true }) })
   token.set('jti', jti)
   token.set('sid', sid)

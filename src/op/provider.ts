@@ -5,6 +5,7 @@ import { base64url, computeSessionState } from '../protocol/session-state.ts'
 import { type Egress, egress } from '../runtime/egress.ts'
 import { messageOf } from '../runtime/message-of.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
+import { type Accounts, accountsOf } from './accounts.ts'
 import { type BrowserLoginsParts, loginsIn, settleLogins, uidsOf } from './browser-logins.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { findClientOf } from './clients/find-client.ts'
@@ -25,13 +26,15 @@ import { modelAdapter } from './model-adapter.ts'
 import { askAgain, isRotatedAnonymous, withholdCookie } from './op-cookie.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
-import { betraysSomebody, refusedPrompt, showNothing, showRefusedPrompt } from './prompts.ts'
+import { keepTogether } from './parallel-logins.ts'
+import { betraysSomebody, refusedPrompt, showNothing } from './prompts.ts'
 import { attachSeam, pathOf } from './provider-seam.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
 import { dropRepeatedCookies } from './repeated-cookies.ts'
 import { type OwnSecrets, ownSecretsOf } from './secrets/own-secrets.ts'
 import { checkSessionLifetime } from './session-lifetime.ts'
 import { logoutPaths, normalized, type SessionRoutes, sessionRoutes } from './session-routes.ts'
+import { showError, showFailure } from './show-error.ts'
 import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
 import { isBackgroundCheck, isSubresource } from './unseen.ts'
@@ -53,6 +56,8 @@ import { isBackgroundCheck, isSubresource } from './unseen.ts'
 export class Provider extends OidcProvider {
   /** The live OP sessions: list them, end them. */
   readonly opSessions: OpSessions
+  /** The accounts that the store knows of: erase them. */
+  readonly accounts: Accounts
   /** What each RP was told, and what was tried: list, retry, reschedule, drop. */
   readonly deliveries: Deliveries
   /** Proof of logout: what became of each app. */
@@ -158,9 +163,10 @@ export class Provider extends OidcProvider {
     this.#sweeper = startSweeper({ ...this.#endSession, runtime, sweep, retention })
     this.opSessions = opSessionsOf({
       store,
-      end: (uid, ending) => this.#end(uid, ending),
+      end: (uids, ending) => endTogether(this.#endSession, uids, ending),
       wake: () => this.#sweeper.wake(),
     })
+    this.accounts = accountsOf({ store, wake: () => this.#sweeper.wake() })
     this.#routes = sessionRoutes({
       provider: this,
       store,
@@ -212,7 +218,7 @@ export class Provider extends OidcProvider {
     // runs inside super(): whatever it needs of this class is looked up at request time
     super.registerResponseMode(name, async (ctx, redirectUri, payload) => {
       const refusal = refusedPrompt(ctx, this.#configuration)
-      if (refusal) return showRefusedPrompt(ctx, refusal, this.#configuration)
+      if (refusal) return showError(ctx, refusal, this.#configuration)
       if (!isBackgroundCheck(ctx) && betraysSomebody(ctx, payload)) return showNothing(ctx)
       const sessionState = await this.#sessionState(ctx, redirectUri)
       const extended = sessionState === undefined ? payload : { ...payload, session_state: sessionState }
@@ -270,21 +276,36 @@ export class Provider extends OidcProvider {
     await next()
     const session: Session | undefined = ctx.oidc?.session
     if (!session) return
-    withholdCookie(ctx as KoaContextWithOIDC, this.#cookieNames.session)
-    if (isRotatedAnonymous(ctx as KoaContextWithOIDC)) return
-    await settleLogins(ctx as KoaContextWithOIDC, {
+    const ours = ctx as KoaContextWithOIDC
+    withholdCookie(ours, this.#cookieNames.session)
+    if (isRotatedAnonymous(ours)) return
+    try {
+      await this.#settle(ours, session)
+    } catch (error) {
+      this.#options.log({ event: 'op_failed', task: 'settle_logins', message: messageOf(error) })
+      await showFailure(ours, error, this.#configuration, (each) => this.emit('server_error', ours, each))
+    }
+  }
+
+  /** After a login: what others began in this browser ends, and their apps that are told in frames are shown on the way. */
+  async #settle(ctx: KoaContextWithOIDC, session: Session): Promise<void> {
+    const others = await settleLogins(ctx, {
       ...this.#browserLogins,
       store: this.#endSession.store,
       endOther: (uid) => this.#end(uid, { cause: 'user_switch' }),
     })
+    await keepTogether(ctx, {
+      ...this.#browserLogins,
+      store: this.#endSession.store,
+      lifetime: this.#options.sessionLifetime,
+    })
     await this.#rotateBrowserState(ctx, signedInOf(session))
-    const ended = endedIn.get(ctx)
-    if (ended && ended.frames.length > 0 && ctx.status === 303) {
-      // A user switch: the apps of the one before are shown in frames, and the login goes on from there.
-      const parts = { paths: logoutPaths(this), sealingKey: await this.#sealingKey(), runtime: this.#runtime }
-      const next = ctx.response.get('location')
-      ctx.redirect(await throughNotices(parts, { logoutIds: [ended.logout.id], inFrames: true, next }, undefined))
-    }
+    const switched = endedIn.get(ctx)
+    const framed = (switched ? [switched, ...others] : others).filter(({ frames }) => frames.length > 0)
+    if (framed.length === 0 || ctx.status !== 303) return // an answer that is a page of its own cannot wait for another
+    const parts = { paths: logoutPaths(this), sealingKey: await this.#sealingKey(), runtime: this.#runtime }
+    const notices = { logoutIds: framed.map(({ logout }) => logout.id), inFrames: true }
+    ctx.redirect(await throughNotices(parts, { ...notices, next: ctx.response.get('location') }, undefined))
   }
 
   /** The OP session has ended: that nobody could look how its RPs took it must not look as if it had not. */

@@ -16,7 +16,7 @@ export interface SweeperParts extends EndSessionParts {
 
 /** The worker that ends what is over. */
 export interface Sweeper {
-  /** Looks for jobs now: call it after `endAll`. */
+  /** Looks for jobs and erasures now: call it after `endAll` and `erase`. */
   wake(): void
   /** Stops after the batch under way; what is left is in the store. */
   stop(): Promise<void>
@@ -31,7 +31,7 @@ const lastWait = 5_000
 
 /**
  * Starts ending what is over: OP sessions that a job of `endAll` refuses, at the job's rate, and OP sessions that expired,
- * for nothing else would tell their RPs; and forgets what was kept long enough (T30).
+ * for nothing else would tell their RPs; erases accounts, and forgets what was kept long enough (T30).
  *
  * It works in small batches, each one transaction, with a breath between them in which logins and deliveries go on. What is left
  * to do is in the store: a restart goes on where the last one stopped, and several nodes share the work, since only the
@@ -65,12 +65,13 @@ export function startSweeper(parts: SweeperParts): Sweeper {
   /** One batch of each kind of work; answers when there is more. */
   async function turn(): Promise<number> {
     await workOnJob()
+    await erase()
     if (runtime.now() >= nextSweep) {
       const isMore = (await endExpired()) || (await forgetOld())
       nextSweep = runtime.now() + (isMore ? pace : sweep.interval * 1000)
     }
-    const nextJob = await store.nextEndJobAt()
-    return Math.min(nextSweep, nextJob ?? Number.POSITIVE_INFINITY)
+    const others = await Promise.all([store.nextEndJobAt(), store.nextErasureAt()])
+    return Math.min(nextSweep, ...others.map((at) => at ?? Number.POSITIVE_INFINITY))
   }
 
   async function workOnJob(): Promise<void> {
@@ -89,6 +90,11 @@ export function startSweeper(parts: SweeperParts): Sweeper {
     const breath = Math.max(pace - took, took)
     await endSessions(parts, next, ending, { id: job.id, pause: breath })
     took = runtime.now() - from
+  }
+
+  async function erase(): Promise<void> {
+    const step = await store.eraseSome({ limit: sweep.batch, pause: pace, wait: sweep.interval * 1000 })
+    if (step?.state === 'done') log({ event: 'account_erased', erasureId: step.id, pseudonym: step.pseudonym })
   }
 
   /** True when there may be more of them. */

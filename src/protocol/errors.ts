@@ -7,6 +7,7 @@ export type LockstepErrorCode =
   | 'op_unreachable'
   | 'op_answer_invalid'
   | 'op_refused'
+  | 'op_key_unknown'
   | 'egress_refused'
   | 'session_unreadable'
   | 'store_failed'

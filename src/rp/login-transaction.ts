@@ -27,10 +27,12 @@ export interface LoginTransaction {
   readonly handle?: string
 }
 
-/** Seconds a user may take at the OP. */
-const LIFETIME = 600
-/** More logins than this at once are no user's; the oldest is forgotten. */
-const MOST = 5
+type Kind = LoginTransaction['kind']
+
+/** Seconds a user may take at the OP; a page gives a silent check up long before. */
+const LIFETIME: Readonly<Record<Kind, number>> = { login: 600, silent: 60 }
+/** More than this at once are no user's; the oldest is forgotten. Each kind has its own, so that none pushes out the other. */
+const MOST: Readonly<Record<Kind, number>> = { login: 5, silent: 3 }
 
 /** A state that says what it belongs to even when its cookie is lost, so that an iframe is never shown a whole page. */
 const SILENT = 'silent.'
@@ -47,18 +49,19 @@ export async function beginTransaction<Data>(
 ): Promise<{ transaction: LoginTransaction; cookies: readonly string[] }> {
   const { options, sealer, store } = context
   const random = (bytes: number) => base64url(options.runtime.random(bytes))
+  const { kind } = about
   const transaction: LoginTransaction = {
     ...about,
-    state: (about.kind === 'silent' ? SILENT : '') + random(16),
+    state: (kind === 'silent' ? SILENT : '') + random(16),
     nonce: random(16),
     verifier: random(32),
     requestedAt: await store.now(),
-    expiresAt: seconds(context) + LIFETIME,
+    expiresAt: seconds(context) + LIFETIME[kind],
   }
   const value = `${seconds(context)}.${await sealer.seal('login', transaction)}`
-  const cookies = tooOld(request, options.cookieName).map((name) => clearCookie(name, options))
-  const sameSite = transaction.kind === 'silent' ? 'none' : 'lax'
-  cookies.push(setCookie(cookieOf(options.cookieName, transaction.state), value, LIFETIME, options, sameSite))
+  const cookies = tooOld(request, options.cookieName, kind).map((name) => clearCookie(name, options))
+  const sameSite = kind === 'silent' ? 'none' : 'lax'
+  cookies.push(setCookie(cookieOf(options.cookieName, transaction.state), value, LIFETIME[kind], options, sameSite))
   return { transaction, cookies }
 }
 
@@ -112,14 +115,18 @@ function askedOfAnyLogin(params: Readonly<Record<string, string>>): Readonly<Rec
 }
 
 function cookieOf(cookieName: string, state: string): string {
-  return `${cookieName}-login-${state.slice(-8)}`
+  return prefixOf(cookieName, isSilentState(state) ? 'silent' : 'login') + state.slice(-8)
+}
+
+function prefixOf(cookieName: string, kind: Kind): string {
+  return `${cookieName}-${kind}-`
 }
 
 /** Names of the cookies that must go so that, with a new one, there are at most {@link MOST}. */
-function tooOld(request: RpRequest, cookieName: string): string[] {
+function tooOld(request: RpRequest, cookieName: string, kind: Kind): string[] {
   return [...readCookies(request)]
-    .filter(([name]) => name.startsWith(`${cookieName}-login-`) && /^[\w-]+$/.test(name.slice(-8)))
+    .filter(([name]) => name.startsWith(prefixOf(cookieName, kind)) && /^[\w-]+$/.test(name.slice(-8)))
     .sort(([, a], [, b]) => Number.parseInt(b, 10) - Number.parseInt(a, 10))
-    .slice(MOST - 1)
+    .slice(MOST[kind] - 1)
     .map(([name]) => name)
 }

@@ -64,7 +64,7 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
     options: resolved,
     store,
     op: connectOp(resolved),
-    streams: createStreamRegistry(),
+    streams: createStreamRegistry(resolved.runtime),
   }
   const routes = routesFor(resolved)
   return {

@@ -1,4 +1,5 @@
 import { createLocalJWKSet, createRemoteJWKSet, errors, type JWTVerifyGetKey } from 'jose'
+import { LockstepError } from '../protocol/errors.ts'
 import { pause } from '../runtime/alarm.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 
@@ -29,9 +30,21 @@ export function createRest(runtime: Pick<Runtime, 'now' | 'random'>): {
   }
 }
 
+/** The keys were fetched before the OP can have been asked for this one, and are not fetched again yet. */
+export class OpKeyNotYetKnown extends LockstepError {
+  /** Seconds after which the OP is asked again. */
+  readonly retryAfter: number
+
+  constructor(retryAfter: number) {
+    super('op_key_unknown', `none of the OP's keys fits the header, and they are fetched again in ${retryAfter} s`)
+    this.retryAfter = retryAfter
+  }
+}
+
 /**
  * Finds keys in the JWK Set at a URL. It is fetched when it is first needed, when it is older than ten minutes, and for an
- * unknown `kid`, that at most once per half a minute. While it cannot be fetched, the keys that are known go on verifying.
+ * unknown `kid`, that at most once per half a minute: who comes in between may have a new key, and is put off until then
+ * ({@link OpKeyNotYetKnown}). While it cannot be fetched, the keys that are known go on verifying.
  *
  * @param timeout Milliseconds the OP has for one answer.
  */
@@ -41,12 +54,15 @@ export function opKeys(
   timeout: number,
 ): JWTVerifyGetKey {
   const remote = createRemoteJWKSet(new URL(uri), {
-    cacheMaxAge: Number.POSITIVE_INFINITY, // how old it is, and what then, is judged here
-    cooldownDuration: COOL_DOWN,
+    // How old it is, and what then, is judged here.
+    cacheMaxAge: Number.POSITIVE_INFINITY,
+    cooldownDuration: Number.POSITIVE_INFINITY,
     timeoutDuration: timeout,
   })
   const rest = createRest(runtime)
+  let fetches = 0
   let fetchedAt = Number.NEGATIVE_INFINITY
+  const age = () => Math.abs(runtime.now() - fetchedAt)
 
   async function refresh(): Promise<void> {
     const over = new AbortController()
@@ -54,12 +70,27 @@ export function opKeys(
     const limit = pause(runtime, isKnown ? PATIENCE : timeout, over.signal).then(() => {
       if (!over.signal.aborted) throw new errors.JWKSTimeout()
     })
+    if (!remote.reloading) fetches += 1
     try {
       await Promise.race([remote.reload(), limit])
       fetchedAt = runtime.now()
     } finally {
       over.abort()
     }
+  }
+
+  /** With keys no older than they may be; that none fits is said only of keys that were fetched since we were asked. */
+  async function current(...asked: Parameters<JWTVerifyGetKey>): Promise<CryptoKey> {
+    const before = fetches
+    for (const oldest of [FRESH, COOL_DOWN]) {
+      if (age() >= oldest) await refresh()
+      try {
+        return await remote(...asked)
+      } catch (error) {
+        if (!(error instanceof errors.JWKSNoMatchingKey) || fetches > before) throw error
+      }
+    }
+    throw new OpKeyNotYetKnown(Math.max(Math.ceil((COOL_DOWN - age()) / 1000), 1))
   }
 
   /** With the keys that are known, or the failure because of which there are no others. */
@@ -77,13 +108,18 @@ export function opKeys(
     const failure = rest.failure()
     if (failure) return known(failure.error, ...asked)
     try {
-      if (runtime.now() - fetchedAt >= FRESH) await refresh()
-      return await remote(...asked)
+      return await current(...asked)
     } catch (error) {
-      const isAnswer = error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys
-      if (isAnswer) throw error
+      if (isAnswer(error)) throw error
       rest.begin(error)
       return known(error, ...asked)
     }
   }
+}
+
+/** Says whether the keys were there, only none that fits, or too many. */
+function isAnswer(error: unknown): boolean {
+  return [errors.JWKSNoMatchingKey, errors.JWKSMultipleMatchingKeys, OpKeyNotYetKnown].some(
+    (answer) => error instanceof answer,
+  )
 }

@@ -5,6 +5,7 @@ import type { OpConnection } from './connect-op.ts'
 import { seconds } from './context.ts'
 import { answer, BODY_LIMIT, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
+import { OpKeyNotYetKnown } from './op-keys.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import type { EndByResult, LogoutNotice, LogoutTarget } from './store/contract.ts'
 import { type ValidLogoutToken, validateLogoutToken } from './validate-logout-token.ts'
@@ -24,8 +25,8 @@ export interface LogoutTokenReceiver {
  * Ends every RP session a Logout Token names and answers the OP.
  *
  * Success is exactly 200, sent after the commit, with `Logout-Sessions-Ended: N`. A token that is refused gets 400
- * `invalid_request`. When our store or the OP's keys fail, nothing was claimed, and 400 `temporarily_unavailable` with
- * `Retry-After` asks the OP to come again: §2.8 has no other status for a logout that failed.
+ * `invalid_request`. When our store or the OP's keys fail, or its key may be newer than those, nothing was claimed, and 400
+ * `temporarily_unavailable` with `Retry-After` asks the OP to come again: §2.8 has no other status for a logout that failed.
  *
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#BCRequest | Back-Channel Logout 1.0 §2.5 to §2.8}
  */
@@ -52,9 +53,10 @@ export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request:
       return refusal(400, 'invalid_request', error.message)
     }
     options.log({ event: 'logout_not_recorded', message: messageOf(error) })
-    const what =
-      error instanceof LockstepError && error.code === 'op_unreachable' ? error.message : 'nothing was recorded'
-    return refusal(400, 'temporarily_unavailable', what, { 'retry-after': '5' })
+    const isOfOp = error instanceof LockstepError && ['op_unreachable', 'op_key_unknown'].includes(error.code)
+    const what = isOfOp ? error.message : 'nothing was recorded'
+    const wait = error instanceof OpKeyNotYetKnown ? error.retryAfter : 5
+    return refusal(400, 'temporarily_unavailable', what, { 'retry-after': String(wait) })
   }
 }
 

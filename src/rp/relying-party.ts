@@ -79,7 +79,7 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   const revoker = startTokenRevoker({ store, op, sealer, options: resolved })
   const { endDownstream } = resolved
   const cascade = endDownstream && startCascade({ store, options: resolved, endDownstream })
-  const streams = createStreamRegistry()
+  const streams = createStreamRegistry(resolved.runtime)
   const context: RpContext<Data> = { options: resolved, store, op, sealer, revoker, cascade, streams }
   const refresher = createTokenRefresher(context)
   return {

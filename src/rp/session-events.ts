@@ -1,5 +1,7 @@
 import { SESSION_EVENT, type SessionDocument } from '../protocol/session-document.ts'
 import { alarm } from '../runtime/alarm.ts'
+import { inTime } from '../runtime/in-time.ts'
+import type { Runtime } from '../runtime/runtime.ts'
 import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { answer, isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
@@ -18,25 +20,32 @@ const SAY_AGAIN = 240_000
 const MOST = 8
 /** Streams that may read the store at a time: when all must, logouts and the app's own requests do not queue up behind them. */
 const ABREAST = 32
+/** Milliseconds a read may take before another has its place: all streams would wait for a store that never answers. */
+const PATIENCE = 10_000
 
 /** The streams that are open in this process, by RP session. */
 export interface StreamRegistry {
   /** Registers a stream; the oldest of too many is closed. */
   open(handle: string): { readonly signal: AbortSignal; close(): void }
-  /** Reads for a stream when it is its turn; `undefined` when it is over by then. */
+  /**
+   * Reads for a stream when it is its turn; `undefined` when it is over by then.
+   *
+   * @throws Error when the read takes too long
+   */
   inTurn<Result>(read: () => Promise<Result>, over: AbortSignal): Promise<Result | undefined>
   closeAll(): void
 }
 
-export function createStreamRegistry(): StreamRegistry {
+export function createStreamRegistry(runtime: Pick<Runtime, 'sleep'>): StreamRegistry {
+  const limit = { ms: PATIENCE, what: `the store has not answered for ${PATIENCE / 1000} s` }
+  const closing = new AbortController()
   const streams = new Map<string, Set<AbortController>>()
   const waiting: (() => void)[] = []
   let reading = 0
-  let closed = false
   return {
     open(handle) {
       const controller = new AbortController()
-      if (closed) controller.abort()
+      if (closing.signal.aborted) controller.abort()
       const siblings = streams.get(handle) ?? new Set()
       streams.set(handle, siblings.add(controller))
       if (siblings.size > MOST) {
@@ -54,7 +63,10 @@ export function createStreamRegistry(): StreamRegistry {
       if (reading < ABREAST) reading += 1
       else await new Promise<void>((resolve) => waiting.push(resolve)) // whoever has read hands its place over
       try {
-        return over.aborted ? undefined : await read()
+        return over.aborted ? undefined : await inTime(runtime, { ...limit, signal: closing.signal }, read)
+      } catch (error) {
+        if (!closing.signal.aborted) throw error
+        return undefined
       } finally {
         const next = waiting.shift()
         if (next) next()
@@ -62,7 +74,7 @@ export function createStreamRegistry(): StreamRegistry {
       }
     },
     closeAll() {
-      closed = true
+      closing.abort()
       for (const siblings of streams.values()) for (const controller of siblings) controller.abort()
     },
   }

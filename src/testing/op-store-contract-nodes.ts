@@ -92,6 +92,27 @@ export function nodesContract(law: Law): void {
     }
   })
 
+  law('judges the age of a replaced cookie by one clock, however far those of the nodes are apart', async (bench) => {
+    const { store, runtime } = bench
+    const [ahead, behind] = [300_000, -300_000].map((by) =>
+      store.forIssuer(issuer, { ...runtime, now: () => runtime.now() + by }),
+    )
+    ok(ahead && behind)
+    for (const [retires, asks] of [
+      [ahead, behind],
+      [behind, ahead],
+    ] as const) {
+      const uid: string = retires === ahead ? 'ahead' : 'behind'
+      await asks.saveOpSession(opSession(runtime, { uid, handle: uid }))
+      await asks.saveOpSession(opSession(runtime, { uid, handle: `${uid}, new` }))
+      await retires.retireHandle(uid)
+      runtime.pass(59_000)
+      equal((await asks.getRotated(uid, 60))?.uid, uid)
+      runtime.pass(2_000)
+      equal(await asks.getRotated(uid, 60), undefined)
+    }
+  })
+
   several('works off one job with all nodes, each OP session once', async ({ nodes, op, runtime }) => {
     const uids = Array.from({ length: 30 }, (_, i) => `uid-${i}`)
     for (const uid of uids) {

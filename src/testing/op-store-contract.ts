@@ -4,6 +4,7 @@ import { budgetContract } from './op-store-contract-budgets.ts'
 import { deliveriesContract } from './op-store-contract-deliveries.ts'
 import { endAllContract } from './op-store-contract-end-all.ts'
 import { endContract } from './op-store-contract-ends.ts'
+import { eraseContract } from './op-store-contract-erase.ts'
 import { modelContract } from './op-store-contract-models.ts'
 import { nodesContract } from './op-store-contract-nodes.ts'
 import { outboxContract } from './op-store-contract-outbox.ts'
@@ -69,6 +70,7 @@ export function opStoreContract(
   describe('an OP store keeps OP sessions', () => opSessionContract(law, durable))
   describe('an OP store ends OP sessions', () => endContract(law))
   describe('an OP store ends all OP sessions of a scope', () => endAllContract(law, durable))
+  describe('an OP store erases accounts', () => eraseContract(law, durable))
   describe('an OP store keeps the outbox', () => outboxContract(law, durable))
   describe('an OP store keeps budgets', () => budgetContract(law, durable))
   describe('an OP store shows and changes deliveries by hand', () => deliveriesContract(law))

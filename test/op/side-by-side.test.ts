@@ -108,6 +108,57 @@ describe('logins that were made side by side', () => {
     for (const name of ['A', 'B', 'C']) expect(page).toContain(`>${name}<`)
   })
 
+  it('at one app are one line on that page, and the worst that is known of it is what it says', async () => {
+    const tab = newTab()
+    await logIn(tab, op, rps.client('a'))
+    take(tab)
+    let notices = 0
+    rps.answer('a', (response) => {
+      notices += 1
+      response.writeHead(notices === 1 ? 200 : 503).end()
+    })
+    const page = await logOut()
+    expect(page.match(/<span>A<\/span>/g)).toHaveLength(1)
+    expect(page).toContain('You are signed out here, and of 2 of 3 apps')
+    const answer = await browser.fetch(op.issuer, `${op.issuer}/session/end/signed-out`, {
+      headers: { accept: 'application/json' },
+    })
+    const { apps } = JSON.parse(answer.body) as { apps: { app: string; state: string }[] }
+    expect(apps.map(({ app, state }) => [app, state])).toEqual([
+      ['A', 'due'],
+      ['B', 'delivered'],
+      ['C', 'delivered'],
+    ])
+  })
+
+  it('all end when an operator ends one of them, once the browser has been back', async () => {
+    await isSignedIn(browser, op, rps.client('c'))
+    const { sessions } = await op.provider.opSessions.list({ accountId: 'ada' })
+    const uid = sessions.find(({ clients }) => clients[0]?.clientId === 'a')?.uid ?? ''
+    const logoutId = await op.provider.opSessions.end(uid, { actor: 'root@example' })
+    expect((await op.provider.receipts.get(logoutId ?? ''))?.apps.map(({ clientId }) => clientId)).toEqual(['a'])
+    expect(await left()).toEqual([])
+    expect((await rps.received(3)).map(({ app }) => app).sort()).toEqual(['a', 'b', 'c'])
+  })
+
+  it('stay when an operator ends what is over already', async () => {
+    await isSignedIn(browser, op, rps.client('c'))
+    const { sessions } = await op.provider.opSessions.list({ accountId: 'ada' })
+    const uid = sessions[0]?.uid ?? ''
+    await op.provider.opSessions.endAll({ accountId: 'ada', except: sessions.slice(1).map((each) => each.uid) })
+    expect(await op.provider.opSessions.end(uid)).toBeUndefined()
+    expect(await left()).toHaveLength(2)
+  })
+
+  it('are not ended with one of them by a browser that only saw some', async () => {
+    const stranger = newTab()
+    await logIn(stranger, op, rps.client('d'))
+    await isSignedIn(browser, op, rps.client('c'))
+    const { sessions } = await op.provider.opSessions.list({ accountId: 'ada' })
+    await op.provider.opSessions.end(sessions.find(({ clients }) => clients[0]?.clientId === 'a')?.uid ?? '')
+    expect(await left()).toEqual(['d'])
+  })
+
   it('are all named in the question', async () => {
     const { body } = await browser.open(logoutUrl(op))
     for (const name of ['A', 'B', 'C']) expect(body).toContain(`>${name}<`)
@@ -187,6 +238,54 @@ it('a login of one user leaves one cookie, however often he steps up', async () 
   await op.provider.opSessions.endAll({ accountId: 'ada' }, { cause: 'password_change' })
   await logIn(browser, op, rps.client('a'))
   expect(loginCookies()).toHaveLength(1)
+})
+
+describe('the idle lifetime of logins that were made side by side', () => {
+  const HOUR = 3_600_000
+  let ahead: number
+
+  beforeEach(async () => {
+    ahead = 0
+    const store = sqliteStore(':memory:')
+    opened.push(store)
+    op = await startTestOp({
+      clients: NAMES.map((name) => rps.client(name)),
+      store,
+      configuration: { ttl: { Session: 2 * 3600 } },
+      options: { sessionLifetime: 5 * 3600, runtime: { now: () => Date.now() + ahead } },
+    })
+    opened.push(op)
+    for (const name of ['a', 'b']) {
+      const tab = newTab()
+      await logIn(tab, op, rps.client(name))
+      take(tab)
+    }
+  })
+
+  it('is one: a user who is busy in one of them is signed out of none', async () => {
+    for (const _ of [1, 2]) {
+      ahead += 1.5 * HOUR
+      await authorize(browser, op, rps.client('b'))
+    }
+    expect((await left()).sort()).toEqual(['a', 'b'])
+  })
+
+  it('is not extended by a background check [T11]', async () => {
+    ahead += 1.5 * HOUR
+    await isSignedIn(browser, op, rps.client('b'))
+    ahead += HOUR
+    expect(await left()).toEqual([])
+  })
+
+  it('ends at the absolute lifetime of each, however busy the browser is', async () => {
+    for (const _ of [1, 2, 3]) {
+      ahead += 1.5 * HOUR
+      await authorize(browser, op, rps.client('b'))
+    }
+    expect(await left()).toHaveLength(2)
+    ahead += HOUR
+    expect(await left()).toEqual([])
+  })
 })
 
 describe('five tabs that ask a signed-in browser at the same moment', () => {

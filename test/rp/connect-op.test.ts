@@ -106,13 +106,20 @@ it('an app at which nobody signs in also learns in time that its keys have moved
 describe('Logout Tokens that come while the OP answers nothing of use', () => {
   const BROKEN = { status: 500, body: { error: 'server_error' } } as const
   let count = 0
+  let waits: number[] = []
+  beforeEach(() => {
+    waits = []
+  })
 
   async function post(header: Record<string, unknown> = {}): Promise<number | string | undefined> {
     const iat = Math.floor(Date.now() / 1000) + later
     const events = { 'http://schemas.openid.net/event/backchannel-logout': {} }
     const claims = { iss: op.issuer, aud: 'notes', iat, exp: iat + 60, jti: `j${++count}`, sid: 's', events }
     const answer = await postForm(rp, '/auth/backchannel-logout', { logout_token: await op.mint(claims, header) })
-    return answer.status === 200 ? 200 : JSON.parse(textOf(answer)).error
+    if (answer.status === 200) return 200
+    const wait = answer.headers['retry-after']
+    if (wait !== undefined) waits.push(Number(wait))
+    return JSON.parse(textOf(answer)).error
   }
 
   const fetches = (path: string) => op.asked.get(path) ?? 0
@@ -159,6 +166,29 @@ describe('Logout Tokens that come while the OP answers nothing of use', () => {
     op.answers.delete('/jwks')
     later += 4
     expect(await post()).toBe(200)
+  })
+
+  it('with a kid that came up since the keys were fetched are put off until they are fetched again, and then pass [A18] [BC §2.8]', async () => {
+    expect(await post()).toBe(200)
+    await op.rotate()
+    later += 10
+    for (let i = 0; i < 20; i++) expect(await post({ kid: `made up ${i}` })).toBe('temporarily_unavailable')
+    expect(await post()).toBe('temporarily_unavailable')
+    expect(waits).toHaveLength(21)
+    expect(waits.every((wait) => wait > 0 && wait <= 20)).toBe(true)
+    expect(fetches('/jwks')).toBe(1)
+    later += 20 // as they were told
+    expect(await post({ kid: 'made up' })).toBe('invalid_request')
+    expect(await post()).toBe(200)
+    expect(fetches('/jwks')).toBe(2)
+  })
+
+  it('with a made-up kid that come while the keys are fetched for another wait for that answer and make no request', async () => {
+    expect(await post()).toBe(200)
+    later += 60
+    const answers = await Promise.all(Array.from({ length: 50 }, (_, i) => post({ kid: `made up ${i}` })))
+    expect(new Set(answers)).toEqual(new Set(['invalid_request', 'temporarily_unavailable']))
+    expect(fetches('/jwks')).toBe(2)
   })
 
   it('are judged by the keys of today once ten minutes have passed: one that was withdrawn is refused [T26]', async () => {

@@ -351,6 +351,45 @@ describe('the stream of a tab', () => {
     expect(reads).toEqual([])
   })
 
+  it('waits for no read that hangs: it breaks off, and the streams behind it have their turn [T17]', async () => {
+    const hints: (() => void)[] = []
+    let hanging = 0
+    let isHeld = false
+    const { rp, sessions, time, log } = await start((inner) => ({
+      get: async (handle) => {
+        if (isHeld && hanging < 32) {
+          hanging += 1
+          await new Promise(() => {}) // a step of the store that never ends
+        }
+        return inner.get(handle)
+      },
+      subscribe: async (_to, onHint) => {
+        hints.push(onHint)
+        return () => {}
+      },
+    }))
+    const tabs = await Promise.all(
+      Array.from({ length: 34 }, async (_, i) => {
+        const cookie = String(i).padStart(43, 'z')
+        await opened(sessions, someSession({ ...namesOf(cookie), sub: `u${i}` }))
+        const answer = await ask(rp, 'GET', '/auth/session/events', { cookie: `__Host-lockstep-notes=${cookie}` })
+        const pieces = (answer.body as AsyncIterable<string>)[Symbol.asyncIterator]()
+        await pieces.next()
+        return { handle: namesOf(cookie).handle, next: pieces.next() }
+      }),
+    )
+    isHeld = true
+    for (const hint of hints) hint()
+    await vi.waitFor(() => expect(hanging).toBe(32))
+    for (const { handle } of tabs) await sessions.delete(handle, ending)
+    await time.pass(10)
+    const heard = await Promise.all(tabs.slice(32).map(({ next }) => next))
+    for (const { value } of heard) expect(parse(value)).toMatchObject({ state: 'ended' })
+    for (const { next } of tabs.slice(0, 32)) expect(await next).toMatchObject({ done: true })
+    const message = 'the store has not answered for 10 s'
+    expect(log).toContainEqual({ event: 'internal_error', route: 'session/events', message })
+  })
+
   it('leaves nothing behind when the tab goes', async () => {
     let subscribed = 0
     const { rp, time } = await start((inner) => ({

@@ -186,6 +186,28 @@ describe('a silent check', () => {
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
   })
 
+  it('that is begun and given up pushes no login out that is under way, however often, and leaves little behind [T29]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const login = await agent.open(`${app.url}/auth/login?prompt=login&return_to=/me`)
+    for (let i = 0; i < 12; i++) await agent.fetch(tab, silent, { headers: { 'sec-fetch-dest': 'iframe' } })
+    expect(agent.cookies(app.url).filter(({ name }) => /-silent-/.test(name))).toHaveLength(3)
+    expect((await agent.submit(login, { username: 'ada' })).status).toBe(200)
+  })
+
+  it('is not pushed out by logins [T29]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const begun = await agent.fetch(tab, silent, { headers: { 'sec-fetch-dest': 'iframe' } })
+    for (let i = 0; i < 8; i++) {
+      await agent.fetch(app.url, '/auth/login', { headers: { 'sec-fetch-dest': 'document' } })
+    }
+    const frame = await agent.frame(tab, begun.header('location') ?? '')
+    expect(messageOf(frame).message).toMatchObject({ result: 'same' })
+  })
+
   it('believes no answer it did not ask for [RFC 9700 §4.7] [A61]', async () => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()

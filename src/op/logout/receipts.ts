@@ -1,14 +1,7 @@
+import { comesFromBrowser } from '../causes.ts'
 import { nameOf } from '../clients/client-name.ts'
 import type { FindClient } from '../clients/find-client.ts'
-import type {
-  Delivery,
-  DeliveryState,
-  EndCause,
-  FrameNotice,
-  Logout,
-  Mechanism,
-  OpIssuerStore,
-} from '../store/contract.ts'
+import type { Delivery, DeliveryState, FrameNotice, Logout, Mechanism, OpIssuerStore } from '../store/contract.ts'
 
 /** Proof of a logout: what became of each app. Times are epoch milliseconds. */
 export interface Receipt extends Pick<Logout, 'accountId' | 'cause' | 'initiator' | 'actor' | 'reason' | 'endedAt'> {
@@ -93,28 +86,12 @@ function fromDelivery(delivery: Delivery, app: string): ReceiptApp {
   }
 }
 
-/** Every cause, and whether it comes from the browser, which can then be shown the frames. */
-const IN_THE_BROWSER: Readonly<Record<EndCause, boolean>> = {
-  rp_initiated: true,
-  op_logout: true,
-  user_switch: true,
-  expired: false,
-  password_change: false,
-  email_change: false,
-  factor_removed: false,
-  account_disabled: false,
-  account_deleted: false,
-  admin: false,
-  upstream_logout: false,
-  compromise: false,
-}
-
 function fromFrame({ clientId, framedAt }: FrameNotice, app: string, logout: Logout, now: number): ReceiptApp {
   const { cause, actor, endedAt } = logout
   const about = { clientId, app, mechanism: 'frontchannel', plannedAt: endedAt } as const
   if (framedAt !== undefined) return { ...about, state: 'unknown', attempts: 1, finalAt: framedAt }
   // Where somebody else acted, the End-User's browser was not there.
-  const given = IN_THE_BROWSER[cause] && actor === undefined ? endedAt + RECEIPT_LIFETIME : endedAt
+  const given = comesFromBrowser(cause) && actor === undefined ? endedAt + RECEIPT_LIFETIME : endedAt
   if (now < given) return { ...about, state: 'due', attempts: 0, nextTryAt: now }
   return { ...about, state: 'dead', attempts: 0, finalAt: given }
 }

@@ -8,6 +8,7 @@ import type { LogoutPages } from '../pages/pages.ts'
 import { showPage } from '../pages/show.ts'
 import type { OpIssuerStore } from '../store/contract.ts'
 import { at, type LogoutPaths, languagesFor, localesOf, seeOther } from './logout-http.ts'
+import { oneLinePerApp } from './one-line-per-app.ts'
 import type { Receipt, Receipts } from './receipts.ts'
 import { type PendingNotices, seal, unsealLate } from './sealed-request.ts'
 
@@ -66,7 +67,7 @@ export async function showFrames(parts: FramesParts, request: HttpRequest): Prom
   const data = {
     languages: languagesFor(request, locales),
     frames: html,
-    apps: those.flatMap(({ apps }) => apps),
+    apps: oneLinePerApp(those.flatMap(({ apps }) => apps)),
     next,
     wait: FRAMES_WAIT,
     now: runtime.now(),

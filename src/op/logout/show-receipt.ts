@@ -5,6 +5,7 @@ import type { LogoutPages } from '../pages/pages.ts'
 import { showPage } from '../pages/show.ts'
 import { wordsFor } from '../pages/words.ts'
 import { languagesFor, localesOf } from './logout-http.ts'
+import { oneLinePerApp } from './one-line-per-app.ts'
 import { RECEIPT_LIFETIME, type Receipt, type Receipts } from './receipts.ts'
 
 /** What the signed-out page is made from. */
@@ -30,8 +31,7 @@ async function receiptOf(
   const recent = found.filter((receipt) => receipt !== undefined && now < receipt.endedAt + RECEIPT_LIFETIME)
   const [first] = recent
   if (!first) return undefined
-  const apps = recent.flatMap((receipt) => receipt?.apps ?? []).sort((a, b) => a.app.localeCompare(b.app))
-  return { endedAt: first.endedAt, apps }
+  return { endedAt: first.endedAt, apps: oneLinePerApp(recent.flatMap((receipt) => receipt?.apps ?? [])) }
 }
 
 /** Stands between ids of logouts in the cookie; none has it inside. */

@@ -71,4 +71,9 @@ export const de: Words = {
     heading: 'Das geht hier nicht',
     text: 'Die App hat etwas verlangt, was diese Anmeldung nicht anbietet. Es wurde nichts geändert.',
   },
+  failed: {
+    title: 'Etwas ist fehlgeschlagen',
+    heading: 'Bei uns ist etwas fehlgeschlagen',
+    text: 'Gehen Sie zurück zur App und versuchen Sie es noch einmal.',
+  },
 }

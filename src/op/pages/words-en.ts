@@ -64,4 +64,9 @@ export const en: Words = {
     heading: 'This cannot be done here',
     text: 'The app asked for something that this sign-in does not offer. Nothing was changed.',
   },
+  failed: {
+    title: 'Something failed',
+    heading: 'Something failed on our side',
+    text: 'Go back to the app and try once more.',
+  },
 }

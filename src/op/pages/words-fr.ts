@@ -76,4 +76,9 @@ export const fr: Words = {
     heading: 'Cela n’est pas possible ici',
     text: 'L’application a demandé quelque chose que cette connexion ne propose pas. Rien n’a changé.',
   },
+  failed: {
+    title: 'Une erreur s’est produite',
+    heading: 'Une erreur s’est produite de notre côté',
+    text: 'Revenez à l’application et réessayez.',
+  },
 }

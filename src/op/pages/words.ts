@@ -54,6 +54,8 @@ export interface Words {
   }
   /** An app asked for a prompt that the OP does not support (Prompt Create §4.1). */
   readonly refusedPrompt: { readonly title: string; readonly heading: string; readonly text: string }
+  /** A login failed on the side of the OP. */
+  readonly failed: { readonly title: string; readonly heading: string; readonly text: string }
 }
 
 const tables: ReadonlyMap<string, Words> = new Map([en, fr, de].map((words) => [words.language, words]))

@@ -1,12 +1,13 @@
-import { statement } from '../../runtime/postgres.ts'
-import type { EndableOpSession, EndCause, EndJob, OpIssuerStore } from './contract.ts'
+import { type Queries, statement } from '../../runtime/postgres.ts'
+import type { EndableOpSession, EndCause, EndJob, OpIssuerStore, OpSessionScope, StoreEnding } from './contract.ts'
 import { longestRequest } from './longest-request.ts'
 import { type PostgresContext, type SharedClock, sharedNow } from './postgres-context.ts'
 import { type OpSessionRow, rpsOf, toRp } from './postgres-sessions.ts'
 import { ends, lock, type Name } from './postgres-tombstones.ts'
 import { type ScopeName, scopeName, toScope } from './scope.ts'
 
-interface JobRow extends ScopeName {
+/** A job as its row holds it. */
+export interface JobRow extends ScopeName {
   seq: number
   id: string
   at: number
@@ -88,6 +89,32 @@ const latest = statement<JobRow>(
   `SELECT ${columns} FROM end_job j WHERE j.issuer = $1 ORDER BY j.seq DESC LIMIT $2`,
 )
 
+/** Records a job inside a transaction that has locked nothing yet. */
+export async function recordJob(
+  queries: Queries,
+  context: PostgresContext,
+  of: OpSessionScope,
+  { cause, actor, reason, revokeOffline = false }: StoreEnding,
+  except: readonly string[],
+): Promise<JobRow> {
+  const { scope, name } = scopeName(of)
+  await lock(queries, [ends, ...except.map((spared): Name => ['uid', spared])])
+  const job = (await queries.first(
+    insert,
+    context.newId(),
+    scope,
+    name,
+    context.seconds(),
+    revokeOffline,
+    cause,
+    actor ?? null,
+    reason ?? null,
+    context.replacedNow(),
+  )) as JobRow
+  if (except.length > 0) await queries.change(spare, job.seq, except)
+  return (await queries.first(totals[scope], job.seq, name, job.at)) as JobRow
+}
+
 /**
  * The end of all OP sessions of a scope in PostgreSQL.
  *
@@ -97,27 +124,9 @@ const latest = statement<JobRow>(
 export function postgresEndAll(context: PostgresContext): EndAll {
   const { each } = context
   return {
-    async endAll(of, { cause, actor, reason, revokeOffline = false }, except = []) {
+    async endAll(of, ending, except = []) {
       const clock = await context.clock()
-      const { scope, name } = scopeName(of)
-      const id = context.newId()
-      return context.write(async (queries) => {
-        await lock(queries, [ends, ...except.map((spared): Name => ['uid', spared])])
-        const job = (await queries.first(
-          insert,
-          id,
-          scope,
-          name,
-          context.seconds(),
-          revokeOffline,
-          cause,
-          actor ?? null,
-          reason ?? null,
-          context.replacedNow(),
-        )) as JobRow
-        if (except.length > 0) await queries.change(spare, job.seq, except)
-        return toJob((await queries.first(totals[scope], job.seq, name, job.at)) as JobRow, clock)
-      })
+      return context.write(async (queries) => toJob(await recordJob(queries, context, of, ending, except), clock))
     },
 
     async claimEndJob({ limit, lease: duration }) {

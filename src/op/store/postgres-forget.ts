@@ -30,6 +30,11 @@ const jobs = statement(
      (SELECT seq FROM end_job WHERE issuer = $1 AND finished_at < $2 AND needed_until < $3
       LIMIT $4 FOR UPDATE SKIP LOCKED)`,
 )
+const erasures = statement(
+  'forget_erasures',
+  `DELETE FROM erasure WHERE seq IN
+     (SELECT seq FROM erasure WHERE issuer = $1 AND finished_at < $2 LIMIT $3 FOR UPDATE SKIP LOCKED)`,
+)
 const uris = statement(
   'forget_uris',
   `DELETE FROM answered_uri WHERE issuer = $1 AND (client_id, uri) IN
@@ -52,9 +57,10 @@ export function postgresForget(context: PostgresContext): Pick<OpIssuerStore, 'f
           await queries.change(logouts, cursors)
         }
         const done = await queries.change(jobs, fromNode(before.logouts), context.seconds(), limit)
+        const erased = await queries.change(erasures, fromNode(before.logouts), limit)
         const silent = await queries.change(uris, before.logouts, limit)
         await queries.change(trouble, fromNode(before.logouts))
-        return [gone, cursors.length, done, silent].some((count) => count === limit)
+        return [gone, cursors.length, done, erased, silent].some((count) => count === limit)
       })
     },
   }

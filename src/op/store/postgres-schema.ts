@@ -271,8 +271,29 @@ const steps: readonly string[] = [
   CREATE INDEX op_session_client_by_sid ON op_session_client (issuer, client_id, sid);
   `,
   `
+<<<<<<< HEAD
   -- When a logout was found to have reached all of its RPs: said once.
   ALTER TABLE logout ADD COLUMN propagated_at BIGINT;
+=======
+  -- The erasure of an account (T30): after_kind and after_handle say how far its models were looked through, NULL once that is over.
+  -- at and due_at are by the database's clock.
+  CREATE TABLE erasure (
+    seq          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    issuer       INTEGER NOT NULL,
+    id           TEXT COLLATE "C" NOT NULL,
+    job_id       TEXT COLLATE "C" NOT NULL,
+    account_id   TEXT COLLATE "C",      -- NULL once done
+    at           BIGINT NOT NULL,
+    after_kind   TEXT COLLATE "C",
+    after_handle TEXT COLLATE "C" NOT NULL,
+    due_at       BIGINT,                -- NULL once done
+    finished_at  BIGINT,
+    UNIQUE (issuer, id),
+    CHECK ((due_at IS NULL) = (finished_at IS NOT NULL)),
+    CHECK ((account_id IS NULL) = (finished_at IS NOT NULL))
+  );
+  CREATE INDEX erasure_due ON erasure (issuer, due_at) WHERE due_at IS NOT NULL;
+>>>>>>> main
   `,
 ]
 

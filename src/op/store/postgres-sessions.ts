@@ -52,7 +52,7 @@ const bySid = statement<OpSessionRow>(
 const rotated = statement<OpSessionRow>(
   'op_session_rotated',
   `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
-   WHERE h.issuer = $1 AND h.handle = $2 AND h.retired_at > $3`,
+   WHERE h.issuer = $1 AND h.handle = $2 AND h.retired_at > ${sharedNow('$4')} / 1000 - $3::bigint`,
 )
 const recorded = statement<{ rps: RpTuple[]; refused: boolean }>(
   'op_session_clients',
@@ -80,7 +80,8 @@ const keepHandle = statement(
 )
 const retire = statement(
   'op_session_handle_retire',
-  'UPDATE op_session_handle SET retired_at = $3 WHERE issuer = $1 AND handle = $2 AND retired_at IS NULL',
+  `UPDATE op_session_handle SET retired_at = ${sharedNow('$3')} / 1000
+   WHERE issuer = $1 AND handle = $2 AND retired_at IS NULL`,
 )
 const writeRps = statement(
   'op_session_client_write',
@@ -174,13 +175,13 @@ export function postgresSessions(context: PostgresContext): Sessions {
       await context.write(async (queries) => {
         await lock(queries, [['handle', handle]])
         const found = await queries.first(byHandle, handle)
-        await queries.change(retire, handle, context.seconds())
+        await queries.change(retire, handle, context.replacedNow())
         await bury(queries, context, [['handle', handle]], found?.expires_at ?? 0)
       })
     },
 
     async getRotated(handle, seconds) {
-      const found = await context.each.first(rotated, handle, context.seconds() - seconds)
+      const found = await context.each.first(rotated, handle, seconds, context.replacedNow())
       return found && alive(found) ? toOpSession(found) : undefined
     },
 

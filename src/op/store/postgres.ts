@@ -7,6 +7,7 @@ import { openContext } from './postgres-context.ts'
 import { postgresDeliveries } from './postgres-deliveries.ts'
 import { postgresEnd } from './postgres-end.ts'
 import { postgresEndAll } from './postgres-end-all.ts'
+import { postgresErase } from './postgres-erase.ts'
 import { postgresForget } from './postgres-forget.ts'
 import { postgresGiveUp } from './postgres-give-up.ts'
 import { postgresHasten } from './postgres-hasten.ts'
@@ -64,6 +65,7 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): OpSt
         ...postgresList(context),
         ...postgresEnd(context, () => wake.ring(issuer)),
         ...postgresEndAll(context),
+        ...postgresErase(context),
         ...postgresForget(context),
         ...postgresOutbox(context, () => wake.attend()),
         ...postgresHasten(context),

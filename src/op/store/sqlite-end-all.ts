@@ -1,10 +1,11 @@
-import type { EndableOpSession, EndCause, EndJob, OpIssuerStore } from './contract.ts'
+import type { EndableOpSession, EndCause, EndJob, OpIssuerStore, OpSessionScope, StoreEnding } from './contract.ts'
 import { longestRequest } from './longest-request.ts'
 import { type ScopeName, scopeName, toScope } from './scope.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import type { OpSessionReader } from './sqlite-sessions.ts'
 
-interface JobRow extends ScopeName {
+/** A job as its row holds it. */
+export interface JobRow extends ScopeName {
   seq: number
   id: string
   at: number
@@ -30,8 +31,14 @@ interface NewJob extends ScopeName {
 
 type EndAll = Pick<OpIssuerStore, 'endAll' | 'claimEndJob' | 'nextEndJobAt' | 'getEndJob' | 'listEndJobs'>
 
+/** Records a job inside a transaction of the store. */
+export type RecordJob = (of: OpSessionScope, ending: StoreEnding, except: readonly string[]) => JobRow
+
 /** The end of all OP sessions of a scope in SQLite. */
-export function sqliteEndAll(context: SqliteContext, { rps }: OpSessionReader): EndAll {
+export function sqliteEndAll(
+  context: SqliteContext,
+  { rps }: OpSessionReader,
+): EndAll & { readonly recordJob: RecordJob } {
   const { db, issuer } = context
   const insert = db.prepare<[NewJob], { seq: number }>(
     `INSERT INTO end_job
@@ -84,28 +91,31 @@ export function sqliteEndAll(context: SqliteContext, { rps }: OpSessionReader): 
     'SELECT * FROM end_job WHERE issuer = ? ORDER BY seq DESC LIMIT ?',
   )
 
+  const recordJob: RecordJob = (of, { cause, actor, reason, revokeOffline = false }, except) => {
+    const at = context.now()
+    const { scope, name } = scopeName(of)
+    const id = context.newId()
+    const { seq } = insert.get({
+      issuer,
+      id,
+      scope,
+      name,
+      at,
+      neededUntil: Math.max(lastExpiry.get(issuer)?.at ?? 0, context.seconds()) + longestRequest,
+      revokeOffline: revokeOffline ? 1 : 0,
+      cause,
+      actor: actor ?? null,
+      reason: reason ?? null,
+    }) as { seq: number }
+    for (const spared of except) spare.run({ seq, issuer, name: spared })
+    total[scope].run({ issuer, name, at, seq })
+    return byId.get(issuer, id) as JobRow
+  }
+
   return {
-    async endAll(of, { cause, actor, reason, revokeOffline = false }, except = []) {
-      return context.write(() => {
-        const at = context.now()
-        const { scope, name } = scopeName(of)
-        const id = context.newId()
-        const { seq } = insert.get({
-          issuer,
-          id,
-          scope,
-          name,
-          at,
-          neededUntil: Math.max(lastExpiry.get(issuer)?.at ?? 0, context.seconds()) + longestRequest,
-          revokeOffline: revokeOffline ? 1 : 0,
-          cause,
-          actor: actor ?? null,
-          reason: reason ?? null,
-        }) as { seq: number }
-        for (const spared of except) spare.run({ seq, issuer, name: spared })
-        total[scope].run({ issuer, name, at, seq })
-        return toJob(byId.get(issuer, id) as JobRow)
-      })
+    recordJob,
+    async endAll(of, ending, except = []) {
+      return context.write(() => toJob(recordJob(of, ending, except)))
     },
 
     async claimEndJob({ limit, lease: duration }) {

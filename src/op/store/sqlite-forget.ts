@@ -23,6 +23,9 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
   )
   const sparedBy = db.prepare<[number]>('DELETE FROM spared WHERE job = ?')
   const job = db.prepare<[number]>('DELETE FROM end_job WHERE seq = ?')
+  const oldErasures = db.prepare<[number, number, number]>(
+    'DELETE FROM erasure WHERE seq IN (SELECT seq FROM erasure WHERE issuer = ? AND finished_at < ? LIMIT ?)',
+  )
   const oldUris = db.prepare<[number, number, number]>(
     `DELETE FROM answered_uri WHERE (issuer, client_id, uri) IN
        (SELECT issuer, client_id, uri FROM answered_uri WHERE issuer = ? AND answered_at < ? LIMIT ?)`,
@@ -45,9 +48,10 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
           sparedBy.run(seq)
           job.run(seq)
         }
+        const erasures = oldErasures.run(issuer, before.logouts, limit).changes
         const uris = oldUris.run(issuer, before.logouts, limit).changes
         oldTrouble.run(issuer, before.logouts)
-        return [gone, logouts.length, jobs.length, uris].some((count) => count === limit)
+        return [gone, logouts.length, jobs.length, erasures, uris].some((count) => count === limit)
       })
     },
   }

@@ -6,6 +6,7 @@ import { openContext } from './sqlite-context.ts'
 import { sqliteDeliveries } from './sqlite-deliveries.ts'
 import { sqliteEnd } from './sqlite-end.ts'
 import { sqliteEndAll } from './sqlite-end-all.ts'
+import { sqliteErase } from './sqlite-erase.ts'
 import { sqliteForget } from './sqlite-forget.ts'
 import { sqliteGiveUp } from './sqlite-give-up.ts'
 import { sqliteHasten } from './sqlite-hasten.ts'
@@ -51,12 +52,14 @@ export function sqliteStore(file: string): OpStore {
       const { row, rps, toOpSession, ...opSessions } = sqliteSessions(context, tombstones, refusals)
       const reader = { row, rps, toOpSession }
       const outbox = sqliteOutbox(context)
+      const { recordJob, ...endAll } = sqliteEndAll(context, reader)
       return {
         ...sqliteModels(context),
         ...opSessions,
         ...sqliteList(context, reader),
         ...sqliteEnd(context, tombstones, reader),
-        ...sqliteEndAll(context, reader),
+        ...endAll,
+        ...sqliteErase(context, tombstones, recordJob),
         ...outbox,
         async takeOver() {
           if (takenOver.has(issuer)) return 0 // what is in flight now belongs to a worker of this process

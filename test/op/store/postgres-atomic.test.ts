@@ -122,6 +122,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL that fails in the middle', () => {
       'attempt_budget',
       'client_trouble',
       'end_job',
+      'erasure',
       'issuer',
       'migration',
       'op_session_pending',

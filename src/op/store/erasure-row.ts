@@ -1,0 +1,42 @@
+import { pseudonymOf } from '../pseudonym.ts'
+import type { AttemptOutcome } from './contract-attempts.ts'
+import type { Erasure } from './contract-erasures.ts'
+
+/** An erasure as the tables keep it. */
+export interface ErasureRow {
+  seq: number
+  id: string
+  job_id: string
+  account_id: string | null
+  at: number
+  /** How far the models have been looked through; the kind is NULL once that is over. */
+  after_kind: string | null
+  after_handle: string
+  finished_at: number | null
+}
+
+/** Models that are looked through in one step. */
+export const modelsAtOnce = 1000
+/** Sorts behind every kind of model. */
+export const lastKind = '~'
+
+/** An erasure as callers know it; `toCaller` turns the times of the tables into theirs. */
+export function toErasure(row: ErasureRow, toCaller: (time: number) => number = (time) => time): Erasure {
+  return {
+    id: row.id,
+    jobId: row.job_id,
+    pseudonym: pseudonymOf(row.id),
+    ...(row.account_id !== null && { accountId: row.account_id }),
+    state: row.finished_at === null ? 'running' : 'done',
+    requestedAt: toCaller(row.at),
+    ...(row.finished_at !== null && { finishedAt: toCaller(row.finished_at) }),
+  }
+}
+
+/** An outcome without what the RP said in its own words: they may be about the user. */
+export function withoutWords(outcome: string): string {
+  const { errorDescription: _, ...kept } = JSON.parse(outcome) as AttemptOutcome & { errorDescription?: string }
+  if (!('failure' in kept) || kept.failure === undefined) return JSON.stringify(kept)
+  const { errorDescription: __, ...failure } = kept.failure
+  return JSON.stringify({ ...kept, failure })
+}
