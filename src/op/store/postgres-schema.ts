@@ -271,10 +271,6 @@ const steps: readonly string[] = [
   CREATE INDEX op_session_client_by_sid ON op_session_client (issuer, client_id, sid);
   `,
   `
-<<<<<<< HEAD
-  -- When a logout was found to have reached all of its RPs: said once.
-  ALTER TABLE logout ADD COLUMN propagated_at BIGINT;
-=======
   -- The erasure of an account (T30): after_kind and after_handle say how far its models were looked through, NULL once that is over.
   -- at and due_at are by the database's clock.
   CREATE TABLE erasure (
@@ -293,7 +289,10 @@ const steps: readonly string[] = [
     CHECK ((account_id IS NULL) = (finished_at IS NOT NULL))
   );
   CREATE INDEX erasure_due ON erasure (issuer, due_at) WHERE due_at IS NOT NULL;
->>>>>>> main
+  `,
+  `
+  -- When a logout was found to have reached all of its RPs: said once.
+  ALTER TABLE logout ADD COLUMN propagated_at BIGINT;
   `,
 ]
 

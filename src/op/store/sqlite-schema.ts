@@ -300,10 +300,6 @@ const steps: readonly string[] = [
   CREATE INDEX model_by_expiry ON model (issuer, expires_at) WHERE expires_at IS NOT NULL;
   `,
   `
-<<<<<<< HEAD
-  -- When a logout was found to have reached all of its RPs: said once.
-  ALTER TABLE logout ADD COLUMN propagated_at INTEGER;
-=======
   -- The erasure of an account (T30): after_kind and after_handle say how far its models were looked through, NULL once that is over.
   CREATE TABLE erasure (
     seq          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -321,7 +317,10 @@ const steps: readonly string[] = [
     CHECK ((account_id IS NULL) = (finished_at IS NOT NULL))
   ) STRICT;
   CREATE INDEX erasure_due ON erasure (issuer, due_at) WHERE due_at IS NOT NULL;
->>>>>>> main
+  `,
+  `
+  -- When a logout was found to have reached all of its RPs: said once.
+  ALTER TABLE logout ADD COLUMN propagated_at INTEGER;
   `,
 ]
 
