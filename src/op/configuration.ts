@@ -51,9 +51,9 @@ export function completeConfiguration(
   refuse(given.enableHttpPostMethods === false, 'enableHttpPostMethods', 'must be on: the Logout Endpoint takes POST')
   const { sameSite, secure } = given.cookies?.long ?? {}
   refuse(
-    sameSite !== undefined && sameSite !== 'none',
+    ![undefined, 'none', 'lax'].includes(sameSite as string | undefined),
     'cookies.long.sameSite',
-    'must be "none": with another value browsers send no OP cookie with the POST by which an app signs a user out, so that nothing would end, nor with prompt=none in frames. Remove it; forms of yours that go by the OP cookie are protected by isSameOrigin (T5)',
+    'must be "none" (the default) or "lax": with another value nobody who comes from an app is signed in at the OP. What Lax takes away is in docs/mounting.md (T5)',
   )
   refuse(secure === false, 'cookies.long.secure', 'must not be false')
   const keys = given.cookies?.keys
@@ -90,7 +90,7 @@ export function completeConfiguration(
     ...given,
     adapter: parts.adapter,
     fetch: parts.fetch,
-    enableHttpPostMethods: true,
+    enableHttpPostMethods: sameSite !== 'lax', // oidc-provider's condition; the Logout Endpoint is ours and takes POST in any case
     cookies: {
       ...given.cookies,
       names: {
@@ -99,7 +99,7 @@ export function completeConfiguration(
         interaction: cookieNames.interaction,
         resume: cookieNames.resume,
       },
-      long: { httpOnly: true, signed: true, ...given.cookies?.long, sameSite: 'none', secure: true },
+      long: { httpOnly: true, signed: true, sameSite: 'none', ...given.cookies?.long, secure: true },
       short: { httpOnly: true, signed: true, sameSite: 'lax', secure: true, ...given.cookies?.short },
     },
     interactions: { ...given.interactions, policy },
