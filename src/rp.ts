@@ -10,10 +10,11 @@ export type { AppOptions, LoginClaims, OpAllowances, RelyingPartyOptions } from 
 export { createRelyingParty, type Mountable, type RelyingParty } from './rp/relying-party.ts'
 export type { CurrentRpSession, RpSession } from './rp/rp-session.ts'
 export type {
-  ChangeSidResult,
+  AddSidResult,
   CreateResult,
   EndByResult,
   FoundRpSession,
+  LearntSid,
   LogoutNotice,
   LogoutTarget,
   OutsideLogin,

@@ -6,6 +6,7 @@ import { readSessionCookie } from './cookies.ts'
 import { messageOf } from './log.ts'
 import { askOp } from './redeem-code.ts'
 import { renewSid } from './renew-sid.ts'
+import { saveRefreshed } from './save-refreshed.ts'
 import { namesOf } from './session-id.ts'
 import type { StoredRefreshToken, StoredRpSession } from './store/contract.ts'
 import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
@@ -103,7 +104,8 @@ async function refresh<Data>(
     if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return tokens.accessToken
     throw error
   }
-  await renewSid(context, session, { sid: answer.claims()?.sid, requestedAt })
+  const learnt = { sid: answer.claims()?.sid, requestedAt, from: 'grant' } as const
+  await saveRefreshed(context, () => renewSid(context, session, learnt))
   return save(context, session, tokens, answer) // refused where it has ended meanwhile
 }
 
@@ -131,7 +133,7 @@ async function save<Data>(
   const used = session.refreshToken
   const refreshToken = rotated === undefined ? used : { ...used, sealed: await sealer.seal('refresh-token', rotated) }
   const renewed = { tokens: await sealer.seal('tokens', tokens), refreshToken }
-  const result = await store.saveTokens(session.handle, renewed, used.sealed)
+  const result = await saveRefreshed(context, () => store.saveTokens(session.handle, renewed, used.sealed))
   if (result === 'saved') return accessToken
   // Both are of one grant, which goes on: what the slower one got is not revoked, and not kept.
   if (result === 'outdated') return usableToken(context, session.handle)

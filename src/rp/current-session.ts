@@ -66,21 +66,20 @@ async function find<Data>(context: RpContext<Data>, request: Pick<RpRequest, 'he
   if (!found) return { current: { state: 'none' }, cookies: [] }
   return {
     current: { state: 'ended', end: found.end },
-    cookies: isDocument(request) ? buriedBy(context, request, found.end) : [],
+    cookies: isDocument(request) ? await buriedBy(context, request, found.end) : [],
   }
 }
 
 /** Clears the dead cookie; that the End-User left this app himself outlives it. */
-function buriedBy<Data>(
-  context: RpContext<Data>,
+async function buriedBy<Data>(
+  { options, store }: RpContext<Data>,
   request: Pick<RpRequest, 'header'>,
   end: SessionEnd,
-): readonly string[] {
-  const { options } = context
+): Promise<readonly string[]> {
   const cleared = clearCookie(options.cookieName, options)
   const leaving = leavingOf(end)
   if (leaving === undefined || readLeaving(request, options) !== undefined) return [cleared]
-  return [cleared, rememberLeaving(leaving, options, seconds(context) - Math.floor(leaving.at / 1000))]
+  return [cleared, rememberLeaving(leaving, options, Math.floor(((await store.now()) - leaving.at) / 1000))]
 }
 
 /** Extends the idle lifetime; `false` when a logout was faster. */

@@ -3,9 +3,10 @@ import { LockstepError } from '../protocol/errors.ts'
 import type { SilentCheckTrust } from '../protocol/session-document.ts'
 import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie, setCookie } from './cookies.ts'
+import { discardTokens } from './discard-tokens.ts'
 import { afterReplacement, afterStart } from './end-sessions.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
-import { forgetLeaving, readLeaving } from './left-app.ts'
+import { forgetLeaving, type Leaving, leavingOf, readLeaving } from './left-app.ts'
 import { messageOf, sanitize } from './log.ts'
 import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
 import { packOpWatch, trustAfterLogin } from './op-watch.ts'
@@ -14,7 +15,7 @@ import { oauthErrorOf, type Redeemed, redeemCode, withUserInfo } from './redeem-
 import { namesOf, newSessionId } from './session-id.ts'
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
-import type { StoredRpSession } from './store/contract.ts'
+import type { CreateResult, StoredRpSession } from './store/contract.ts'
 import { lifeOf, type RpTokens } from './tokens.ts'
 
 /**
@@ -32,26 +33,42 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   }
   if (transaction === undefined) return withoutTransaction(context, request, cookies)
   const names = newSessionId(context.options.runtime)
+  let redeemed: Redeemed | undefined
   let session: StoredRpSession
+  let result: CreateResult
   try {
-    const redeemed = await redeemCode(context, transaction, query)
+    redeemed = await redeemCode(context, transaction, query)
     session = await openedBy(context, redeemed, names, trustAfterLogin(request))
+    result = await createUnlessLeft(context, request, transaction, session)
   } catch (error) {
+    if (redeemed) await discardTokens(context, redeemed)
     if (isDeadCode(error)) return askAgain(context, request, transaction, cookies)
     return loginFailed(context, error, transaction, cookies)
   }
-  const left = readLeaving(request, context.options)
-  if (left !== undefined && left.at > transaction.requestedAt) return askAgain(context, request, transaction, cookies)
-  const before = readSessionCookie(request, context.options)
-  const result = await context.store.create(session, {
-    requestedAt: transaction.requestedAt,
-    ...(before === undefined ? {} : { replaces: namesOf(before).handle }),
-  })
-  if (result.outcome === 'outdated') return askAgain(context, request, transaction, cookies)
+  if (result.outcome === 'outdated') {
+    await discardTokens(context, redeemed)
+    return askAgain(context, request, transaction, cookies)
+  }
   if (result.replaced) afterReplacement(context, result.replaced, session)
   await afterStart(context, session)
   const cookie = setCookie(context.options.cookieName, names.id, context.options.lifetime.absolute, context.options)
   return redirect(transaction.returnTo, [...cookies, ...forgetLeaving(request, context.options), cookie])
+}
+
+/** `outdated` also where the End-User has signed out in this browser since the login was asked for. */
+async function createUnlessLeft<Data>(
+  { options, store }: RpContext<Data>,
+  request: RpRequest,
+  { requestedAt }: LoginTransaction,
+  session: StoredRpSession,
+): Promise<CreateResult> {
+  const left = readLeaving(request, options)
+  if (left !== undefined && left.at > requestedAt) return { outcome: 'outdated' }
+  const before = readSessionCookie(request, options)
+  return store.create(session, {
+    requestedAt,
+    ...(before === undefined ? {} : { replaces: namesOf(before).handle }),
+  })
 }
 
 /**
@@ -67,9 +84,19 @@ async function askAgain<Data>(
   const about = { returnTo, again: true, ...(maxAge === undefined ? {} : { maxAge }) }
   const { prompt, ...others } = asked
   const params = prompt === undefined || prompt === 'create' ? others : asked
-  if (!again) return goToOp(context, request, about, params, cookies)
+  if (!again) return goToOp(context, request, about, params, cookies, await leavingKnown(context, request))
   const what = 'You were signed out while you were signing in.'
   return loginFailedPage(context.options, 409, what, 'outdated', cookies, returnTo)
+}
+
+/** That somebody has just left in another tab may be known to the store alone: this request was on its way by then. */
+async function leavingKnown<Data>(
+  { options, store }: RpContext<Data>,
+  request: RpRequest,
+): Promise<Leaving | undefined> {
+  const id = readSessionCookie(request, options)
+  const found = id === undefined ? undefined : await store.get(namesOf(id).handle)
+  return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, options)
 }
 
 async function openedBy<Data>(

@@ -11,14 +11,14 @@ type CookieOptions = Pick<ResolvedRpOptions<never>, 'cookieName' | 'secureCookie
  */
 export interface Leaving {
   readonly how: 'here' | 'everywhere'
-  /** Epoch milliseconds. */
+  /** Epoch milliseconds by the store's clock, as a login's `requestedAt` is. */
   readonly at: number
 }
 
 /** Seconds: a day for who left this app alone, else as long as the OP may take with its questions. */
 const LIFETIME = { here: 86_400, everywhere: 600 } as const
 
-/** Remembers it in the browser, until a login is completed there. */
+/** Remembers it in the browser, until a login is completed there. `age` is for how many seconds it has been so. */
 export function rememberLeaving({ how, at }: Leaving, options: CookieOptions, age = 0): string {
   return setCookie(nameOf(options), `${how}.${at}`, Math.max(0, LIFETIME[how] - age), options)
 }

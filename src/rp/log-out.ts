@@ -47,11 +47,11 @@ export async function logOut<Data>(context: RpContext<Data>, request: RpRequest)
   const wanted = form.get('return_to')
   const returnTo = wanted === null || wanted === '' ? undefined : safeReturnTo(wanted, options)
   const cookies = [clearCookie(options.cookieName, options)]
-  const leaving: Leaving = { how: from === 'everywhere' ? 'everywhere' : 'here', at: await context.store.now() }
+  const at = await context.store.now() // logins are held against it, by the same clock (T3)
+  const leaving: Leaving = { how: from === 'everywhere' ? 'everywhere' : 'here', at }
   const id = readSessionCookie(request, options)
-  const now = options.runtime.now()
   const cause = from === 'everywhere' ? 'rp_initiated' : 'this_app'
-  const end = { cause, at: Math.floor(now / 1000), at_ms: now } as const
+  const end = { cause, at: Math.floor(at / 1000), at_ms: at } as const
   const ended = id === undefined ? undefined : await endRpSession(context, namesOf(id).handle, end)
   if (from === 'this-app') {
     return redirect(returnTo ?? `${options.origin}${options.base}/logged-out`, [

@@ -14,6 +14,7 @@ export type RpLogEvent =
   | { readonly event: 'logout_not_recorded'; readonly message: string }
   | { readonly event: 'hook_failed'; readonly hook: 'onSessionStarted' | 'onSessionEnded'; readonly message: string }
   | { readonly event: 'refresh_refused'; readonly message: string }
+  | { readonly event: 'tokens_not_saved'; readonly message: string }
   | { readonly event: 'revocation_failed'; readonly attempts: number; readonly message: string }
   | { readonly event: 'revocation_given_up'; readonly attempts: number; readonly message: string }
   | { readonly event: 'cascade_failed'; readonly attempts: number; readonly message: string }

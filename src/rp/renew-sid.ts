@@ -1,12 +1,11 @@
 import type { RpContext } from './context.ts'
 import { seconds } from './context.ts'
 import { endRpSession } from './end-sessions.ts'
-import type { StoredRpSession } from './store/contract.ts'
+import type { LearntSid, StoredRpSession } from './store/contract.ts'
 
-/** What a new ID Token of a known RP session said, and when it was asked for (epoch milliseconds by the store's clock). */
-interface Renewal {
+/** What a new ID Token of a known RP session said, and how and when it was asked for. */
+interface Renewal extends Omit<LearntSid, 'sid'> {
   readonly sid: unknown
-  readonly requestedAt: number
 }
 
 /**
@@ -17,12 +16,13 @@ interface Renewal {
 export async function renewSid<Data>(
   context: RpContext<Data>,
   session: Pick<StoredRpSession, 'handle' | 'sid'>,
-  { sid, requestedAt }: Renewal,
+  { sid, ...learnt }: Renewal,
 ): Promise<boolean> {
-  if (typeof sid !== 'string' || sid === '' || sid === session.sid) return true
-  const result = await context.store.changeSid(session.handle, { sid, requestedAt })
+  if (typeof sid !== 'string' || sid === '') return true
+  const isNews = learnt.from === 'browser' || sid !== session.sid
+  const result = isNews ? await context.store.addSid(session.handle, { sid, ...learnt }) : 'added'
   if (result === 'outdated') {
     await endRpSession(context, session.handle, { cause: 'logout_token', at: seconds(context) })
   }
-  return result === 'changed'
+  return result === 'added'
 }

@@ -12,6 +12,13 @@ interface Parts {
   readonly options: Pick<ResolvedAppOptions, 'runtime' | 'log'>
 }
 
+/** A refresh token of a login that came to nothing, as it is owed to the OP. */
+export interface Discarded {
+  readonly refreshToken: string
+  readonly sub: string
+  readonly sid?: string
+}
+
 /** Revokes the refresh tokens that ended RP sessions leave, at the OP (Back-Channel §2.7, T7). */
 export function startTokenRevoker({ store, op, sealer, options }: Parts): Payer {
   const { log } = options
@@ -21,8 +28,9 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): Payer 
       kind: 'revocation',
       route: 'revocation',
       async pay({ debt, attempts }) {
-        const token = await sealer.open('refresh-token', debt)
-        if (typeof token === 'string') return revoke(token, op)
+        const owed = (await sealer.open('refresh-token', debt)) as string | Discarded | undefined
+        if (typeof owed === 'string') return revoke(owed, op)
+        if (owed !== undefined) return (await isGrantInUse(store, owed)) ? undefined : revoke(owed.refreshToken, op)
         const message = 'no secret opens the refresh token any more'
         log({ event: 'revocation_given_up', attempts, message })
         return undefined
@@ -34,8 +42,14 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): Payer 
   )
 }
 
+/** Whether an RP session is alive that may have the grant of the login that came to nothing. */
+export async function isGrantInUse(store: RpSessionStore, { sub, sid }: Discarded): Promise<boolean> {
+  const alive = await store.listBySub(sub)
+  return alive.some((session) => sid === undefined || session.sid === sid)
+}
+
 /** `undefined` when the token is worthless now, also because this OP revokes nothing or knows it no more. */
-async function revoke(token: string, op: OpConnection): Promise<unknown> {
+export async function revoke(token: string, op: OpConnection): Promise<unknown> {
   try {
     const configuration = await op.configuration()
     if (configuration.serverMetadata().revocation_endpoint === undefined) return undefined

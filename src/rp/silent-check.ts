@@ -84,7 +84,8 @@ async function judge<Data>(
       return { result: 'switched' }
     }
     const { requestedAt } = transaction
-    if (!(await renewSid(context, found.session, { sid: claims.sid, requestedAt }))) return { result: 'ended' }
+    const learnt = { sid: claims.sid, requestedAt, from: 'browser' } as const
+    if (!(await renewSid(context, found.session, learnt))) return { result: 'ended' }
     const works = packOpWatch({ sessionState: sessionState ?? watch.sessionState, silentCheck: 'works' })
     if (!(await context.store.updateIfExists(handle, { sessionState: works }))) return { result: 'ended' }
     return { result: 'same', ...(sessionState === undefined ? {} : { session_state: sessionState }) }

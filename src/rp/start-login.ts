@@ -1,6 +1,6 @@
 import type { RpContext } from './context.ts'
 import { type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
-import { readLeaving } from './left-app.ts'
+import { type Leaving, readLeaving } from './left-app.ts'
 import { authorizationUrl, beginTransaction } from './login-transaction.ts'
 import { loginFailedPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
@@ -75,9 +75,10 @@ export async function goToOp<Data>(
   about: { readonly returnTo: string; readonly again?: boolean; readonly maxAge?: number },
   params: Readonly<Record<string, string>> = {},
   cookies: readonly string[] = [],
+  leaving: Leaving | undefined = readLeaving(request, context.options),
 ): Promise<RpAnswer> {
   const begun = await beginTransaction(context, request, { kind: 'login', again: false, asked: params, ...about })
-  const asking = { ...params, ...askOnceMore(context, request, params.prompt) }
+  const asking = { ...params, ...askOnceMore(context, leaving, params.prompt) }
   return redirect(await authorizationUrl(context, begun.transaction, asking), [...cookies, ...begun.cookies])
 }
 
@@ -87,10 +88,10 @@ export async function goToOp<Data>(
  */
 function askOnceMore<Data>(
   { options }: RpContext<Data>,
-  request: RpRequest,
+  leaving: Leaving | undefined,
   prompt: string | undefined = options.authorizationParams.prompt,
 ): { readonly prompt?: string } {
-  if (readLeaving(request, options)?.how !== 'here' || prompt === 'create') return {}
+  if (leaving?.how !== 'here' || prompt === 'create') return {}
   const others = prompt?.split(' ').filter((one) => one !== 'none') ?? []
   return { prompt: [...new Set(['login', ...others])].join(' ') }
 }

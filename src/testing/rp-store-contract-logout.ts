@@ -172,51 +172,6 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await statesOf(rp, young), ['ended'])
   })
 
-  law('ends by the sid that an RP session has now, and no more by the one it had [BC §2.7]', async ({ rp }) => {
-    const session = someSession({ sid: 'old' })
-    const bare = withoutSid()
-    await opened(rp, session, bare)
-    assert.equal(await rp.changeSid(session.handle, { sid: 'new', ...atStart }), 'changed')
-    assert.equal(await rp.changeSid(bare.handle, { sid: 'its first', ...atStart }), 'changed')
-    assert.deepEqual(await rp.get(session.handle), { state: 'alive', session: { ...session, sid: 'new' } })
-    assert.deepEqual(await rp.endBy({ sid: 'old' }, someNotice()), { outcome: 'ended', sessions: [] })
-    assert.deepEqual(await statesOf(rp, session.handle), ['alive'])
-    await rp.endBy({ sid: 'new', sub: 'ada' }, someNotice())
-    await rp.endBy({ sid: 'its first' }, someNotice())
-    assert.deepEqual(await statesOf(rp, session.handle, bare.handle), ['ended', 'ended'])
-  })
-
-  law(
-    'gives no RP session a sid that was logged out meanwhile, and none to what is gone [T3]',
-    async ({ rp, clock }) => {
-      const [alive = '', dead = ''] = await opened(rp, someSession({ sid: 'a' }), someSession({ sid: 'b' }))
-      clock.pass(0.001)
-      await rp.endBy({ sid: 'new' }, someNotice())
-      await rp.endBy({ sid: 'b' }, someNotice())
-      assert.equal(await rp.changeSid(alive, { sid: 'new', ...atStart }), 'outdated')
-      assert.equal(await rp.changeSid(dead, { sid: 'other', ...atStart }), 'gone')
-      assert.equal(await rp.changeSid('unknown', { sid: 'other', ...atStart }), 'gone')
-      assert.deepEqual(await statesOf(rp, alive, dead, 'unknown'), ['alive', 'ended', 'none'])
-      await rp.endBy({ sid: 'a' }, someNotice())
-      assert.deepEqual(await statesOf(rp, alive), ['ended'])
-    },
-  )
-
-  law('loses no logout of a sid that an RP session gets at the same moment [T3]', async ({ rp, clock }) => {
-    for (let i = 0; i < 20; i++) {
-      const [handle = ''] = await opened(rp, someSession({ sid: `old ${i}` }))
-      const requestedAt = await rp.now()
-      clock.pass(0.001)
-      const sid = `new ${i}`
-      const [, outcome] = await Promise.all([
-        rp.endBy({ sid }, someNotice()),
-        rp.changeSid(handle, { sid, requestedAt }),
-      ])
-      const [state] = await statesOf(rp, handle)
-      assert.ok(state === 'ended' || outcome === 'outdated', `${state} although ${outcome}`)
-    }
-  })
-
   law('cuts a logout from the future at its own now [T3]', async ({ rp, clock }) => {
     const [young = ''] = await opened(rp, someSession({ firstIat: START + 30 }))
     clock.pass(10)

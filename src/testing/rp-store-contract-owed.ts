@@ -41,6 +41,63 @@ export function owedContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await owedBy(rp), ['other grant'])
   })
 
+  law('owes what a logout names of an RP session that had expired, and tells of none', async ({ rp, clock }) => {
+    const idle = someSession({ sid: 's', refreshToken: online })
+    const other = someSession({ sid: 's', sub: 'grace', refreshToken: { sealed: "grace's", offline: false } })
+    const byOffline = someSession({ sid: 't', refreshToken: offline })
+    await opened(rp, idle, other, byOffline)
+    clock.pass(3_601)
+    const notice = { jtiExpiresAt: START + 7_200 }
+    assert.deepEqual(await rp.endBy({ sid: 's', sub: 'ada' }, someNotice(notice)), { outcome: 'ended', sessions: [] })
+    assert.deepEqual(await owedBy(rp), ['online'])
+    await rp.endBy({ sub: 'ada' }, someNotice({ ...notice, revokeOffline: true, watermark: START + 1 }))
+    await rp.endBy({ sid: 's', sub: 'ada' }, someNotice(notice))
+    assert.deepEqual(await owedBy(rp), ['offline'])
+    assert.deepEqual(await rp.get(idle.handle), {
+      state: 'ended',
+      publicId: idle.publicId,
+      end: { cause: 'expired', at: idle.idleExpiresAt },
+    })
+    assert.equal((await rp.get(other.handle))?.state, 'ended')
+  })
+
+  law('owes what an RP session leaves at its absolute expiry, unless its grant lives on', async ({ rp, clock }) => {
+    const late = { createdAt: START + 1, expiresAt: START + 172_800, idleExpiresAt: START + 172_800 }
+    const framed = someSession({ sid: 'framed', refreshToken: { sealed: 'put by', offline: false } })
+    await opened(
+      rp,
+      someSession({ sid: 's', refreshToken: online }),
+      someSession({ sid: 't', refreshToken: offline }),
+      someSession({ sid: 'shared', refreshToken: { sealed: 'shared', offline: false } }),
+      framed,
+      someSession({ ...late, sid: 'shared', refreshToken: { sealed: 'alive', offline: false } }),
+    )
+    await rp.deleteBySid('framed', { cause: 'frontchannel', at: START })
+    clock.pass(86_399)
+    await opened(rp, someSession({ ...late, sub: 'grace' }))
+    assert.deepEqual(await owedBy(rp), [])
+    clock.pass(2)
+    for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...late, sub: 'grace' }))
+    assert.deepEqual(await owedBy(rp), ['online', 'put by'])
+  })
+
+  law('takes no tokens away from a login with the grant of what has just expired', async ({ rp, clock }) => {
+    await opened(rp, someSession({ sid: 's', refreshToken: online }))
+    clock.pass(86_401)
+    const later = { idleExpiresAt: START + 172_800, expiresAt: START + 172_800 }
+    await rp.create(someSession({ ...later, sid: 's' }), { requestedAt: await rp.now() })
+    for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...later, sub: 'grace' }))
+    assert.deepEqual(await owedBy(rp), [])
+  })
+
+  law('owes a refresh token that belongs to no RP session', async ({ rp, forClient }) => {
+    await rp.owe('of a login that came to nothing')
+    assert.deepEqual(await owedBy(forClient({ ...identity, clientId: 'mail' })), [])
+    const [owed] = await rp.claimOwed({ limit: 10, lease: 60_000 })
+    const { debt, attempts, owedSince } = owed ?? {}
+    assert.deepEqual([debt, attempts, owedSince], ['of a login that came to nothing', 1, START * 1000])
+  })
+
   law('hands out what is owed once per lease, and counts attempts', async ({ rp, clock }) => {
     await opened(rp, someSession({ sid: 's', refreshToken: online }))
     await rp.endBy({ sid: 's' }, someNotice())

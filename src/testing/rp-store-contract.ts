@@ -8,6 +8,7 @@ import { outsideContract } from './rp-store-contract-outside.ts'
 import { owedContract } from './rp-store-contract-owed.ts'
 import { refreshContract } from './rp-store-contract-refresh.ts'
 import { rpSessionContract } from './rp-store-contract-sessions.ts'
+import { leavingContract, sidsContract } from './rp-store-contract-sids.ts'
 
 /** A store under test, at a place of its own that was empty before. */
 export interface OpenedRpStore {
@@ -61,6 +62,8 @@ export function rpStoreContract(
   }
   describe('an RP store keeps RP sessions', () => rpSessionContract(law, durable))
   describe('an RP store ends what a Logout Token names', () => logoutContract(law, durable))
+  describe('an RP store knows an RP session by several sids', () => sidsContract(law))
+  describe('an RP store and who leaves the app', () => leavingContract(law))
   if (shared) describe('an RP store serves several nodes', () => nodesContract(law))
   describe('an RP store and the front channel', () => frontchannelContract(law))
   describe('an RP store and refreshed tokens', () => refreshContract(law))

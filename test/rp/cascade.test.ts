@@ -130,14 +130,15 @@ describe('a logout upstream', () => {
     expect((await sessions.get(after.handle))?.state).toBe('alive')
   })
 
-  it('names an RP session that the OP knows by another sid now, and not by its old one', async () => {
+  it('names an RP session by each sid that the OP knows it by, and not by one that its browser has left behind', async () => {
     start()
     const session = someSession({ sid: 'old' })
     await opened(sessions, session)
-    await sessions.changeSid(session.handle, { sid: 'new', requestedAt: time.now() })
-    expect(await logOut({ sid: 'old' })).toBe(200)
+    await time.pass(2)
+    await sessions.addSid(session.handle, { sid: 'new', requestedAt: time.now(), from: 'browser' })
+    expect(await logOut({ sid: 'old', toe: START })).toBe(200)
     await vi.waitFor(() => expect(told).toHaveLength(1))
-    expect(await rp.sessionsOf('ada')).toMatchObject([{ id: session.publicId, sid: 'new', firstIat: START }])
+    expect(await rp.sessionsOf('ada')).toMatchObject([{ id: session.publicId, sid: 'old', firstIat: START }])
     expect(await logOut({ sid: 'new' })).toBe(200)
     await vi.waitFor(() => expect(told).toHaveLength(2))
     expect(told.map(({ rpSessions }) => rpSessions)).toEqual([[], [session.publicId]])

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
 import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
+import { someNotice } from '../../src/testing/rp-store-bench.ts'
 import { type FakeOp, startFakeOp } from './fake-op.ts'
 import { ask, textOf } from './plain-request.ts'
 
@@ -45,30 +46,51 @@ async function browse(url: string, headers: Readonly<Record<string, string>> = {
   return answer
 }
 
-/** Goes through a login or a silent check in which the OP answers with these claims in its ID Token. */
+/** Begins a login or a silent check; the OP answers with these claims in its ID Token. */
+async function begin(path: string) {
+  const { location = 'https://ended.example' } = (await browse(path)).headers
+  const sent = new URL(location).searchParams
+  return {
+    async answer(
+      claims: Record<string, unknown>,
+      more: Record<string, unknown> = {},
+      alg?: 'ES256',
+      site = 'cross-site',
+    ) {
+      const now = Math.floor(Date.now() / 1000)
+      const nonce = sent.get('nonce')
+      const good = { iss: op.issuer, aud: 'notes', sub: 'ada', sid: 's', iat: now, exp: now + 60, nonce }
+      const idToken = await op.mint({ ...good, ...claims }, { typ: 'JWT' }, alg)
+      op.answers.set('/token', {
+        status: 200,
+        body: { access_token: 'a', token_type: 'Bearer', id_token: idToken, ...more },
+      })
+      const query = new URLSearchParams({
+        code: 'c',
+        state: sent.get('state') ?? '',
+        iss: op.issuer,
+        session_state: 'hash.salt',
+      })
+      return browse(`/auth/callback?${query}`, { 'sec-fetch-site': site })
+    },
+  }
+}
+
+/** Goes through one. */
 async function respondWith(
   path: string,
   claims: Record<string, unknown>,
-  more: Record<string, unknown> = {},
+  more?: Record<string, unknown>,
   alg?: 'ES256',
-  site = 'cross-site',
+  site?: string,
 ) {
-  const { location = 'https://ended.example' } = (await browse(path)).headers
-  const sent = new URL(location).searchParams
+  return (await begin(path)).answer(claims, more, alg, site)
+}
+
+/** A logout that happens now. */
+function nowNotice() {
   const now = Math.floor(Date.now() / 1000)
-  const good = { iss: op.issuer, aud: 'notes', sub: 'ada', sid: 's', iat: now, exp: now + 60, nonce: sent.get('nonce') }
-  const idToken = await op.mint({ ...good, ...claims }, { typ: 'JWT' }, alg)
-  op.answers.set('/token', {
-    status: 200,
-    body: { access_token: 'a', token_type: 'Bearer', id_token: idToken, ...more },
-  })
-  const query = new URLSearchParams({
-    code: 'c',
-    state: sent.get('state') ?? '',
-    iss: op.issuer,
-    session_state: 'hash.salt',
-  })
-  return browse(`/auth/callback?${query}`, { 'sec-fetch-site': site })
+  return someNotice({ watermark: now, jtiExpiresAt: now + 60, watermarkExpiresAt: now + 60 })
 }
 
 describe('an ID Token', () => {
@@ -233,11 +255,25 @@ describe('a silent check', () => {
     expect(await sessions.listBySub('ada')).toEqual([{ ...before, sessionState: 'hash.salt works' }])
   })
 
-  it('that finds another session of the same End-User at the OP goes by its sid from then on, the one that a logout will name [T7]', async () => {
+  it('that finds another session of the same End-User at the OP goes by its sid too, the one that a logout will name [T7]', async () => {
     await respondWith('/auth/login', { sid: 'one' })
     const answer = await respondWith('/auth/silent-check', { sid: 'another' })
     expect(textOf(answer)).toContain('"result":"same"')
-    expect(await sessions.listBySub('ada')).toMatchObject([{ sid: 'another' }])
+    const ended = await sessions.endBy({ sid: 'another', sub: 'ada' }, nowNotice())
+    expect(ended).toMatchObject({ outcome: 'ended', sessions: [{ sub: 'ada', sid: 'one' }] })
+  })
+
+  it('that is answered after one that was asked later loses neither sid [T7]', async () => {
+    for (const sid of ['asked first', 'asked second']) {
+      await respondWith('/auth/login', { sid: `of the login, ${sid}` })
+      const first = await begin('/auth/silent-check')
+      await new Promise((resolve) => setTimeout(resolve, 2)) // the clock is of milliseconds
+      const second = await begin('/auth/silent-check')
+      expect(textOf(await second.answer({ sid: 'asked second' }))).toContain('"result":"same"')
+      expect(textOf(await first.answer({ sid: 'asked first' }))).toContain('"result":"same"')
+      const ended = await sessions.endBy({ sid, sub: 'ada' }, nowNotice())
+      expect(ended.outcome === 'ended' && ended.sessions).toHaveLength(1)
+    }
   })
 
   it('is known to work once it has worked, and to be refused when its first answer is login_required [SM-5.1-a]', async () => {

@@ -11,6 +11,7 @@ export interface StoredRpSession {
   /** Name under which pages know this RP session; worthless as a credential. */
   readonly publicId: string
   readonly sub: string
+  /** That of the login; the OP may give it further ones, see {@link RpSessionStore.addSid}. */
   readonly sid?: string
   /** `iat` of the first ID Token of this RP session; a refreshed one does not change it (T3). */
   readonly firstIat: number
@@ -79,7 +80,19 @@ export type CreateResult =
   | { readonly outcome: 'created'; readonly replaced?: StoredRpSession }
   | { readonly outcome: 'outdated' }
 
-export type ChangeSidResult = 'changed' | 'outdated' | 'gone'
+/** A `sid` under which the OP knows a live RP session besides that of its login, and how that became known. */
+export interface LearntSid {
+  readonly sid: string
+  /** Epoch milliseconds by {@link RpSessionStore.now}, taken before the OP was asked. */
+  readonly requestedAt: number
+  /**
+   * `browser`: prompt=none has shown that this is the `sid` of who is signed in at the OP in this browser. `grant`: the ID
+   * Token came with refreshed tokens, which may belong to an older login there.
+   */
+  readonly from: 'browser' | 'grant'
+}
+
+export type AddSidResult = 'added' | 'outdated' | 'gone'
 
 export type SaveTokensResult = 'saved' | 'outdated' | 'gone'
 
@@ -112,6 +125,9 @@ export interface Owed {
  * One promise above all: **a write never brings back what a logout removed.** So there is no upsert; `create` refuses
  * what a logout has overtaken, and `updateIfExists` returns `false` for what is gone. Each method happens whole or not
  * at all.
+ *
+ * Nor is a refresh token forgotten while the OP still takes it: what is left of an RP session after its absolute expiry is
+ * owed by a later `create` or `endBy`, unless a live one has the same `sid` and with it the same grant.
  */
 export interface RpSessionStore {
   /** Epoch milliseconds by the clock that judges logins against logouts: one clock for all nodes (T3). */
@@ -123,7 +139,9 @@ export interface RpSessionStore {
    * logout of the very same millisecond is older: the OP sent it before it could see the request.
    *
    * `replaces` is the handle this browser had before; it dies in the same step. Its tabs hear `user_switched` if it
-   * belonged to another `sub`, and its refresh token is owed to the OP unless both have the same `sid`.
+   * belonged to another `sub`, and its refresh token is owed to the OP unless both are of one grant there, which is so when
+   * they have the same `sid`. If the End-User has signed out of it himself (`this_app`, `rp_initiated`) after `requestedAt`,
+   * the login is `outdated` too: nobody is signed in again by a tab that was under way.
    */
   create(
     session: StoredRpSession,
@@ -137,11 +155,14 @@ export interface RpSessionStore {
   updateIfExists(handle: string, patch: RpSessionPatch): Promise<boolean>
 
   /**
-   * Gives a live RP session the `sid` under which the OP knows it now, so that a logout of that one ends it and a logout of
-   * the old one does not. `outdated` when a logout of the new `sid` arrived after `requestedAt` (taken as for {@link create},
-   * before the OP was asked): then nothing is written, and the caller ends the RP session. `gone` when it is not alive.
+   * Adds a `sid` to those that a live RP session has: a logout of any of them ends it. Only one of a `sid` that the browser
+   * has left behind ends nothing: when a logout happened (by its watermark) before `browser` has shown another `sid`, the
+   * End-User had signed in anew. Of the added ones the latest eight are kept.
+   *
+   * `outdated` when a logout of this `sid` arrived after it was asked for: then nothing is written, and the caller ends the
+   * RP session. `gone` when it is not alive.
    */
-  changeSid(handle: string, to: { readonly sid: string; readonly requestedAt: number }): Promise<ChangeSidResult>
+  addSid(handle: string, learnt: LearntSid): Promise<AddSidResult>
 
   /**
    * Takes the right to refresh the tokens of a live RP session for `lease` milliseconds; `false` while another has it. A
@@ -170,7 +191,7 @@ export interface RpSessionStore {
   /**
    * Ends every RP session a Logout Token names, in one atomic step: claims the `jti`, writes the watermark, ends the
    * members of the index, records what is owed, tells subscribers. What the front channel has left of the RP sessions that
-   * are named is owed now. If it throws, nothing was claimed and the OP's next attempt works.
+   * are named is owed now, and so are the refresh tokens of those that had expired. If it throws, nothing was claimed and the OP's next attempt works.
    *
    * By `sid` all members end, or with `sidReused` those that end by `sub`. By `sub` those end whose first ID Token's `iat` is not after the watermark.
    */
@@ -178,8 +199,8 @@ export interface RpSessionStore {
 
   /**
    * Ends the live RP sessions of a `sid` and tells subscribers, and nothing else: no `jti`, no watermark, nothing is owed.
-   * This is what an unauthenticated front-channel request may do (T4). Their refresh tokens are put by until their absolute
-   * expiry, for {@link endBy} to owe them. One atomic step.
+   * This is what an unauthenticated front-channel request may do (T4). Their refresh tokens are put by for {@link endBy} to
+   * owe them, until their absolute expiry. One atomic step.
    */
   deleteBySid(sid: string, end: SessionEnd): Promise<readonly StoredRpSession[]>
 
@@ -204,6 +225,8 @@ export interface RpSessionStore {
    */
   subscribe(to: string | LogoutTarget, onHint: () => void): Promise<() => void>
 
+  /** Owes a refresh token that belongs to no RP session. */
+  owe(refreshToken: Sealed): Promise<void>
   /** Takes up to `limit` debts that are due, for `lease` milliseconds. `kind` is by default `revocation`. */
   claimOwed(options: {
     readonly limit: number

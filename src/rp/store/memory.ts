@@ -16,14 +16,20 @@ import { createHints, topicOf } from './hints.ts'
 import { add, createPutByTokens, drop } from './put-by.ts'
 import {
   afterExpiry,
+  expiryEnd,
+  type FurtherSid,
   fateOf,
+  isLeftBehind,
   isLive,
+  isMeant,
   isOwed,
   isOwedAfterReplacement,
   logoutOf,
   membersOf,
   owedDownstream,
   type PastEnd,
+  wasLeftSince,
+  withSid,
 } from './rules.ts'
 
 /** RP sessions in this process's memory: for development and tests. A restart signs everybody out. */
@@ -71,6 +77,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   // Typed by being two maps: a sid that equals somebody's sub meets nobody.
   const bySid = new Map<string, Set<string>>()
   const bySub = new Map<string, Set<string>>()
+  /** By handle; absent where there are none. */
+  const furtherSids = new Map<string, readonly FurtherSid[]>()
   const loggedOutSids = new Map<string, Watermark>()
   const loggedOutSubs = new Map<string, Watermark>()
   const jtis = new Map<string, { expiresAt: number }>()
@@ -91,9 +99,15 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     return mark && mark.expiresAt > now() ? mark : undefined
   }
 
+  function sidsOf({ sid, handle }: StoredRpSession): readonly string[] {
+    const further = furtherSids.get(handle)?.map((one) => one.sid) ?? []
+    return sid === undefined ? further : [sid, ...further]
+  }
+
   function remove(session: StoredRpSession): void {
     sessions.delete(session.handle)
-    if (session.sid !== undefined) drop(bySid, session.sid, session.handle)
+    for (const sid of sidsOf(session)) drop(bySid, sid, session.handle)
+    furtherSids.delete(session.handle)
     drop(bySub, session.sub, session.handle)
   }
 
@@ -111,30 +125,42 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   function endPutBy(target: LogoutTarget, notice: LogoutNotice): void {
     for (const one of putBy.take(target, notice)) {
       const past = ended.get(one.handle)
-      if (past === undefined || past.expiresAt <= now()) continue
-      ended.set(one.handle, { ...past, end: notice.end, revokeOffline: notice.revokeOffline })
+      if (past) ended.set(one.handle, { ...past, end: notice.end, revokeOffline: notice.revokeOffline })
       if (isOwed(one, notice.revokeOffline)) owe(one.refreshToken.sealed)
     }
   }
 
+  function known(handles: Iterable<string> = []): StoredRpSession[] {
+    return [...handles].flatMap((handle) => sessions.get(handle) ?? [])
+  }
+
   function live(handles: Iterable<string> | undefined): StoredRpSession[] {
-    const at = now()
-    const found: StoredRpSession[] = []
-    for (const handle of handles ?? []) {
-      const session = sessions.get(handle)
-      if (session && isLive(session, at)) found.push(session)
-    }
-    return found
+    return known(handles).filter((session) => isLive(session, now()))
+  }
+
+  /** What carries the named `sid` or `sub`, alive or expired. */
+  function namedBy(target: LogoutTarget, watermark: number): StoredRpSession[] {
+    if (!('sid' in target)) return known(bySub.get(target.sub))
+    const { sid } = target
+    return known(bySid.get(sid)).filter(({ handle }) => !isLeftBehind(sid, furtherSids.get(handle) ?? [], watermark))
+  }
+
+  /** Owes what has expired without a logout, unless a live RP session shares the grant at the OP. */
+  function oweExpired({ sid, refreshToken }: Pick<StoredRpSession, 'sid' | 'refreshToken'>): void {
+    if (refreshToken === undefined || refreshToken.offline) return
+    if (sid === undefined || live(bySid.get(sid)).length === 0) owe(refreshToken.sealed)
   }
 
   function sweep(): void {
     const at = now()
     for (const map of [ended, jtis, refreshing, loggedOutSids, loggedOutSubs]) sweepMap(map, at)
-    putBy.sweep(at, SWEEP)
+    for (const one of putBy.sweep(at, SWEEP)) oweExpired(one)
     let left = SWEEP
     for (const session of sessions.values()) {
       if (left-- === 0) break
-      if (session.expiresAt <= at) remove(session)
+      if (session.expiresAt > at) continue
+      remove(session)
+      oweExpired(session)
     }
   }
 
@@ -144,18 +170,21 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     async create(session, { requestedAt, replaces }) {
       const marks = [markOf(loggedOutSids, session.sid), markOf(loggedOutSubs, session.sub)]
       if (marks.some((mark) => mark !== undefined && mark.arrivedAt > requestedAt)) return { outcome: 'outdated' }
-      sweep()
+      const past = replaces === undefined ? undefined : ended.get(replaces)
+      if (past !== undefined && wasLeftSince(past.end, requestedAt)) return { outcome: 'outdated' }
       const [before] = replaces === undefined ? [] : live([replaces])
       if (before) {
         if (before.sub !== session.sub) end(before, { cause: 'user_switched', at: session.createdAt }, false)
         else {
+          if (isOwedAfterReplacement(before, furtherSids.get(before.handle) ?? [], session))
+            owe(before.refreshToken.sealed)
           remove(before)
-          if (isOwedAfterReplacement(before, session)) owe(before.refreshToken.sealed)
         }
       }
       sessions.set(session.handle, structuredClone(session))
       if (session.sid !== undefined) add(bySid, session.sid, session.handle)
       add(bySub, session.sub, session.handle)
+      sweep() // last: what has expired may share its grant with the new one
       if (before) hints.publish(before.handle)
       return { outcome: 'created', ...(before && { replaced: before }) }
     },
@@ -180,15 +209,17 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       return true
     },
 
-    async changeSid(handle, { sid, requestedAt }) {
+    async addSid(handle, learnt) {
       const [session] = live([handle])
       if (session === undefined) return 'gone'
-      const mark = markOf(loggedOutSids, sid)
-      if (mark !== undefined && mark.arrivedAt > requestedAt) return 'outdated'
-      if (session.sid !== undefined) drop(bySid, session.sid, handle)
-      add(bySid, sid, handle)
-      sessions.set(handle, { ...session, sid })
-      return 'changed'
+      const mark = markOf(loggedOutSids, learnt.sid)
+      const before = furtherSids.get(handle) ?? []
+      if (mark && mark.arrivedAt > learnt.requestedAt && !isLeftBehind(learnt.sid, before, mark.watermark))
+        return 'outdated'
+      for (const sid of sidsOf(session)) drop(bySid, sid, handle)
+      furtherSids.set(handle, withSid(session, before, learnt))
+      for (const sid of sidsOf(session)) add(bySid, sid, handle)
+      return 'added'
     },
 
     async claimRefresh(handle, lease) {
@@ -230,14 +261,13 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     async endBy(target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult> {
       const seen = jtis.get(notice.jti)
       if (seen && seen.expiresAt > now()) return { outcome: 'replay' }
-      const isBySid = 'sid' in target
-      const named = live(isBySid ? bySid.get(target.sid) : bySub.get(target.sub))
       const watermark = Math.min(notice.watermark, now())
-      const members = membersOf(named, target, { ...notice, watermark })
+      const named = namedBy(target, watermark)
+      const alive = named.filter((session) => isLive(session, now()))
+      const members = membersOf(alive, target, { ...notice, watermark })
       if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
-      sweep()
       jtis.set(notice.jti, { expiresAt: notice.jtiExpiresAt })
-      const [marks, name] = isBySid ? [loggedOutSids, target.sid] : [loggedOutSubs, target.sub]
+      const [marks, name] = 'sid' in target ? [loggedOutSids, target.sid] : [loggedOutSubs, target.sub]
       const before = markOf(marks, name)
       putLast(marks, name, {
         arrivedAt: runtime.now(),
@@ -246,7 +276,12 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       })
       if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, members), 'downstream')
       for (const session of members) end(session, notice.end, notice.revokeOffline)
+      for (const session of named) {
+        const isOver = !isLive(session, now()) && isMeant(session, target, { ...notice, watermark })
+        if (isOver) end(session, expiryEnd(session), notice.revokeOffline)
+      }
       endPutBy(target, { ...notice, watermark })
+      sweep()
       for (const session of members) hints.publish(session.handle)
       hints.publish(topicOf(target))
       return { outcome: 'ended', sessions: members }
@@ -270,6 +305,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     },
 
     subscribe: async (to, onHint) => hints.subscribe(topicOf(to), onHint),
+
+    owe: async (refreshToken) => owe(refreshToken),
 
     async claimOwed({ limit, lease, kind = 'revocation' }) {
       const claimed: Owed[] = []

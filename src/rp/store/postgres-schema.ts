@@ -1,6 +1,7 @@
 import { LockstepError } from '../../protocol/errors.ts'
 import { type Commands, type Postgres, statement } from '../../runtime/postgres.ts'
 import type { ResolvedPostgresOptions } from '../../runtime/postgres-connection.ts'
+import { expiryFunctions } from './postgres-expiry-functions.ts'
 import { functions } from './postgres-functions.ts'
 import { logoutFunctions } from './postgres-logout-functions.ts'
 import { putByFunctions } from './postgres-put-by-functions.ts'
@@ -88,6 +89,7 @@ ${functions}`,
   logoutFunctions,
   sidFunctions,
   putByFunctions,
+  expiryFunctions,
 ]
 
 const oneAtATime = statement('rp_migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

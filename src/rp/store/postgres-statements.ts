@@ -1,5 +1,5 @@
 import { type Statement, statement } from '../../runtime/postgres.ts'
-import type { ChangeSidResult, OwedKind, SaveTokensResult } from './contract.ts'
+import type { AddSidResult, OwedKind, SaveTokensResult } from './contract.ts'
 import type { SessionRow } from './session-row.ts'
 
 /** A row of a function that says what happened; `handle` is null where there is no RP session in it. */
@@ -56,10 +56,10 @@ export const update: Statement<never> = statement(
    WHERE client = $1 AND handle = $2 AND idle_expires_at > rp_now($5) / 1000.0 AND expires_at > rp_now($5) / 1000.0`,
 )
 
-/** handle, sid, its key, when it was asked for */
-export const changeSid: Statement<{ outcome: ChangeSidResult }> = statement(
-  'rp_change_sid',
-  'SELECT rp_change_sid($1, $2, $3, $4, $5, $6) AS outcome',
+/** handle, key of the sid, when it was asked for, whether it is of the grant */
+export const addSid: Statement<{ outcome: AddSidResult }> = statement(
+  'rp_add_sid',
+  'SELECT rp_add_sid($1, $2, $3, $4, $5, $6) AS outcome',
 )
 
 /** handle, lease */
@@ -113,6 +113,13 @@ export const arrivals: Statement<MarkRow & { arrived_at: number }> = statement(
   'rp_arrivals',
   `SELECT kind, name_key, arrived_at FROM rp_logged_out WHERE client = $1 AND arrived_at >= $2
    ORDER BY arrived_at DESC LIMIT $3`,
+)
+
+/** refresh token */
+export const oweToken: Statement<never> = statement(
+  'rp_owe_token',
+  `INSERT INTO rp_owed (client, token, owed_since, attempts, due_at)
+   SELECT $1, $2, now, 0, now FROM (SELECT rp_now($3) AS now) AS clock`,
 )
 
 /** Statements on what is owed. */

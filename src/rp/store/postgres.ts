@@ -159,8 +159,9 @@ function createPostgresStore(
       return changed > 0
     },
 
-    async changeSid(handle, { sid, requestedAt }) {
-      const row = await db.first(sql.changeSid, await client(), handle, sid, sha256(sid), requestedAt, now())
+    async addSid(handle, { sid, requestedAt, from }) {
+      const id = await client()
+      const row = await db.first(sql.addSid, id, handle, sha256(sid), requestedAt, from === 'grant', now())
       return row?.outcome ?? 'gone'
     },
 
@@ -227,6 +228,10 @@ function createPostgresStore(
       if (typeof to === 'string') return hints.subscribe(hintKey(id, to), onHint)
       const [kind, name] = namedBy(to)
       return hints.subscribe(logoutKey(id, kind, sha256(name)), onHint)
+    },
+
+    async owe(refreshToken) {
+      await db.change(sql.oweToken, await client(), refreshToken, now())
     },
 
     // What is owed is kept by the database's clock and spoken of by this node's, however far apart they are.

@@ -14,8 +14,8 @@ export interface PutByTokens {
   replace(handle: string, refreshToken: StoredRefreshToken): void
   /** Takes those out that a logout means. */
   take(target: LogoutTarget, notice: Pick<LogoutNotice, 'sidReused' | 'watermark'>): readonly PutBy[]
-  /** Forgets up to `most` that have expired. */
-  sweep(now: number, most: number): void
+  /** Takes those out that have expired, of the first `most`. */
+  sweep(now: number, most: number): readonly PutBy[]
 }
 
 export function createPutByTokens(): PutByTokens {
@@ -47,11 +47,15 @@ export function createPutByTokens(): PutByTokens {
       return taken
     },
     sweep(now, most) {
+      const expired: PutBy[] = []
       let left = most
       for (const one of all.values()) {
-        if (left-- === 0) return
-        if (one.expiresAt <= now) remove(one)
+        if (left-- === 0) break
+        if (one.expiresAt > now) continue
+        remove(one)
+        expired.push(one)
       }
+      return expired
     },
   }
 }

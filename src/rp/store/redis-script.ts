@@ -10,9 +10,12 @@ export interface Script {
 /*
  * KEYS[1] names the client, and every key of its RP sessions starts with it:
  *
- *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh; or how it `ended`, with
- *                               `all` if offline tokens were to go too, and the refresh token that the front channel left
+ *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh and `sid:<sid>` for each
+ *                               sid besides that of its login: "asked grant", in epoch milliseconds and as a flag; or how it
+ *                               `ended`, with `all` if offline tokens were to go too, and the refresh token that the front
+ *                               channel left. What leaves a refresh token outlives its expiry, until a login sweeps it.
  *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
+ *   :exp                 zset   handles of what leaves a refresh token, by absolute expiry
  *   :left:sid:<sid> :left:sub:<sub>  zset   the same of what the front channel left
  *   :out:sid:<sid> :out:sub:<sub>   "arrived expires watermark", a logout
  *   :outs                zset   the logouts by arrival, each as the hash that tells of it
@@ -62,6 +65,33 @@ local function is_live(session)
     and tonumber(session.idle) * 1000 > now and tonumber(session.exp) * 1000 > now
 end
 
+-- The sids besides that of the login.
+local function further_sids(session)
+  local sids = {}
+  for field, value in pairs(session) do
+    local sid = string.match(field, '^sid:(.*)$')
+    if sid then
+      local asked, grant = string.match(value, '^(%S+) (%S+)$')
+      sids[sid] = { asked = tonumber(asked), grant = grant == '1' }
+    end
+  end
+  return sids
+end
+
+-- Whether the browser has shown another sid since this one was logged out (epoch seconds).
+local function is_left_behind(session, sid, watermark)
+  local sids = further_sids(session)
+  local own = sids[sid] and sids[sid].asked or 0
+  for other, known in pairs(sids) do
+    if other ~= sid and known.asked > own and known.asked >= (math.floor(watermark) + 1) * 1000 then return true end
+  end
+  return false
+end
+
+local function carries(session, kind, name)
+  return session[kind] == name or (kind == 'sid' and session['sid:' .. name] ~= nil)
+end
+
 local function owe(debt, queue)
   local owed = base .. (queue or ':owed')
   local id = whole(redis.call('INCR', base .. ':owing'))
@@ -84,6 +114,8 @@ end
 
 local function remove(session)
   if session.sid then redis.call('ZREM', base .. ':sid:' .. session.sid, session.handle) end
+  for sid in pairs(further_sids(session)) do redis.call('ZREM', base .. ':sid:' .. sid, session.handle) end
+  redis.call('ZREM', base .. ':exp', session.handle)
   redis.call('ZREM', base .. ':sub:' .. session.sub, session.handle)
   redis.call('DEL', key_of(session.handle))
 end
@@ -104,21 +136,37 @@ end
 
 local function was_framed(session)
   return session ~= nil and session.ended ~= nil and session.refresh ~= nil
-    and cjson.decode(session.ended).cause == 'frontchannel' and tonumber(session.exp) * 1000 > now
+    and cjson.decode(session.ended).cause == 'frontchannel'
 end
 
--- The live RP sessions that carry a sid or a sub, and what else the index has.
+-- The live RP sessions that carry a sid or a sub, what else the index has, and those that have expired.
 local function named_by(kind, name)
-  local live, dangling = {}, {}
+  local live, dangling, expired = {}, {}, {}
   for _, handle in ipairs(redis.call('ZRANGE', base .. ':' .. kind .. ':' .. name, 0, -1)) do
     local session, flat = read(handle)
-    if session == nil or session.ended or session[kind] ~= name then
+    if session == nil or session.ended or not carries(session, kind, name) then
       dangling[#dangling + 1] = handle
     elseif is_live(session) then
       live[#live + 1] = { session = session, flat = flat }
+    else
+      expired[#expired + 1] = session
     end
   end
-  return live, dangling
+  return live, dangling, expired
+end
+
+local function index(key, handle, expires)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', tostring(now / 1000))
+  redis.call('ZADD', key, expires, handle)
+  keep(key, tonumber(expires) * 1000 - now)
+end
+
+-- Keeps what leaves a refresh token for a month after its expiry, for a login to owe it.
+local function keep_token(handle, expires)
+  local left = tonumber(expires) * 1000 - now + 2592000000
+  redis.call('ZADD', base .. ':exp', expires, handle)
+  keep(base .. ':exp', left)
+  redis.call('PEXPIRE', key_of(handle), whole(math.ceil(left)))
 end
 
 local function drop(kind, name, handles)

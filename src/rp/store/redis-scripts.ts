@@ -2,18 +2,8 @@ import { prelude, type Script, script } from './redis-script.ts'
 
 export const time: Script = script('return whole(now)')
 
-/** What puts a handle into the index of a name. */
-const indexing = `
-local function index(key, handle, expires)
-  local left = tonumber(expires) * 1000 - now
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', tostring(now / 1000))
-  redis.call('ZADD', key, expires, handle)
-  keep(key, left)
-end
-`
-
 /** channel, node, scope, requestedAt, the end of a switched user, whether one is replaced, its handle, handle, fields */
-export const create: Script = script(`${indexing}
+export const create: Script = script(`
 local channel, node, scope, requested, switched = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local replaces, old, handle = ARGV[7] == '1', ARGV[8], ARGV[9]
 local session = table_of(ARGV, 10)
@@ -27,12 +17,19 @@ if session.sid and overtaken('sid', session.sid) then return { 'outdated' } end
 
 local before, flat
 if replaces then before, flat = read(old) end
+if before and before.ended then
+  local past = cjson.decode(before.ended)
+  local is_leaving = past.cause == 'this_app' or past.cause == 'rp_initiated'
+  if is_leaving and (past.at_ms or past.at * 1000) > requested then return { 'outdated' } end
+end
 if not is_live(before) then before = nil end
 if before and before.sub ~= session.sub then
   finish(before, switched, false)
 elseif before then
+  local shown = session.sid and further_sids(before)[session.sid]
+  local is_shared = before.sid == session.sid or (shown and shown.grant)
+  if not is_shared and before.refresh and before.offline == '0' then owe(before.refresh) end
   remove(before)
-  if before.sid ~= session.sid and before.refresh and before.offline == '0' then owe(before.refresh) end
 end
 
 index(base .. ':sub:' .. session.sub, handle, session.exp)
@@ -40,6 +37,17 @@ if session.sid then index(base .. ':sid:' .. session.sid, handle, session.exp) e
 redis.call('DEL', key_of(handle))
 redis.call('HSET', key_of(handle), unpack(ARGV, 10))
 redis.call('PEXPIRE', key_of(handle), whole(math.ceil(tonumber(session.exp) * 1000 - now)))
+if session.refresh and session.offline == '0' then keep_token(handle, session.exp) end
+
+-- A few of those that have expired, last: one may share its grant with the new RP session.
+for _, each in ipairs(redis.call('ZRANGEBYSCORE', base .. ':exp', '-inf', tostring(now / 1000), 'LIMIT', 0, 4)) do
+  local past = read(each)
+  local is_shared = past and past.sid and #named_by('sid', past.sid) > 0
+  if past and past.refresh and past.offline == '0' and not is_shared then owe(past.refresh) end
+  redis.call('ZREM', base .. ':exp', each)
+  redis.call('DEL', key_of(each))
+end
+
 if not before then return { 'created' } end
 tell(channel, node, scope, old)
 return { 'created', flat }
@@ -64,17 +72,28 @@ end
 return 1
 `)
 
-/** handle, sid, requestedAt */
-export const changeSid: Script = script(`${indexing}
-local handle, sid = ARGV[2], ARGV[3]
+/** handle, sid, requestedAt, whether it is of the grant */
+export const addSid: Script = script(`
+local handle, sid, requested, of_grant = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local session = read(handle)
 if not is_live(session) then return 'gone' end
 local mark = mark_of('sid', sid)
-if mark and mark.arrived > tonumber(ARGV[4]) then return 'outdated' end
+if mark and mark.arrived > requested and not is_left_behind(session, sid, mark.watermark) then return 'outdated' end
+local sids = further_sids(session)
+-- That of the login is kept among them once the browser has had others.
+if session.sid == sid and (of_grant or next(sids) == nil) then return 'added' end
+local known = sids[sid] or { asked = 0, grant = false }
+local asked = of_grant and known.asked or math.max(known.asked, requested)
+local others = {}
+for other, each in pairs(sids) do if other ~= sid then others[#others + 1] = { sid = other, asked = each.asked } end end
+table.sort(others, function(a, b) return a.asked > b.asked end)
 index(base .. ':sid:' .. sid, handle, session.exp)
-redis.call('HSET', key_of(handle), 'sid', sid)
-if session.sid and session.sid ~= sid then redis.call('ZREM', base .. ':sid:' .. session.sid, handle) end
-return 'changed'
+redis.call('HSET', key_of(handle), 'sid:' .. sid, whole(asked) .. ' ' .. ((of_grant or known.grant) and '1' or '0'))
+for i = 8, #others do
+  redis.call('HDEL', key_of(handle), 'sid:' .. others[i].sid)
+  if others[i].sid ~= session.sid then redis.call('ZREM', base .. ':sid:' .. others[i].sid, handle) end
+end
+return 'added'
 `)
 
 /** handle, lease */
@@ -94,10 +113,11 @@ if is_live(session) then
   redis.call('HSET', key_of(handle), 'tokens', tokens)
   redis.call('HDEL', key_of(handle), 'refreshing', 'refresh', 'offline')
   if has_refresh then redis.call('HSET', key_of(handle), 'refresh', refresh, 'offline', offline) end
+  if has_refresh and offline == '0' then keep_token(handle, session.exp) end
   tell(ARGV[2], ARGV[3], ARGV[4], handle)
   return 'saved'
 end
-if has_refresh and was_framed(session) then
+if has_refresh and was_framed(session) and tonumber(session.exp) * 1000 > now then
   redis.call('HSET', key_of(handle), 'refresh', refresh, 'offline', offline)
 elseif has_refresh and session and session.ended and tonumber(session.exp) * 1000 > now
   and (offline == '0' or session.all == '1') and cjson.decode(session.ended).cause ~= 'frontchannel' then
@@ -134,18 +154,23 @@ if claim then
 end
 
 local mark = math.min(watermark, now / 1000)
-local named, dangling = named_by(kind, name)
-local of_sub, members, answers = 0, {}, {}
-for _, each in ipairs(named) do
-  if not compares or each.session.sub == sub then
-    of_sub = of_sub + 1
-    if not by_mark or tonumber(each.session.iat) <= mark then
+local alive, dangling, expired = named_by(kind, name)
+local function is_left(session) return kind == 'sid' and is_left_behind(session, name, mark) end
+local function is_meant(session)
+  return (not compares or session.sub == sub) and (not by_mark or tonumber(session.iat) <= mark)
+end
+local named, of_sub, members, answers = 0, 0, {}, {}
+for _, each in ipairs(alive) do
+  if not is_left(each.session) then
+    named = named + 1
+    if not compares or each.session.sub == sub then of_sub = of_sub + 1 end
+    if is_meant(each.session) then
       members[#members + 1] = each.session
       answers[#answers + 1] = each.flat
     end
   end
 end
-if #named > 0 and of_sub == 0 then return { 'sub_mismatch' } end
+if named > 0 and of_sub == 0 then return { 'sub_mismatch' } end
 
 local arrived, marked = now, mark
 local known = mark_of(kind, name)
@@ -157,8 +182,7 @@ end
 local left_key, left = base .. ':left:' .. kind .. ':' .. name, {}
 for _, handle in ipairs(redis.call('ZRANGE', left_key, 0, -1)) do
   local session = read(handle)
-  if was_framed(session) and session[kind] == name and (not compares or session.sub == sub)
-    and (not by_mark or tonumber(session.iat) <= mark) then left[#left + 1] = session end
+  if was_framed(session) and session[kind] == name and is_meant(session) then left[#left + 1] = session end
 end
 local unsaid_key = base .. ':unsaid:' .. kind .. ':' .. name
 local unsaid = redis.call('LRANGE', unsaid_key, 0, -1)
@@ -181,10 +205,17 @@ for _, session in ipairs(members) do
   finish(session, ended, revoke_offline)
   tell(channel, node, scope, session.handle)
 end
+for _, session in ipairs(expired) do
+  if not is_left(session) and is_meant(session) then
+    local at = math.min(tonumber(session.idle), tonumber(session.exp))
+    finish(session, cjson.encode({ cause = 'expired', at = at }), revoke_offline)
+  end
+end
 for _, session in ipairs(left) do
   if revoke_offline or session.offline == '0' then owe(session.refresh) end
   redis.call('HSET', key_of(session.handle), 'ended', ended, 'all', revoke_offline and '1' or '0')
   redis.call('HDEL', key_of(session.handle), 'refresh', 'offline', 'sid', 'sub', 'iat')
+  redis.call('ZREM', base .. ':exp', session.handle)
   redis.call('ZREM', base .. ':left:sid:' .. session.sid, session.handle)
   redis.call('ZREM', base .. ':left:sub:' .. session.sub, session.handle)
 end
@@ -198,7 +229,7 @@ return { 'ended', unsaid, answers }
 `)
 
 /** channel, node, scope, sid, end */
-export const deleteBySid: Script = script(`${indexing}
+export const deleteBySid: Script = script(`
 local members, dangling = named_by('sid', ARGV[5])
 local answers = {}
 drop('sid', ARGV[5], dangling)
@@ -207,8 +238,9 @@ for _, each in ipairs(members) do
   bury(session, ARGV[6])
   if session.refresh then
     redis.call('HSET', key_of(session.handle), 'refresh', session.refresh, 'offline', session.offline,
-      'sid', session.sid, 'sub', session.sub, 'iat', session.iat)
-    index(base .. ':left:sid:' .. session.sid, session.handle, session.exp)
+      'sid', ARGV[5], 'sub', session.sub, 'iat', session.iat)
+    if session.offline == '0' then keep_token(session.handle, session.exp) end
+    index(base .. ':left:sid:' .. ARGV[5], session.handle, session.exp)
     index(base .. ':left:sub:' .. session.sub, session.handle, session.exp)
   end
   tell(ARGV[2], ARGV[3], ARGV[4], session.handle)
@@ -251,6 +283,12 @@ return { text(by_sid), text(by_sub) }
 /** since, limit: the latest logouts, each with its arrival */
 export const arrivals: Script = script(`
 return { whole(now), redis.call('ZREVRANGEBYSCORE', base .. ':outs', '+inf', ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3]) }
+`)
+
+/** refresh token */
+export const owe: Script = script(`
+owe(ARGV[2])
+return 1
 `)
 
 /** queue, limit, lease */

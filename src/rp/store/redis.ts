@@ -3,7 +3,7 @@ import { LockstepError } from '../../protocol/errors.ts'
 import type { SessionEnd } from '../../protocol/session-document.ts'
 import { type Runtime, world } from '../../runtime/runtime.ts'
 import type {
-  ChangeSidResult,
+  AddSidResult,
   EndByResult,
   LogoutNotice,
   LogoutTarget,
@@ -191,8 +191,8 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       return changed
     },
 
-    async changeSid(handle, { sid, requestedAt }) {
-      return (await run(scripts.changeSid, handle, sid, String(requestedAt))) as ChangeSidResult
+    async addSid(handle, { sid, requestedAt, from }) {
+      return (await run(scripts.addSid, handle, sid, String(requestedAt), flag(from === 'grant'))) as AddSidResult
     },
 
     async claimRefresh(handle, lease) {
@@ -240,6 +240,10 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
 
     subscribe: (to, onHint) =>
       hints.subscribe(typeof to === 'string' ? hintKey(scope, to) : logoutKey(scope, ...namedBy(to)), onHint),
+
+    async owe(refreshToken) {
+      await run(scripts.owe, refreshToken)
+    },
 
     // What is owed is kept by the server's clock and spoken of by this node's, however far apart they are.
     async claimOwed({ limit, lease, kind = 'revocation' }) {

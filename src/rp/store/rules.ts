@@ -1,6 +1,7 @@
 import type { SessionEnd } from '../../protocol/session-document.ts'
 import type {
   FoundRpSession,
+  LearntSid,
   LogoutNotice,
   LogoutTarget,
   OutsideLogin,
@@ -20,7 +21,7 @@ export function isLive(session: Pick<StoredRpSession, 'idleExpiresAt' | 'expires
 /** What is found of an RP session that ended by itself: how, until the cookie is dead too. */
 export function afterExpiry(session: StoredRpSession, now: number): FoundRpSession | undefined {
   if (session.expiresAt <= now) return undefined
-  return { state: 'ended', publicId: session.publicId, end: { cause: 'expired', at: session.idleExpiresAt } }
+  return { state: 'ended', publicId: session.publicId, end: expiryEnd(session) }
 }
 
 /** By `sub` a logout ends what it knew of: a login whose first ID Token is younger than the logout goes on (T3). */
@@ -43,6 +44,47 @@ export function logoutOf(
   const bySid = sid !== undefined && (!sidReused || endsBySub({ firstIat }, sid)) ? sid : undefined
   const bySub = sub !== undefined && endsBySub({ firstIat }, sub) ? sub : undefined
   return bySid === undefined || bySub === undefined ? (bySid ?? bySub) : Math.max(bySid, bySub)
+}
+
+/** Says whether the End-User has signed out of this app in this browser since a login there was asked for (epoch milliseconds). */
+export function wasLeftSince({ cause, at, at_ms }: SessionEnd, requestedAt: number): boolean {
+  return (cause === 'this_app' || cause === 'rp_initiated') && (at_ms ?? at * 1000) > requestedAt
+}
+
+/** A `sid` that an RP session has besides that of its login. */
+export interface FurtherSid {
+  readonly sid: string
+  /** When the browser was asked that has shown it, in epoch milliseconds; 0 where only tokens have. */
+  readonly since: number
+  /** Whether tokens have shown it: then their grant at the OP is of it. */
+  readonly ofGrant: boolean
+}
+
+const MOST_SIDS = 8
+
+/** What an RP session has after another `sid` was learnt. That of its login is kept with them once the browser has had others. */
+export function withSid(
+  { sid }: Pick<StoredRpSession, 'sid'>,
+  further: readonly FurtherSid[],
+  learnt: LearntSid,
+): readonly FurtherSid[] {
+  const isOfLogin = learnt.sid === sid
+  if (isOfLogin && (learnt.from === 'grant' || further.length === 0)) return further
+  const known = further.find((one) => one.sid === learnt.sid)
+  const since = learnt.from === 'browser' ? Math.max(learnt.requestedAt, known?.since ?? 0) : (known?.since ?? 0)
+  const added = { sid: learnt.sid, since, ofGrant: learnt.from === 'grant' || known?.ofGrant === true }
+  const others = further.filter((one) => one.sid !== learnt.sid).toSorted((a, b) => b.since - a.since)
+  return [added, ...others.slice(0, MOST_SIDS - 1)]
+}
+
+/**
+ * Says whether the browser has shown another `sid` since this one was logged out (epoch seconds). A watermark may be of whole
+ * seconds: the logout was until the next one. The `sid` that was shown last is never left behind, whatever the clocks say.
+ */
+export function isLeftBehind(sid: string, further: readonly FurtherSid[], watermark: number): boolean {
+  const own = further.find((one) => one.sid === sid)?.since ?? 0
+  const latest = (Math.floor(watermark) + 1) * 1000
+  return further.some((one) => one.sid !== sid && one.since > own && one.since >= latest)
 }
 
 /** How an RP session ended that is still remembered. */
@@ -105,7 +147,14 @@ export function isOwed<Session extends MayHaveRefreshToken>(
  */
 export function isOwedAfterReplacement(
   before: StoredRpSession,
+  further: readonly FurtherSid[],
   after: StoredRpSession,
 ): before is StoredRpSession & WithRefreshToken {
-  return before.sid !== after.sid && isOwed(before, false)
+  const isShared = before.sid === after.sid || further.some(({ sid, ofGrant }) => ofGrant && sid === after.sid)
+  return !isShared && isOwed(before, false)
+}
+
+/** How an RP session ended that nobody has ended. */
+export function expiryEnd({ idleExpiresAt, expiresAt }: StoredRpSession): SessionEnd {
+  return { cause: 'expired', at: Math.min(idleExpiresAt, expiresAt) }
 }

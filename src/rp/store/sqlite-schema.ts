@@ -55,6 +55,13 @@ const migrations: readonly string[] = [
   CREATE INDEX rp_put_by_sub ON rp_put_by (client, sub);
   CREATE INDEX rp_put_by_expiry ON rp_put_by (expires_at);
   ALTER TABLE rp_ended ADD COLUMN revoke_offline INTEGER NOT NULL DEFAULT 0;`,
+
+  // The sids that an RP session has besides that of its login; asked_at in epoch milliseconds, 0 where only tokens had it.
+  `CREATE TABLE rp_further_sid (
+    client INTEGER NOT NULL, handle TEXT NOT NULL, sid TEXT NOT NULL, asked_at REAL NOT NULL, of_grant INTEGER NOT NULL,
+    PRIMARY KEY (client, handle, sid),
+    FOREIGN KEY (client, handle) REFERENCES rp_session ON DELETE CASCADE) WITHOUT ROWID;
+  CREATE INDEX rp_further_sid_sid ON rp_further_sid (client, sid);`,
 ]
 
 /** Brings a file to the newest schema; several processes may try at once. */

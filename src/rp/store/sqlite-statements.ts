@@ -22,6 +22,13 @@ interface PutByRow extends Pick<SessionRow, 'handle' | 'sub' | 'first_iat'> {
   readonly refresh_offline: number
 }
 
+/** A sid that an RP session has besides that of its login. */
+interface FurtherSidRow {
+  readonly sid: string
+  readonly asked_at: number
+  readonly of_grant: number
+}
+
 /** Every statement of the RP's SQLite store, prepared once. The first parameter is the client, unless it says otherwise. */
 export interface Statements {
   readonly insert: Statement<unknown[]>
@@ -29,8 +36,10 @@ export interface Statements {
   readonly getEnd: Statement<[number, string, number], EndRow>
   /** idle expiry, session_state, client, handle, now, now */
   readonly update: Statement<[number, string | null, number, string, number, number]>
-  /** sid, client, handle */
-  readonly changeSid: Statement<[string, number, string]>
+  readonly furtherSids: Statement<[number, string], FurtherSidRow>
+  readonly forgetSids: Statement<[number, string]>
+  /** client, handle, sid, when the browser was asked, whether it is of the grant */
+  readonly addSid: Statement<[number, string, string, number, number]>
   /** claimed until, client, handle, now in milliseconds, now, now */
   readonly claimRefresh: Statement<[number, number, string, number, number, number]>
   /** tokens, refresh token, offline, client, handle */
@@ -48,7 +57,8 @@ export interface Statements {
   readonly putBySid: Statement<[number, string, number], PutByRow>
   readonly putBySub: Statement<[number, string, number], PutByRow>
   readonly forgetPutBy: Statement<[number, string]>
-  readonly bySid: Statement<[number, string], SessionRow>
+  /** client, client, sid, client, sid */
+  readonly bySid: Statement<[number, number, string, number, string], SessionRow>
   readonly bySub: Statement<[number, string], SessionRow>
   readonly seenJti: Statement<[number, string, number]>
   readonly claimJti: Statement<[number, string, number]>
@@ -58,7 +68,7 @@ export interface Statements {
   readonly marks: Statement<[number, string | null, string, number], { kind: 'sid' | 'sub'; watermark: number }>
   readonly wasLoggedOut: Statement<[number, string | null, string, number, number]>
   /** client, sid, when it was asked for, now */
-  readonly wasSidLoggedOut: Statement<[number, string, number, number]>
+  readonly wasSidLoggedOut: Statement<[number, string, number, number], { watermark: number }>
   /** client, kind, debt, now, now */
   readonly owe: Statement<[number, OwedKind, string, number, number]>
   /** lease end, client, kind, now, limit */
@@ -67,14 +77,24 @@ export interface Statements {
   /** due, client, id */
   readonly putOffOwed: Statement<[number, number, number]>
   readonly nextOwed: Statement<[number, OwedKind], { due_at: number | null }>
+  /** now in milliseconds, now in milliseconds, now, now, now: what the next sweep takes away of RP sessions */
+  readonly oweExpired: readonly Statement<[number, number, number, number, number]>[]
   /** now */
   readonly sweep: readonly Statement<[number]>[]
 }
 
 export function prepareStatements(db: Sqlite): Statements {
+  const expired = (table: string, key: string) =>
+    `SELECT ${key} FROM ${table} WHERE expires_at <= ? ORDER BY expires_at, ${key} LIMIT 20`
   const sweep = (table: string, key: string) =>
-    db.prepare<[number]>(
-      `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} WHERE expires_at <= ? ORDER BY expires_at LIMIT 20)`,
+    db.prepare<[number]>(`DELETE FROM ${table} WHERE (${key}) IN (${expired(table, key)})`)
+  const oweExpired = (table: string) =>
+    db.prepare<[number, number, number, number, number]>(
+      `INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at)
+       SELECT client, 'revocation', refresh_token, ?, 0, ? FROM ${table} AS past
+       WHERE (client, handle) IN (${expired(table, 'client, handle')}) AND refresh_offline = 0 AND NOT EXISTS (
+         SELECT 1 FROM rp_session AS other INDEXED BY rp_session_sid WHERE other.client = past.client
+         AND other.sid = past.sid AND other.idle_expires_at > ? AND other.expires_at > ?)`,
     )
   return {
     insert: db.prepare('INSERT INTO rp_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)'),
@@ -86,7 +106,9 @@ export function prepareStatements(db: Sqlite): Statements {
       `UPDATE rp_session SET idle_expires_at = max(idle_expires_at, ?), session_state = coalesce(?, session_state)
        WHERE client = ? AND handle = ? AND idle_expires_at > ? AND expires_at > ?`,
     ),
-    changeSid: db.prepare('UPDATE rp_session SET sid = ? WHERE client = ? AND handle = ?'),
+    furtherSids: db.prepare('SELECT sid, asked_at, of_grant FROM rp_further_sid WHERE client = ? AND handle = ?'),
+    forgetSids: db.prepare('DELETE FROM rp_further_sid WHERE client = ? AND handle = ?'),
+    addSid: db.prepare('INSERT INTO rp_further_sid VALUES (?, ?, ?, ?, ?)'),
     claimRefresh: db.prepare(
       `UPDATE rp_session SET refreshing_until = ?
        WHERE client = ? AND handle = ? AND refreshing_until <= ? AND idle_expires_at > ? AND expires_at > ?`,
@@ -110,7 +132,11 @@ export function prepareStatements(db: Sqlite): Statements {
       'SELECT * FROM rp_put_by INDEXED BY rp_put_by_sub WHERE client = ? AND sub = ? AND expires_at > ?',
     ),
     forgetPutBy: db.prepare('DELETE FROM rp_put_by WHERE client = ? AND handle = ?'),
-    bySid: db.prepare('SELECT * FROM rp_session INDEXED BY rp_session_sid WHERE client = ? AND sid = ?'),
+    bySid: db.prepare(
+      `SELECT * FROM rp_session WHERE client = ? AND handle IN (
+         SELECT handle FROM rp_session INDEXED BY rp_session_sid WHERE client = ? AND sid = ?
+         UNION SELECT handle FROM rp_further_sid INDEXED BY rp_further_sid_sid WHERE client = ? AND sid = ?)`,
+    ),
     bySub: db.prepare(
       'SELECT * FROM rp_session INDEXED BY rp_session_sub WHERE client = ? AND sub = ? ORDER BY created_at DESC',
     ),
@@ -130,7 +156,7 @@ export function prepareStatements(db: Sqlite): Statements {
        AND arrived_at > ? AND expires_at > ?`,
     ),
     wasSidLoggedOut: db.prepare(
-      `SELECT 1 FROM rp_logged_out WHERE client = ? AND kind = 'sid' AND value = ? AND arrived_at > ? AND expires_at > ?`,
+      `SELECT watermark FROM rp_logged_out WHERE client = ? AND kind = 'sid' AND value = ? AND arrived_at > ? AND expires_at > ?`,
     ),
     owe: db.prepare('INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at) VALUES (?, ?, ?, ?, 0, ?)'),
     claimOwed: db.prepare(
@@ -141,6 +167,7 @@ export function prepareStatements(db: Sqlite): Statements {
     forgetOwed: db.prepare('DELETE FROM rp_owed WHERE client = ? AND id = ?'),
     putOffOwed: db.prepare('UPDATE rp_owed SET due_at = ? WHERE client = ? AND id = ?'),
     nextOwed: db.prepare('SELECT min(due_at) AS due_at FROM rp_owed WHERE client = ? AND kind = ?'),
+    oweExpired: [oweExpired('rp_session'), oweExpired('rp_put_by')],
     sweep: [
       sweep('rp_session', 'client, handle'),
       sweep('rp_ended', 'client, handle'),

@@ -19,7 +19,10 @@ import { createHints, type Hints, namedBy, topicOf } from './hints.ts'
 import type { PutBy } from './put-by.ts'
 import {
   afterExpiry,
+  expiryEnd,
+  type FurtherSid,
   fateOf,
+  isLeftBehind,
   isLive,
   isMeant,
   isOwed,
@@ -27,6 +30,8 @@ import {
   logoutOf,
   membersOf,
   owedDownstream,
+  wasLeftSince,
+  withSid,
 } from './rules.ts'
 import { toSession } from './session-row.ts'
 import { migrate } from './sqlite-schema.ts'
@@ -146,13 +151,31 @@ function createSqliteStore(
     return session && isLive(session, now()) ? session : undefined
   }
 
+  function furtherSids(handle: string): readonly FurtherSid[] {
+    const rows = sql.furtherSids.all(client, handle)
+    return rows.map(({ sid, asked_at, of_grant }) => ({ sid, since: asked_at, ofGrant: of_grant === 1 }))
+  }
+
+  /** What carries the named `sid` or `sub`, alive or expired. */
+  function rpSessionsOf(target: LogoutTarget, watermark: number): readonly StoredRpSession[] {
+    if (!('sid' in target)) return sql.bySub.all(client, target.sub).map(toSession)
+    const { sid } = target
+    const named = sql.bySid.all(client, client, sid, client, sid).map(toSession)
+    return named.filter(({ handle }) => !isLeftBehind(sid, furtherSids(handle), watermark))
+  }
+
+  function endOf(handle: string) {
+    const row = sql.getEnd.get(client, handle, now())
+    return row && { ...row, end: JSON.parse(row.ended) as SessionEnd }
+  }
+
   function replace(before: StoredRpSession, after: StoredRpSession): void {
     if (before.sub !== after.sub) {
       end(before, { cause: 'user_switched', at: after.createdAt }, false)
       return
     }
+    if (isOwedAfterReplacement(before, furtherSids(before.handle), after)) owe(before.refreshToken.sealed)
     sql.remove.run(client, before.handle)
-    if (isOwedAfterReplacement(before, after)) owe(before.refreshToken.sealed)
   }
 
   return {
@@ -162,13 +185,15 @@ function createSqliteStore(
       atomically((changed) => {
         const { sid = null, sub } = session
         if (sql.wasLoggedOut.get(client, sid, sub, requestedAt, now()) !== undefined) return { outcome: 'outdated' }
-        sweep(sql, now())
+        const past = replaces === undefined ? undefined : endOf(replaces)
+        if (past !== undefined && wasLeftSince(past.end, requestedAt)) return { outcome: 'outdated' }
         const before = replaces === undefined ? undefined : live(replaces)
         if (before) {
           replace(before, session)
           changed(before.handle)
         }
         sql.insert.run(client, ...fields(session))
+        sweep(sql, runtime.now()) // last: what has expired may share its grant with the new one
         return { outcome: 'created', ...(before && { replaced: before }) }
       }),
 
@@ -178,8 +203,8 @@ function createSqliteStore(
         const session = toSession(row)
         return isLive(session, now()) ? { state: 'alive', session } : afterExpiry(session, now())
       }
-      const past = sql.getEnd.get(client, handle, now())
-      return past && { state: 'ended', publicId: past.public_id, end: JSON.parse(past.ended) as SessionEnd }
+      const past = endOf(handle)
+      return past && { state: 'ended', publicId: past.public_id, end: past.end }
     },
 
     async updateIfExists(handle, { idleExpiresAt = 0, sessionState = null }) {
@@ -188,12 +213,18 @@ function createSqliteStore(
       return changes > 0
     },
 
-    changeSid: async (handle, { sid, requestedAt }) =>
+    addSid: async (handle, learnt) =>
       atomically(() => {
-        if (live(handle) === undefined) return 'gone'
-        if (sql.wasSidLoggedOut.get(client, sid, requestedAt, now()) !== undefined) return 'outdated'
-        sql.changeSid.run(sid, client, handle)
-        return 'changed'
+        const session = live(handle)
+        if (session === undefined) return 'gone'
+        const before = furtherSids(handle)
+        const mark = sql.wasSidLoggedOut.get(client, learnt.sid, learnt.requestedAt, now())
+        if (mark && !isLeftBehind(learnt.sid, before, mark.watermark)) return 'outdated'
+        sql.forgetSids.run(client, handle)
+        for (const { sid, since, ofGrant } of withSid(session, before, learnt)) {
+          sql.addSid.run(client, handle, sid, since, Number(ofGrant))
+        }
+        return 'added'
       }),
 
     async claimRefresh(handle, lease) {
@@ -211,10 +242,9 @@ function createSqliteStore(
           changed(handle)
           return 'saved'
         }
-        const row = refreshToken && sql.getEnd.get(client, handle, now())
-        if (!row) return 'gone'
-        const past = { end: JSON.parse(row.ended) as SessionEnd, revokeOffline: row.revoke_offline === 1 }
-        const fate = fateOf(refreshToken, past)
+        const past = refreshToken && endOf(handle)
+        if (!past) return 'gone'
+        const fate = fateOf(refreshToken, { end: past.end, revokeOffline: past.revoke_offline === 1 })
         if (fate === 'owed') owe(refreshToken.sealed)
         if (fate === 'put by') {
           sql.replacePutBy.run(refreshToken.sealed, Number(refreshToken.offline), client, handle)
@@ -237,12 +267,11 @@ function createSqliteStore(
       atomically((changed) => {
         if (sql.seenJti.get(client, notice.jti, now()) !== undefined) return { outcome: 'replay' }
         const [kind, name] = namedBy(target)
-        const rows = (kind === 'sid' ? sql.bySid : sql.bySub).all(client, name)
-        const named = rows.map(toSession).filter((session) => isLive(session, now()))
         const watermark = Math.min(notice.watermark, now())
-        const members = membersOf(named, target, { ...notice, watermark })
+        const named = rpSessionsOf(target, watermark)
+        const alive = named.filter((session) => isLive(session, now()))
+        const members = membersOf(alive, target, { ...notice, watermark })
         if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
-        sweep(sql, now())
         sql.claimJti.run(client, notice.jti, notice.jtiExpiresAt)
         sql.mark.run(client, kind, name, runtime.now(), notice.watermarkExpiresAt, watermark)
         if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, members), 'downstream')
@@ -250,7 +279,12 @@ function createSqliteStore(
           end(session, notice.end, notice.revokeOffline)
           changed(session.handle)
         }
+        for (const session of named) {
+          const isOver = !isLive(session, now()) && isMeant(session, target, { ...notice, watermark })
+          if (isOver) end(session, expiryEnd(session), notice.revokeOffline)
+        }
         endPutBy(target, { ...notice, watermark })
+        sweep(sql, runtime.now())
         changed(topicOf(target))
         return { outcome: 'ended', sessions: members }
       }),
@@ -258,7 +292,7 @@ function createSqliteStore(
     deleteBySid: async (sid, how) =>
       atomically((changed) => {
         const members = sql.bySid
-          .all(client, sid)
+          .all(client, client, sid, client, sid)
           .map(toSession)
           .filter((session) => isLive(session, now()))
         for (const session of members) {
@@ -281,6 +315,8 @@ function createSqliteStore(
     },
 
     subscribe: async (to, onHint) => hints.subscribe(hintKey(topicOf(to)), onHint),
+
+    owe: async (refreshToken) => owe(refreshToken),
 
     claimOwed: async ({ limit, lease, kind = 'revocation' }) =>
       sql.claimOwed
@@ -315,7 +351,9 @@ function fields(session: StoredRpSession) {
   ] as const
 }
 
-/** Each write clears away a few dead rows, so that nothing has to run at night. */
+/** Each write clears away a few dead rows, and owes what they leave, so that nothing has to run at night. */
 function sweep(sql: Statements, now: number): void {
-  for (const statement of sql.sweep) statement.run(now)
+  const seconds = now / 1000
+  for (const statement of sql.oweExpired) statement.run(now, now, seconds, seconds, seconds)
+  for (const statement of sql.sweep) statement.run(seconds)
 }

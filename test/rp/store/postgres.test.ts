@@ -224,6 +224,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
       INSERT INTO rp_owed_downstream (client, debt, owed_since, attempts, due_at)
         SELECT 1, 't', 0, 0, 1900000000000 FROM generate_series(1, 20000) AS i;
       INSERT INTO rp_refreshing SELECT 1, 'handle ' || i, 1900000000 FROM generate_series(1, 20000) AS i;
+      INSERT INTO rp_further_sid SELECT 1, 'handle ' || i, 'further ' || i, 0, false FROM generate_series(1, 20000) AS i;
       ANALYZE`)
     const reads = async (how: 'seq_scan' | 'idx_scan') => {
       const rows = await sql(`SELECT relname, ${how} AS times FROM pg_stat_user_tables
@@ -245,6 +246,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
       await many.get(two.handle)
       await many.get(one.handle)
       await many.updateIfExists(two.handle, { sessionState: 'x.y' })
+      await many.addSid(two.handle, { sid: `further b${i}`, ...atStart, from: 'browser' })
       await many.claimRefresh(two.handle, 1_000)
       await many.saveTokens(two.handle, { tokens: 't' }, 'before')
       await many.saveTokens(one.handle, { tokens: 't', refreshToken: { sealed: 't', offline: false } }, 'before')
@@ -256,6 +258,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
       await many.claimOwed({ limit: 10, lease: 1 })
       await many.nextOwedAt()
       await many.settleOwed('1', 'done')
+      await many.owe('t')
       await many.claimOwed({ kind: 'downstream', limit: 10, lease: 1 })
       await many.nextOwedAt('downstream')
       await many.settleOwed('1', 'done', 'downstream')

@@ -1,0 +1,90 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { postForm } from './plain-request.ts'
+import { type Kept, startWorld, type TestWorld, type WorldOptions } from './support.ts'
+
+/* Signing out of an app while another tab is on its way back into it. */
+
+let world: TestWorld | undefined
+
+async function start(options?: WorldOptions): Promise<TestWorld> {
+  world = await startWorld(options)
+  return world
+}
+
+afterEach(async () => {
+  await world?.close()
+  world = undefined
+})
+
+/** Holds the second login open at the step before its RP session is written down. */
+function heldLogin() {
+  let release = (): void => undefined
+  let arrive = (): void => undefined
+  const released = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  const arrived = new Promise<void>((resolve) => {
+    arrive = resolve
+  })
+  let logins = 0
+  const mapSession = async ({ sub }: { sub: string }): Promise<Kept> => {
+    logins += 1
+    if (logins === 2) {
+      arrive()
+      await released
+    }
+    return { name: sub }
+  }
+  return { rp: { mapSession }, arrived, release }
+}
+
+describe('a login of another tab that is under way while somebody signs out', () => {
+  it('of this app alone signs nobody in by surprise: the OP asks for the password once more [T3]', async () => {
+    const { rp, arrived, release } = heldLogin()
+    const { app, issuer, newAgent, signIn } = await start({ rp })
+    const agent = newAgent()
+    await signIn(agent, app)
+    const otherTab = agent.open(`${app.url}/auth/login?return_to=/me`)
+    await arrived
+    await agent.submit(await agent.open(`${app.url}/auth/logout`), { from: 'this-app' })
+    release()
+    const page = await otherTab
+    expect(page.url.startsWith(issuer)).toBe(true)
+    expect(page.body).toContain('username')
+    expect(await app.sessions.listBySub('ada')).toEqual([])
+    expect((await agent.open(app.url)).body).toMatch(/^signed out/)
+    expect((await agent.submit(page, { username: 'ada' })).body).toBe('Hello ada')
+  })
+
+  it('everywhere is asked for again at the OP [T3]', async () => {
+    const { rp, arrived, release } = heldLogin()
+    const { app, newAgent, signIn } = await start({ rp })
+    const agent = newAgent()
+    await signIn(agent, app)
+    const otherTab = agent.open(`${app.url}/auth/login?return_to=/me`)
+    await arrived
+    const question = await agent.submit(await agent.open(`${app.url}/auth/logout`), {})
+    await agent.submit(question, { logout: 'yes' })
+    release()
+    expect((await otherTab).body).toContain('username')
+    expect((await agent.open(app.url)).body).toMatch(/^signed out/)
+  })
+})
+
+describe('who has signed out of this app', () => {
+  it('can sign in again, whatever the clocks of this node and of the store say', async () => {
+    const { app, newAgent, signIn } = await start()
+    const ownNow = app.sessions.now
+    app.sessions.now = async () => (await ownNow()) - 3_600_000
+    const agent = newAgent()
+    await signIn(agent, app)
+    const [session] = agent.cookies(app.url)
+    const headers = { cookie: `${session?.name}=${session?.value}`, 'sec-fetch-site': 'same-origin' }
+    await postForm(app.rp, '/auth/logout', { from: 'this-app' }, headers)
+    // The reload of another tab is answered first: all that the browser has is the dead cookie.
+    expect((await agent.open(app.url)).body).toBe('signed out this_app')
+    expect(agent.cookies(app.url).map(({ name }) => name)).toEqual([expect.stringMatching(/-left$/)])
+    const login = await agent.open(`${app.url}/auth/login?return_to=/me`)
+    expect((await agent.submit(login, { username: 'ada' })).body).toBe('Hello the one called ada')
+  })
+})
