@@ -5,6 +5,7 @@ import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './clients/logout-met
 import type { RegistrationOptions } from './clients/registration-options.ts'
 import { checkPostLogoutUris } from './logout/post-logout-uris.ts'
 import { completePolicy, promptValues } from './prompts.ts'
+import { isUnseenProbe } from './unseen.ts'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
 export interface CookieNames {
@@ -85,6 +86,7 @@ export function completeConfiguration(
   )
 
   const cookieNames = namesFor(given, parts.issuer)
+  const { findAccount } = given
   const policy = completePolicy(parts, given.interactions?.policy)
   const configuration: Configuration = {
     ...given,
@@ -103,6 +105,10 @@ export function completeConfiguration(
       short: { httpOnly: true, signed: true, sameSite: 'lax', secure: true, ...given.cookies?.short },
     },
     interactions: { ...given.interactions, policy },
+    ...(findAccount && {
+      findAccount: (ctx, ...which) =>
+        ctx.oidc.route === 'authorization' && isUnseenProbe(ctx) ? undefined : findAccount(ctx, ...which),
+    }),
     features: {
       ...given.features,
       rpInitiatedLogout: { ...rpInitiatedLogout, enabled: true },
