@@ -145,7 +145,9 @@ export function completeConfiguration(given: Configuration, parts: Configuration
       },
     },
   }
-  const checkClient = (metadata: ClientMetadata): void => own.forEach((key) => check(false, key, metadata))
+  const checkClient = (metadata: ClientMetadata): void => {
+    for (const key of own) check(false, key, metadata)
+  }
   return { configuration, cookieNames, checkClient }
 }
 
