@@ -141,7 +141,12 @@ describe('two clients of one OP in one app, with one store, one sid and one End-
 
   it('are left each for itself: the other stays signed in, and its login asks for nothing more [T20]', async () => {
     const { first, second, states } = await both()
-    const left = await postForm(second, '/staff/logout', { from: 'this-app' }, { cookie, 'sec-fetch-site': 'same-origin' })
+    const left = await postForm(
+      second,
+      '/staff/logout',
+      { from: 'this-app' },
+      { cookie, 'sec-fetch-site': 'same-origin' },
+    )
     expect(await states()).toEqual(['alive', 'ended'])
     const leaving = left.cookies.find((line) => line.includes('-left='))?.split(';')[0] ?? ''
     const login = async (app: RelyingParty<unknown>) => {
