@@ -32,7 +32,7 @@ async function bundle({ entry, file }) {
     minify: true,
     // Names that no other script and no browser knows; they would be a hundredth of what is sent.
     mangleProps:
-      /^(after|arbiter|ask|belief|check|checkInterval|confirm|current|events|fetch|group|hear|lead|nap|openChannel|openFrame|silentCheck|stop|tell|window)$/,
+      /^(after|arbiter|ask|belief|check|checkInterval|confirm|current|events|fetch|group|hear|lead|nap|openChannel|openFrame|sees|silentCheck|stop|tell|window)$/,
     write: false,
     format: 'esm',
     target: 'es2022',

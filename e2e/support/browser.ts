@@ -1,3 +1,4 @@
+import type { Page } from 'playwright-core'
 import { launchChromium } from './chromium.ts'
 import { launchFirefox } from './firefox.ts'
 import { launchWebKit } from './webkit.ts'
@@ -25,16 +26,15 @@ export async function launch(engine: Engine, thirdPartyCookies: ThirdPartyCookie
   if (engine === 'firefox') return launchFirefox(thirdPartyCookies)
   if (engine === 'webkit') return launchWebKit(thirdPartyCookies)
   const chromium = await launchChromium({ thirdPartyCookies })
+  return { open: async (url) => tabOf(await chromium.openTab(url)), close: () => chromium.close() }
+}
+
+/** A page of Chromium's as a tab. */
+export function tabOf(page: Page): Tab {
   return {
-    async open(url) {
-      const page = await chromium.openTab(url)
-      return {
-        go: async (to) => void (await page.goto(to)),
-        run: (expression) => page.evaluate(expression),
-        front: () => page.bringToFront(),
-        close: () => page.close(),
-      }
-    },
-    close: () => chromium.close(),
+    go: async (to) => void (await page.goto(to)),
+    run: (expression) => page.evaluate(expression),
+    front: () => page.bringToFront(),
+    close: () => page.close(),
   }
 }

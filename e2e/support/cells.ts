@@ -149,8 +149,8 @@ function cell(setting: () => Cell): void {
       await tab.run(`void signIn()`)
     }
     await hears(tab, 'alive')
-    // Its OP iframe has to work once before it is believed.
-    if (app === 'page') await until(tab, `monitor.blind || opIframeSaid.includes('unchanged')`)
+    // Its OP iframe has to work once before it is believed; there is none where prompt=none was refused.
+    if (app === 'page') await until(tab, `opIframeSaid.length > 0 || !document.querySelector('iframe')`)
     return tab
   }
 
@@ -161,9 +161,7 @@ function cell(setting: () => Cell): void {
   }
 
   async function signOutAtOp(): Promise<void> {
-    const tab = await openTab(`${setting().play.issuer}/session/end`)
-    await tab.run(`document.querySelector('form [value=yes]').click()`)
-    await until(tab, `/signed out/i.test(document.body.innerText) && !document.querySelector('form')`)
+    await confirmSignOut(await openTab(`${setting().play.issuer}/session/end`))
   }
 
   /** Whether this browser lets a page of the play see the OP's cookies: a fresh page without a backend finds out. */
@@ -182,6 +180,12 @@ function cell(setting: () => Cell): void {
     else expect(await end(page)).toMatchObject({ heardBy: 'iframe', cause: 'silent_check' })
     expect(await everEnded(page)).toBe(!blind)
   }
+}
+
+/** Signs out at the OP, in a tab with the page that asks whether to. */
+export async function confirmSignOut(tab: Tab): Promise<void> {
+  await tab.run(`document.querySelector('form [value=yes]').click()`)
+  await until(tab, `/signed out/i.test(document.body.innerText) && !document.querySelector('form')`)
 }
 
 /** Waits until the page has been told that, and fails if it was told `ended` before. */

@@ -43,7 +43,7 @@ export function silentPage(): string {
   return '<!doctype html><script>parent.postMessage(location.href, location.origin)</script>'
 }
 
-/** A page without a backend: it redeems its code itself, keeps nothing, and watches the OP. */
+/** A page without a backend: it redeems its code itself and watches the OP; with `?again` for the login it had before. */
 export function spaPage(issuer: string): string {
   return `<!doctype html><html lang="en"><title>page</title><link rel="icon" href="data:,"><h1>A page of its own</h1>
 <script type="module">
@@ -76,10 +76,16 @@ export function spaPage(issuer: string): string {
     })
     const { id_token } = await response.json()
     const claims = JSON.parse(atob(id_token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/')))
+    const login = { sub: claims.sub, sessionState: answer.get('session_state') }
+    localStorage.login = JSON.stringify(login)
+    watch(login)
+  } else if (answer.has('again')) watch(JSON.parse(localStorage.login))
+  else document.title = 'page: nobody'
+
+  function watch(login) {
     const monitor = window.monitor = startSpaMonitor({
+      ...login,
       clientId: 'page',
-      sub: claims.sub,
-      sessionState: answer.get('session_state'),
       checkSessionIframe: metadata.check_session_iframe,
       silentCheck: promptNone({ metadata, clientId: 'page', redirectUri: '/silent.html' }),
     })
@@ -89,6 +95,6 @@ export function spaPage(issuer: string): string {
         document.title = 'page: ' + type
       })
     }
-  } else document.title = 'page: nobody'
+  }
 </script></html>`
 }

@@ -1,10 +1,7 @@
 import type { SessionDocument } from '../protocol/session-document.ts'
 import { readText } from './read-text.ts'
-import { PATIENCE } from './wait.ts'
+import { PATIENCE, SILENCE } from './wait.ts'
 import type { BrowserWorld } from './world.ts'
-
-/** Milliseconds for which the backend's stream may be silent: three of the heartbeats that it sends every 15 s. */
-const STREAM = 45_000
 
 /**
  * Asks the app's backend about the RP session of this browser; `undefined` when it does not say.
@@ -35,7 +32,7 @@ export async function* followSession(
   signal: AbortSignal,
 ): AsyncGenerator<SessionDocument | undefined, void> {
   let rest = ''
-  for await (const text of readText(world, url, STREAM, signal)) {
+  for await (const text of readText(world, url, SILENCE, signal)) {
     const lines = (rest + text).split('\n')
     rest = lines.pop()!
     const documents = lines.flatMap((line) => (line.startsWith('data:') && parseSessionDocument(line.slice(5))) || [])

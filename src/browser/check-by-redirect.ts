@@ -37,7 +37,8 @@ export function checkByRedirect(
   try {
     const memory = storage ?? sessionStorage
     const last = Number(memory.getItem(KEY) ?? Number.NEGATIVE_INFINITY)
-    if (world.now() - last < every * 1000) return false
+    // In either direction: the clock may have been set back meanwhile.
+    if (Math.abs(world.now() - last) < every * 1000) return false
     memory.setItem(KEY, String(world.now()))
   } catch {
     return false // no storage

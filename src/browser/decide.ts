@@ -57,7 +57,9 @@ export function decide(belief: Belief, heard: SessionDocument | undefined, now: 
 }
 
 function end(ended: SessionEnd, known?: { readonly session: string }, sub?: string): Decision {
-  const tell: Telling[] = [{ type: 'ended', session: known?.session ?? '', ended }]
-  if (ended.cause === 'user_switched') tell.unshift({ type: 'userswitched', sub })
-  return { belief: { state: 'ended' }, tell }
+  const told = { type: 'ended', session: known?.session ?? '', ended } as const
+  return {
+    belief: { state: 'ended' },
+    tell: ended.cause === 'user_switched' ? [{ type: 'userswitched', sub }, told] : [told],
+  }
 }

@@ -1,4 +1,3 @@
-import { pause } from './wait.ts'
 import type { BrowserWorld } from './world.ts'
 
 /** At most three in that many milliseconds: an OP that calls every answer `changed` must not loop. */
@@ -6,18 +5,26 @@ const WINDOW = 300_000
 /** What that becomes, doubling, with an OP that goes on. */
 const LARGEST_WINDOW = 3_600_000
 
-/** Makes what lets a tab find out what a `changed` was about: beyond the limit it waits, or until the signal aborts. */
-export function limiter(world: BrowserWorld): (signal: AbortSignal) => Promise<void> {
-  /** When the last three began. */
-  const begun = [0, 0, 0]
+/** The last three times that the OP was asked by prompt=none, in any tab; the newest first, in epoch milliseconds. */
+export type Tries = readonly (readonly [session: string | undefined, at: number])[]
+
+/**
+ * Makes what lets a tab find out what a `changed` was about: beyond the limit it waits, or until the signal aborts.
+ *
+ * @param tries Says what is known of the last three; they are read again after each nap.
+ */
+export function limiter(
+  world: BrowserWorld,
+  tries: () => Tries,
+  nap: (ms: number, signal: AbortSignal) => Promise<void>,
+): (signal: AbortSignal) => Promise<void> {
   let window = WINDOW
+  // Whichever way the clock has been set meanwhile.
+  const rest = () => window - Math.abs(world.now() - (tries()[2]?.[1] ?? 0))
 
   return async (signal) => {
-    const wait = begun.shift()! + window - world.now()
-    if (wait > 0) {
-      window = Math.min(window * 2, LARGEST_WINDOW)
-      await pause(world, wait, signal)
-    }
-    begun.push(world.now())
+    const next = rest() > 0 ? Math.min(window * 2, LARGEST_WINDOW) : window
+    while (rest() > 0 && !signal.aborted) await nap(rest(), signal)
+    window = next
   }
 }

@@ -1,10 +1,7 @@
 import type { SessionStatus } from '../protocol/session-state.ts'
 import type { AliveDocument } from './decide.ts'
-import { happened, messageFrom, PATIENCE, pause, visible } from './wait.ts'
-import type { BrowserWorld } from './world.ts'
-
-/** Milliseconds between an answer and the next question. */
-const INTERVAL = 2_000
+import { INTERVAL, messageFrom, PATIENCE, pause, visible } from './wait.ts'
+import type { BrowserWorld, Frame } from './world.ts'
 
 /**
  * Makes the source that polls the page at `check_session_iframe`. It says that something may have changed, never what.
@@ -19,52 +16,47 @@ const INTERVAL = 2_000
  *
  * @returns What asks until the signal aborts or the OP iframe proves unusable. It asks about the RP session that
  * `current` returns; `findOut` has the OP asked by prompt=none, and the next question waits for it. That is for a
- * `changed`, and once per RP session for an `unchanged`, while nobody knows yet whether it would work.
+ * `changed`, and for an `unchanged` while nobody knows yet whether it would work.
  */
 export function opIframeWatcher(
   world: BrowserWorld,
+  verdict: { sees: boolean },
 ): (
   current: () => AliveDocument | undefined,
-  findOut: (signal: AbortSignal) => Promise<void>,
+  findOut: (changed: boolean, signal: AbortSignal) => Promise<void>,
   signal: AbortSignal,
 ) => Promise<void> {
   /** Of the OP iframe; unknown until its first answer, and null while prompt=none looks into a first `changed`. */
   let works: boolean | null | undefined
 
-  /** Public name of the RP session in which prompt=none was tried. */
-  let tried: string | undefined
-
   return async (current, findOut, signal) => {
-    await visible(world, signal)
-    // An app that has not found its OP yet names the page later.
-    while (!current()?.check_session_iframe && !signal.aborted) await pause(world, INTERVAL, signal)
-    const { check_session_iframe: url, session_state } = current() ?? {}
-    const isUsable = () => works !== false && current()?.silent_check !== 'refused' && !signal.aborted
-    if (!url || !session_state || !isUsable()) return
-
-    const frame = world.openFrame(url)
-    const { origin } = new URL(url)
-    // A frame that the page's own policy refuses never loads in Firefox.
-    await Promise.race([happened(frame, 'load', signal), pause(world, PATIENCE, signal)])
-    while (isUsable()) {
+    let frame: Frame | undefined
+    while (works !== false && !signal.aborted) {
       await visible(world, signal)
-      const session = current()
-      const answer = messageFrom(world, frame, origin, readStatus, signal)
-      frame.contentWindow?.postMessage(`${session?.client_id} ${session?.session_state}`, origin)
-      const status = await answer
-      if (signal.aborted) break
-      // A page that was loaded after the change hears of it at once; prompt=none may look into that where it works.
-      const mayLook = works !== null && session?.silent_check === 'works' && null
-      works = status !== 'error' && (works || status === 'unchanged' || (status === 'changed' && mayLook))
-      if (!isUsable()) break
-      const isNew = session?.silent_check === 'unknown' && session.session !== tried && status === 'unchanged'
-      if (isNew || status === 'changed') {
-        tried = session?.session
-        await findOut(signal)
+      const { check_session_iframe: url, client_id, session_state, silent_check } = current() ?? {}
+      if (silent_check === 'refused') break
+      // An app that has not found its OP yet names the page later.
+      if (url && session_state) {
+        if (!frame) {
+          frame = world.openFrame(url)
+          // A frame that the page's own policy refuses never loads in Firefox.
+          await pause(world, PATIENCE, signal, frame, 'load')
+        }
+        const { origin } = new URL(url)
+        const answer = messageFrom(world, frame, origin, readStatus, signal)
+        frame.contentWindow?.postMessage(`${client_id} ${session_state}`, origin)
+        const status = await answer
+        if (signal.aborted) break
+        // A page that was loaded after the change hears of it at once; prompt=none may look into that where it works.
+        const changed = status === 'changed'
+        if (changed && works === undefined && silent_check === 'works') works = null
+        else works = status !== 'error' && (works || status === 'unchanged')
+        verdict.sees = !!(works && status)
+        if (works !== false && (changed || (status && silent_check === 'unknown'))) await findOut(changed, signal)
       }
       await pause(world, INTERVAL, signal)
     }
-    frame.remove()
+    frame?.remove()
   }
 }
 

@@ -7,8 +7,8 @@ export interface SessionMonitorOptions {
   /** The page that asks the OP with prompt=none, in a hidden iframe. Default `/auth/silent-check`. */
   readonly silentCheck?: string
   /**
-   * Seconds after which `session` is asked when the events have not said meanwhile how it is; a heartbeat says nothing.
-   * Default 300, at most 1,000,000. An app of `lockstep/rp` says so every 240 s, and is not asked.
+   * Seconds after which `session` is asked when the events have not said meanwhile how it is: at their next heartbeat,
+   * which says nothing itself. Default 300, at most 1,000,000. An app of `lockstep/rp` says so every 240 s, and is not asked.
    */
   readonly checkInterval?: number
   /**

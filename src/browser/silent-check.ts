@@ -10,11 +10,18 @@ import type { BrowserWorld } from './world.ts'
 export function silentChecker(world: BrowserWorld, url: string): (signal: AbortSignal) => Promise<void> {
   return async (signal) => {
     const frame = world.openFrame(url)
-    await messageFrom(world, frame, new URL(url).origin, isResult, signal)
+    await messageFrom(
+      world,
+      frame,
+      new URL(url).origin,
+      (data) => (data as Result | null)?.lockstep === 'silent-check',
+      signal,
+    )
     frame.remove()
   }
 }
 
-function isResult(data: unknown): boolean {
-  return (data as { lockstep?: unknown } | null)?.lockstep === 'silent-check'
+/** What our own backend's page posts. */
+interface Result {
+  readonly lockstep?: unknown
 }

@@ -34,9 +34,14 @@ export interface SpaMonitorOptions {
   readonly silentCheck: (signal: AbortSignal) => Promise<SilentAnswer | undefined>
   /**
    * Whether a silent check has just succeeded on this very page, so that the monitor need not try it. Default false:
-   * it makes one when it starts.
+   * it makes one when it starts, unless one has succeeded on another page of this login.
    */
   readonly proved?: boolean
+  /**
+   * Remembers the `session_state` of the login in which a silent check has succeeded. Default: `localStorage`. Where
+   * there is none, each page tries it.
+   */
+  readonly storage?: Pick<Storage, 'getItem' | 'setItem'>
 }
 
 /** A monitor of a page that has no backend. */
@@ -53,7 +58,7 @@ export interface SpaMonitor extends SessionMonitor {
  * Watches the login at the OP for a page that holds its tokens itself and has no backend to ask.
  *
  * The OP iframe says that something has changed; prompt=none then finds out what. Its `login_required` signs out only
- * after a silent check has succeeded on this page: a browser that withholds the OP's cookies makes the OP say the same
+ * after a silent check has succeeded in this login: a browser that withholds the OP's cookies makes the OP say the same
  * of somebody who is signed in. Where that is so the monitor is `blind`, asks nothing and ends nothing.
  *
  * @example
@@ -71,38 +76,41 @@ export interface SpaMonitor extends SessionMonitor {
  * ```
  */
 export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld = browserWorld()): SpaMonitor {
-  const { clientId, sub, sessionState, checkSessionIframe, silentCheck, proved = false } = options
+  const { clientId, sub, sessionState, checkSessionIframe, silentCheck, proved = false, storage } = options
   for (const [name, value] of Object.entries({ clientId, sub })) {
     if (typeof value !== 'string' || value === '') throw new TypeError(`${name} must be a non-empty string`)
   }
   if (typeof silentCheck !== 'function') throw new TypeError('silentCheck must be a function')
   const url = checkSessionIframe === undefined ? undefined : new URL(checkSessionIframe, world.document.baseURI).href
 
-  let op: 'untried' | 'proved' | 'refuses' = proved ? 'proved' : 'untried'
+  const group = `lockstep:${clientId} ${url} ${sub}`
+  const memory = rememberProof(group, sessionState, storage)
+  let op: 'untried' | 'proved' | 'refuses' = proved || memory.isProved() ? 'proved' : 'untried'
   /** The `session_state` that was heard last: an OP need not repeat it for the same login. */
   let knownState = sessionState
   /** What the last silent check found that this tab has not told yet; `lost` when the OP could not be asked. */
   let found: SilentAnswer | 'nobody' | 'lost' | undefined = { sub, sessionState }
 
   const authority: SessionAuthority = {
-    group: `lockstep:${clientId} ${url}`,
+    group,
     sub,
     async ask(current, signal) {
       if (op === 'untried') await find(signal)
+      // Another tab may have found out and said it; its word may come later than the lock that it has given back.
+      if (!found) await pause(world, HEARSAY, signal)
       if (found === 'nobody') {
         return { state: 'ended', session: sub, ended: { cause: 'silent_check', at: Math.floor(world.now() / 1000) } }
       }
-      // Another tab may have found out and said it; its word may come later than the lock that it has given back.
-      if (!found) await pause(world, HEARSAY, signal)
       const heard = found === 'lost' ? undefined : found ? describe(found) : current()
       found = undefined
       return heard
     },
     confirm: find,
+    sees: false,
     lead: prove,
   }
   const monitor = sessionMonitor((tell) => watchSession(authority, world, tell))
-  return Object.defineProperty(monitor, 'blind', { get: () => op !== 'proved' || !url || !knownState }) as SpaMonitor
+  return Object.defineProperty(monitor, 'blind', { get: () => op !== 'proved' || !authority.sees }) as SpaMonitor
 
   /** Tries again and again, ever more rarely, as long as the OP could not be asked at all. */
   async function prove(tab: LeadingTab, signal: AbortSignal): Promise<void> {
@@ -115,8 +123,10 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
   async function find(signal: AbortSignal): Promise<void> {
     try {
       const answer = await silentCheck(signal)
-      if (answer) op = 'proved'
-      else if (op === 'untried') op = 'refuses'
+      if (answer) {
+        op = 'proved'
+        memory.prove()
+      } else if (op === 'untried') op = 'refuses'
       if (answer?.sessionState || (answer && answer.sub !== sub)) knownState = answer.sessionState
       // Whoever refuses from the start says nothing about this login.
       found = answer ?? (op === 'proved' ? 'nobody' : { sub })
@@ -135,6 +145,26 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
     } as const
     // What could not be confirmed need not be watched.
     if (op !== 'proved' || !url || !knownState) return document
-    return { ...document, session_state: knownState, check_session_iframe: url }
+    return { ...document, session_state: knownState, check_session_iframe: url, silent_check: 'works' }
+  }
+}
+
+/** Remembers in which login silent checks work, since this page may be followed by another. */
+function rememberProof(key: string, login: string | undefined, storage?: SpaMonitorOptions['storage']) {
+  return {
+    isProved(): boolean {
+      try {
+        return login !== undefined && (storage ?? localStorage).getItem(key) === login
+      } catch {
+        return false // no storage
+      }
+    },
+    prove(): void {
+      try {
+        if (login !== undefined) (storage ?? localStorage).setItem(key, login)
+      } catch {
+        // no storage, or it is full: the next page tries it itself
+      }
+    },
   }
 }

@@ -1,28 +1,28 @@
-import { happened, visible } from './wait.ts'
+import { visible } from './wait.ts'
 import type { BrowserWorld } from './world.ts'
 
 /**
  * Lets one tab of a browser lead at a time: it alone holds the stream, since six streams use up all connections of an
  * HTTP/1.1 origin. When it closes, another takes over within milliseconds. Where the browser has no Web Locks, a tab has
- * its turn while it is looked at, however often that is: hidden ones ask when they are looked at again.
+ * its turn as soon as it is looked at.
  *
- * @param run Gets a signal that aborts with `signal`, or when its turn is over.
+ * @param run Ends when the signal aborts, if not before.
  */
 export async function takeTurns(
   world: BrowserWorld,
   name: string,
   signal: AbortSignal,
-  run: (turn: AbortSignal) => Promise<unknown>,
+  run: () => Promise<void>,
 ): Promise<void> {
-  try {
-    await world.arbiter!.request(name, { signal }, () => run(signal))
-  } catch {
-    // No arbiter, or one that does not work.
-    await visible(world, signal)
-    if (signal.aborted) return
-    const turn = new AbortController()
-    void happened(world.document, 'visibilitychange', signal).then(() => turn.abort())
-    await run(turn.signal)
-    if (turn.signal.aborted) await takeTurns(world, name, signal, run)
+  const turn = async () => {
+    if (!signal.aborted) await run()
   }
+  try {
+    if (world.arbiter) return await world.arbiter.request(name, { signal }, turn)
+  } catch (error) {
+    // Told to stop while it waited (AbortError), or this page may not use Web Locks (SecurityError, InvalidStateError).
+    if (!(error instanceof DOMException)) throw error
+  }
+  await visible(world, signal)
+  await turn()
 }

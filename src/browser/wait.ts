@@ -3,23 +3,49 @@ import type { BrowserWorld, Frame } from './world.ts'
 /** Milliseconds that anybody has for an answer: all the way to the OP and back, say, on a busy machine. */
 export const PATIENCE = 10_000
 
-/** Resolves after `ms` milliseconds, or as soon as the signal aborts. */
-export function pause(world: BrowserWorld, ms: number, signal: AbortSignal): Promise<void> {
-  return until(signal, (done) => world.after(ms, done))
-}
+/** Milliseconds for which the backend's stream may be silent: three of the heartbeats that it sends every 15 s. */
+export const SILENCE = 45_000
 
-/** Resolves at the next event of that type, or as soon as the signal aborts. */
-export function happened(target: EventTarget, type: string, signal: AbortSignal): Promise<void> {
-  return until(signal, (done) => {
-    target.addEventListener(type, done)
-    return () => target.removeEventListener(type, done)
+/** Milliseconds between an answer of the OP iframe and the next question. */
+export const INTERVAL = 2_000
+
+/**
+ * Upper bounds of the milliseconds before the stream is opened again; they double from one to the other, and chance
+ * spreads the tabs below them. The largest is what a tab may be late after its app was down, so it is short.
+ */
+export const FIRST_PAUSE = 1_000
+export const LARGEST_PAUSE = 10_000
+
+/** The longest timer, 24 days: browsers count milliseconds in 32 bits, and a longer one runs at once. */
+const LONGEST = 2 ** 31 - 1
+
+/** Resolves after `ms` milliseconds, at the next event of `target` that counts, or as soon as the signal aborts. */
+export function pause(
+  world: BrowserWorld,
+  ms: number,
+  signal: AbortSignal,
+  target?: EventTarget,
+  type = '',
+  counts: (event: Event) => unknown = () => true,
+): Promise<void> {
+  return new Promise((resolve) => {
+    const over = new AbortController() // options of a listener as well: it has a signal
+    const done = () => {
+      callOff()
+      over.abort()
+      resolve()
+    }
+    const callOff = world.after(ms, done)
+    target?.addEventListener(type, (event) => counts(event) && done(), over)
+    signal.addEventListener('abort', done, over)
+    if (signal.aborted) done()
   })
 }
 
 /** Resolves when the tab is looked at, or as soon as the signal aborts. */
 export async function visible(world: BrowserWorld, signal: AbortSignal): Promise<void> {
   while (world.document.visibilityState !== 'visible' && !signal.aborted) {
-    await happened(world.document, 'visibilitychange', signal)
+    await pause(world, LONGEST, signal, world.document, 'visibilitychange')
   }
 }
 
@@ -36,32 +62,11 @@ export async function messageFrom<T>(
   read: (data: unknown) => T | Nothing,
   signal: AbortSignal,
 ): Promise<T | Nothing> {
-  const heard = new AbortController()
   let message: T | Nothing
-  world.window.addEventListener(
-    'message',
-    (event) => {
-      const { data, source, origin: from } = event as MessageEvent<unknown>
-      if (from !== origin || source !== frame.contentWindow) return
-      message = read(data)
-      if (message) heard.abort()
-    },
-    { signal: heard.signal },
-  )
-  await pause(world, PATIENCE, AbortSignal.any([signal, heard.signal]))
-  heard.abort()
-  return message
-}
-
-function until(signal: AbortSignal, start: (done: () => void) => () => void): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      undo()
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const undo = start(done)
-    if (signal.aborted) done()
-    else signal.addEventListener('abort', done)
+  await pause(world, PATIENCE, signal, world.window, 'message', (event) => {
+    const { data, source, origin: from } = event as MessageEvent<unknown>
+    if (from === origin && source === frame.contentWindow) message = read(data)
+    return message
   })
+  return message
 }

@@ -1,6 +1,6 @@
 import type { SessionDocument } from '../protocol/session-document.ts'
 import { type AliveDocument, type Belief, decide } from './decide.ts'
-import { limiter } from './limiter.ts'
+import { limiter, type Tries } from './limiter.ts'
 import { opIframeWatcher } from './op-iframe-source.ts'
 import type { HeardBy, SessionWatch, Told } from './session-events.ts'
 import { takeTurns } from './tabs.ts'
@@ -17,8 +17,10 @@ export interface SessionAuthority {
   ask(current: () => AliveDocument | undefined, signal: AbortSignal): Promise<SessionDocument | undefined>
   /** Has the OP asked what a `changed` was about; the next `ask` knows. */
   confirm(signal: AbortSignal): Promise<void>
+  /** Whether the OP iframe has worked when it was last asked: the watch notes it here. */
+  sees: boolean
   /** What one tab does for all of them until the signal aborts: listen to what is pushed, say. */
-  lead(tab: LeadingTab, signal: AbortSignal): Promise<unknown>
+  lead(tab: LeadingTab, signal: AbortSignal): Promise<void>
 }
 
 /** The tab that leads, as its authority uses it. */
@@ -28,6 +30,13 @@ export interface LeadingTab {
   current(): AliveDocument | undefined
   /** Waits that long, or until the network is back or the tab is looked at. */
   nap(ms: number, signal: AbortSignal): Promise<void>
+}
+
+/** What a tab tells the others. */
+interface Said {
+  readonly document: SessionDocument | undefined
+  readonly heardBy: HeardBy
+  readonly tries: Tries
 }
 
 /**
@@ -40,37 +49,39 @@ export function watchSession(
   tell: (told: Told) => void,
 ): SessionWatch {
   const { group, sub } = authority
-  const watchOpIframe = opIframeWatcher(world)
-  const mayFindOut = limiter(world)
+  const watchOpIframe = opIframeWatcher(world, authority)
 
   const life = new AbortController()
-  /** Aborts while the page rests in the back/forward cache or is frozen. */
+  /** Aborts when the RP session is another, and while the page rests in the back/forward cache or is frozen. */
   let presence = new AbortController()
-  let following: AbortController | undefined
   let channel: Channel | undefined
   /** What this tab told the others last. */
-  let said: { readonly document: SessionDocument | undefined; readonly heardBy: HeardBy } | undefined
-  /** Aborts the pause between two attempts. */
-  let nap = new AbortController()
+  let said: Pick<Said, 'document' | 'heardBy'> | undefined
+  /** Ends all naps. */
+  let alarm = new AbortController()
+  let tries: Tries = []
+  /** Whether this tab leads the others; undefined while it does not follow the RP session. */
+  let leads: boolean | undefined
   let belief: Belief = { state: 'unknown', session: undefined }
   let asked = Promise.resolve()
   let nextCheck: Promise<void> | undefined
 
   const current = () => belief.session
-  const tab: LeadingTab = {
-    hear,
-    check,
-    current,
-    nap(ms, signal) {
-      nap = new AbortController()
-      return pause(world, ms, AbortSignal.any([signal, nap.signal]))
-    },
-  }
+  const nap = (ms: number, signal: AbortSignal) => pause(world, ms, signal, alarm.signal, 'abort')
+  const mayFindOut = limiter(world, () => tries, nap)
 
   const on = (target: EventTarget, type: string, listener: (event: Event) => unknown) =>
     target.addEventListener(type, listener, { signal: life.signal })
-  on(world.window, 'online', wake)
-  on(world.document, 'visibilitychange', () => world.document.visibilityState === 'visible' && wake())
+  on(world.window, 'online', () => {
+    // Nobody could answer them.
+    tries = []
+    wake()
+  })
+  on(world.document, 'visibilitychange', () => {
+    if (world.document.visibilityState === 'visible') wake()
+    // Tabs that cannot take turns rest while they are hidden.
+    else if (!world.arbiter) rest()
+  })
   on(world.window, 'pagehide', rest)
   on(world.document, 'freeze', rest)
   on(world.window, 'pageshow', resume)
@@ -105,77 +116,91 @@ export function watchSession(
     belief = decision.belief
     if (!overheard) {
       said = { document, heardBy }
-      channel?.postMessage(said)
+      share()
     }
     if (belief.state === 'ended') stop()
     // The stream belongs to the RP session it was opened for.
-    if (belief.state === 'none' || (before && before !== current()?.session)) unfollow()
+    else if (belief.state === 'none' || (before && before !== current()?.session)) renew()
     if (belief.state !== 'none') follow()
     for (const telling of decision.tell) tell({ ...telling, heardBy, heardAt: world.now() })
   }
 
+  /** Tells the other tabs what this one has heard last, and when the OP was asked. */
+  function share(): void {
+    channel?.postMessage({ ...said, tries })
+  }
+
   /**
    * Takes what another tab heard if it is about the same RP session; else it is a reason to ask. A tab that has just come
-   * says nothing: the one that listens then says again what it was told.
+   * says nothing: the one that leads then says again what it was told.
    */
   function overhear(event: Event): void {
-    const { document, heardBy } = (event as MessageEvent<{ document?: SessionDocument; heardBy?: HeardBy }>).data
+    const { document, heardBy, tries: theirs } = (event as MessageEvent<Partial<Said>>).data
     const same = !document || (document.state !== 'none' && document.session === current()?.session)
+    // A tab that has come later may not have heard of them all.
+    if (theirs && theirs.length >= tries.length) tries = theirs
     if (!heardBy) {
-      if (said?.heardBy === 'push') channel!.postMessage(said)
+      if (leads) share()
     } else if (same) hear(document, heardBy, true)
     else void check(heardBy)
   }
 
   function follow(): void {
-    if (following || presence.signal.aborted) return
-    following = new AbortController()
-    const { signal } = following
+    const { signal } = presence
+    if (leads !== undefined || signal.aborted) return
+    leads = false
     channel = world.arbiter && world.openChannel(group)
-    channel?.addEventListener('message', overhear, { signal })
+    channel?.addEventListener('message', overhear)
     channel?.postMessage({})
-    void takeTurns(world, group, signal, (turn) => authority.lead(tab, turn))
+    void takeTurns(world, group, signal, () => {
+      leads = true
+      return authority.lead({ hear, check, current, nap }, signal)
+    })
     void watchOpIframe(current, findOut, signal)
-  }
-
-  function unfollow(): void {
-    following?.abort()
-    following = undefined
-    channel?.close()
-    channel = undefined
   }
 
   /**
    * One tab at a time has the OP asked by prompt=none, then the authority knows (Session §3.1). Who has done so too often
-   * waits before it is its turn: in its turn it would keep all others from asking.
+   * waits before it is its turn: in its turn it would keep all others from asking. What has not `changed` is looked into
+   * once in an RP session.
    */
-  async function findOut(signal: AbortSignal): Promise<void> {
-    const known = () => `${current()?.session_state} ${current()?.silent_check}`
-    const before = known()
+  async function findOut(changed: boolean, signal: AbortSignal): Promise<void> {
+    if (!changed && tries.some(([session]) => session === current()?.session)) return
+    const known = () => `${current()?.session_state} ${tries}`
     await mayFindOut(signal)
-    await takeTurns(world, `${group}:check`, signal, async (turn) => {
+    const before = known()
+    await takeTurns(world, `${group}:check`, signal, async () => {
       await check('iframe')
-      if (known() !== before) return // another tab has found out
-      await authority.confirm(turn)
+      if (known() !== before) return // another tab has found out, or has tried
+      tries = [[current()?.session, world.now()], ...tries.slice(0, 2)]
+      share()
+      await authority.confirm(signal)
       await check('iframe')
     })
   }
 
   function wake(): void {
-    if (belief.state === 'none') return
-    nap.abort()
+    if (presence.signal.aborted) renew()
+    else if (belief.state === 'none') return
+    alarm.abort()
+    alarm = new AbortController()
     void check()
   }
 
   function rest(): void {
     presence.abort()
-    unfollow()
+    leads = undefined
+    channel?.close()
+    channel = undefined
+  }
+
+  function renew(): void {
+    rest()
+    presence = new AbortController()
   }
 
   function resume(): void {
-    if (!presence.signal.aborted) return
-    presence = new AbortController()
-    void check()
+    if (presence.signal.aborted) wake()
   }
 
   function stop(): void {

@@ -34,21 +34,28 @@ const ATTRIBUTES = {
   signed: false,
 } as const
 
-/** The logins that were made in this browser, by the names of their cookies: uids of OP sessions, which may have ended; `undefined` where a cookie does not open. */
+/** The logins that were made in this browser, by the names of their cookies: uids of OP sessions, which may have ended; `undefined` where a cookie does not open. That of `except` is left out. */
 export async function loginsIn(
   ctx: Context,
   { prefix, sealingKey, now }: BrowserLoginsParts,
+  except?: { readonly uid: string },
 ): Promise<ReadonlyMap<string, string | undefined>> {
   const cookies = ctx
     .get('cookie')
     .split(/; */)
     .map((cookie) => cookie.split('=', 2) as [string, string | undefined])
     .filter(([name]) => name.startsWith(prefix) && /^[\w-]+$/.test(name.slice(prefix.length)))
+    .filter(([name]) => except === undefined || name !== cookieNameOf(except.uid, prefix))
     .slice(0, MOST)
   if (cookies.length === 0) return new Map()
   const key = await sealingKey()
   const opened = cookies.map(async ([name, value = '']) => [name, await unseal('login', value, key, now())] as const)
   return new Map(await Promise.all(opened))
+}
+
+/** The name of the cookie that a login leaves. */
+function cookieNameOf(uid: string, prefix: string): string {
+  return prefix + uid.slice(0, 10)
 }
 
 /** The OP sessions of such logins. */
@@ -89,7 +96,7 @@ export async function settleLogins(
   if (uidsOf(logins).includes(session.uid)) return ended
   const sealed = await seal('login', session.uid, await parts.sealingKey(), parts.now())
   const lifetime = session.transient ? {} : { maxAge: LIFETIME } // a transient one goes when the browser is closed
-  ctx.cookies.set(parts.prefix + session.uid.slice(0, 10), sealed, { ...ATTRIBUTES, ...lifetime })
+  ctx.cookies.set(cookieNameOf(session.uid, parts.prefix), sealed, { ...ATTRIBUTES, ...lifetime })
   return ended
 }
 

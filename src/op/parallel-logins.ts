@@ -24,12 +24,12 @@ export interface ParallelLoginsParts extends BrowserLoginsParts {
 export async function keepTogether(ctx: KoaContextWithOIDC, parts: ParallelLoginsParts): Promise<void> {
   const { session } = ctx.oidc
   if (!session?.accountId || session.destroyed) return
-  const uids = uidsOf(await loginsIn(ctx, parts)).filter((uid) => uid !== session.uid)
+  const uids = uidsOf(await loginsIn(ctx, parts, session))
   if (uids.length === 0) return
   const found = await Promise.all(uids.map((uid) => parts.store.getOpSession({ uid })))
   const others = found.filter((other) => other?.accountId === session.accountId) as OpSession[]
   if (others.length === 0) return
-  await noteTogether([session.uid, ...others.map(({ uid }) => uid)], parts)
+  await noteTogether([session.uid, ...others.map(({ uid }) => uid)], session.accountId, parts)
   if (isUnattended(ctx)) return
   const current = await parts.store.getOpSession({ uid: session.uid })
   if (!current) return
@@ -43,12 +43,17 @@ export async function togetherWith(uid: string, store: Pick<OpIssuerStore, 'getM
   return [...new Set([uid, ...uids])]
 }
 
-async function noteTogether(uids: readonly string[], { store, now, lifetime }: ParallelLoginsParts): Promise<void> {
+async function noteTogether(
+  uids: readonly string[],
+  accountId: string,
+  { store, now, lifetime }: ParallelLoginsParts,
+): Promise<void> {
   const [current = ''] = uids
   const known = new Set(await togetherWith(current, store))
   if (uids.every((uid) => known.has(uid))) return
   const expiresAt = Math.floor(now() / 1000) + lifetime
-  for (const uid of uids) await store.putModel({ kind: KIND, handle: handleOf(uid), payload: { uids }, expiresAt })
+  for (const uid of uids)
+    await store.putModel({ kind: KIND, handle: handleOf(uid), payload: { uids }, accountId, expiresAt })
 }
 
 /** Another OP session of this browser lives as long as the one at hand, and no longer than its own absolute lifetime. */

@@ -47,6 +47,8 @@ const harmless: readonly Step[] = [
   ['prompt=none has worked', ({ backend }) => backend.become({ ...s1, silent_check: 'works' }, { quietly: true })],
   ['prompt=none was refused', ({ backend }) => backend.become({ ...s1, silent_check: 'refused' }, { quietly: true })],
   ['a silent check claims the end', ({ world }) => sayIn(world, { lockstep: 'silent-check', result: 'ended' })],
+  ['the clock is set back by a day', ({ world }) => world.setClock(-86_400_000)],
+  ['the clock is set forward by a month', ({ world }) => world.setClock(30 * 86_400_000)],
   ['a second goes by', ({ world }) => world.advance(1_000)],
   ['a minute goes by', ({ world }) => world.advance(60_000)],
 ]

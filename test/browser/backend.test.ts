@@ -179,7 +179,7 @@ describe('the stream', () => {
     expect(types()).not.toContain('unknown')
   })
 
-  it('does not need to say everything: the session is asked for every five minutes', async () => {
+  it('does not need to say everything: the session is asked for at the first heartbeat after five minutes', async () => {
     const backend = fakeBackend(alive)
     const { world, told } = await openTab(backend)
     backend.become(ended, { quietly: true })
@@ -187,6 +187,9 @@ describe('the stream', () => {
       backend.heartbeat()
       await world.advance(15_000)
     }
+    expect(told.at(-1)?.type).toBe('alive')
+    backend.heartbeat()
+    await world.advance(100)
     expect(told.at(-1)).toMatchObject({ type: 'ended', heardBy: 'poll' })
   })
 

@@ -12,6 +12,14 @@ describe('a look at the OP with the whole page', () => {
     expect(goes.count).toBe(2)
   })
 
+  it('is not put off by a clock that is set back by a day', () => {
+    const { storage, world, goes } = aTab()
+    expect(checkByRedirect(goes.one, { storage }, world)).toBe(true)
+    world.time -= 86_400_000
+    expect(checkByRedirect(goes.one, { storage }, world)).toBe(true)
+    expect(checkByRedirect(goes.one, { storage }, world)).toBe(false)
+  })
+
   it('is had as often as the page wants', () => {
     const { storage, world, goes } = aTab()
     expect(checkByRedirect(goes.one, { storage, every: 60 }, world)).toBe(true)

@@ -76,8 +76,8 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
     window,
     document,
     openFrame,
-    arbiter: tabs ? navigator.locks : undefined,
-    openChannel: (name) => new BroadcastChannel(name),
+    arbiter: tabs ? { request } : undefined,
+    openChannel: (name) => new BroadcastChannel(`${baseURI} ${name}`),
     frames,
     framesOpened,
     leftovers: () => window.listeners + document.listeners + timers.length,
@@ -102,6 +102,11 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
       now = end
       await settle()
     },
+  }
+
+  /** The real one, for the pages of one origin. */
+  function request<T>(name: string, ...rest: [unknown, unknown?]): Promise<T> {
+    return Reflect.apply(navigator.locks.request, navigator.locks, [`${baseURI} ${name}`, ...rest])
   }
 
   function openFrame(url: string): FakeFrame {

@@ -241,7 +241,7 @@ describe('a changed of the OP iframe', () => {
     expect(monitor.state).toBe('alive')
   })
 
-  it('does not keep other tabs from finding out while one has to wait for its turn', async () => {
+  it('counts for all tabs, and a tab that has to wait for its turn keeps no other from finding out', async () => {
     const baseUrl = freshPage()
     const backend = fakeBackend(alive)
     let says = 'unchanged'
@@ -265,7 +265,10 @@ describe('a changed of the OP iframe', () => {
     says = 'changed'
     await busy.world.advance(60_000)
     expect(busy.checks()).toBe(3)
-    await other.world.advance(2_000)
+    await other.world.advance(60_000)
+    expect(other.checks()).toBe(0)
+    other.world.window.dispatchEvent(new Event('online'))
+    await other.world.advance(100)
     expect(other.checks()).toBe(1)
   })
 
@@ -391,6 +394,57 @@ describe('prompt=none, of which the backend says that nobody has tried it in thi
     await Promise.all(worlds.map((world) => world.advance(5_000)))
     expect(silentFrames()).toHaveLength(2)
   })
+})
+
+describe('prompt=none that never comes back, in five tabs', () => {
+  async function openFive(document: AliveDocument) {
+    const op = { status: 'unchanged' }
+    const baseUrl = freshPage()
+    const backend = fakeBackend(document)
+    const worlds: ReturnType<typeof fakeWorld>[] = []
+    const open = async () => {
+      const world = fakeWorld({
+        backend,
+        baseUrl,
+        answer: (_, frame) => (isOpIframe(frame) ? op.status : undefined),
+        opened: (frame) => (isOpIframe(frame) ? frame.load() : undefined),
+      })
+      running.push(startSessionMonitor({}, world))
+      worlds.push(world)
+      await settle()
+    }
+    const pass = async (seconds: number) => {
+      for (let s = 0; s < seconds; s++) await Promise.all(worlds.map((world) => world.advance(1_000)))
+    }
+    while (worlds.length < 4) await open()
+    await pass(15)
+    await open() // one that comes when the others have tried
+    return {
+      op,
+      pass,
+      online() {
+        for (const { window } of worlds) window.dispatchEvent(new Event('online'))
+      },
+      silentChecks: () => worlds.flatMap(({ framesOpened }) => framesOpened.filter(isSilentCheck)).length,
+    }
+  }
+
+  it('is tried once in a login [E41]', async () => {
+    const { pass, silentChecks } = await openFive({ ...alive, silent_check: 'unknown' })
+    await pass(120)
+    expect(silentChecks()).toBe(1)
+  }, 20_000)
+
+  it('is tried three times in five minutes after a change, and again as soon as the network is back', async () => {
+    const { op, pass, silentChecks, online } = await openFive(alive)
+    expect(silentChecks()).toBe(0)
+    op.status = 'changed'
+    await pass(295)
+    expect(silentChecks()).toBe(3)
+    online()
+    await pass(2)
+    expect(silentChecks()).toBe(4)
+  }, 20_000)
 })
 
 it('leaves no iframe, listener or timer behind after stop()', async () => {

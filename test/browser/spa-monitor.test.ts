@@ -6,6 +6,7 @@ import { type FakeWorld, fakeWorld, freshPage, settle } from './fake-world.ts'
 const opIframe = 'https://op.example/session/check'
 const noBackend = { fetch: () => Promise.reject(new Error('this page has no backend')) }
 const ada: SilentAnswer = { sub: 'ada', sessionState: 'one.salt' }
+const grace: SilentAnswer = { sub: 'grace', sessionState: 'three.salt' }
 const refused = () => Promise.reject(new Error('the OP is away'))
 
 const running: SpaMonitor[] = []
@@ -25,15 +26,27 @@ function fakeOp(): FakeOp {
   return { status: 'unchanged', silently: async () => ada, silentChecks: 0 }
 }
 
-async function openPage(op: FakeOp, { baseUrl = freshPage(), proved = false, sessionState = 'one.salt' } = {}) {
+function aStorage(): Pick<Storage, 'getItem' | 'setItem'> {
+  const entries = new Map<string, string>()
+  return {
+    getItem: (key) => entries.get(key) ?? null,
+    setItem: (key, value) => void entries.set(key, value),
+  }
+}
+
+async function openPage(
+  op: FakeOp,
+  { baseUrl = freshPage(), proved = false, sub = 'ada', sessionState = 'one.salt', storage = aStorage() } = {},
+) {
   const world = fakeWorld({ backend: noBackend, baseUrl, answer: () => op.status, random: () => 1 })
   const monitor = startSpaMonitor(
     {
       clientId: 'spa',
-      sub: 'ada',
+      sub,
       sessionState,
       checkSessionIframe: opIframe,
       proved,
+      storage,
       silentCheck() {
         op.silentChecks += 1
         return op.silently()
@@ -155,7 +168,9 @@ describe('a page without a backend', () => {
     op.silently = async () => ada
     world.window.dispatchEvent(new Event('online'))
     await settle()
-    expect(monitor).toMatchObject({ state: 'alive', blind: false })
+    expect(monitor).toMatchObject({ state: 'alive', blind: true })
+    await world.advance(2_000)
+    expect(monitor.blind).toBe(false)
   })
 
   it('is unknown when a changed cannot be looked into, and hears the end when it can', async () => {
@@ -172,19 +187,159 @@ describe('a page without a backend', () => {
   })
 
   it.each([
-    ['never answers', undefined],
-    ['says error', 'error'],
-    ['says changed from the first moment on', 'changed'],
-  ])('gives an OP iframe up that %s, and stays signed in', async (_, status) => {
+    ['never answers', undefined, 0],
+    ['says error', 'error', 0],
+    ['says changed from the first moment on', 'changed', 1],
+  ])('gives an OP iframe up that %s, says that it is blind, and stays signed in', async (_, status, looks) => {
     const op = fakeOp()
     op.status = status
     const { world, told, monitor } = await openPage(op)
+    expect(monitor.blind).toBe(true)
     await world.advance(600_000)
-    expect(monitor.state).toBe('alive')
-    expect(told).toEqual(['alive'])
+    expect(monitor).toMatchObject({ state: 'alive', blind: true })
+    expect(new Set(told)).toEqual(new Set(['alive']))
     expect(world.frames).toEqual([])
+    expect(op.silentChecks).toBe(1 + looks)
+  })
+
+  it('is blind from the moment on at which its OP iframe says error, and while it says nothing', async () => {
+    const op = fakeOp()
+    const { world, monitor } = await openPage(op)
+    op.status = undefined
+    await world.advance(20_000)
+    expect(monitor.blind).toBe(true)
+    op.status = 'unchanged'
+    await world.advance(20_000)
+    expect(monitor.blind).toBe(false)
+    op.status = 'error'
+    await world.advance(5_000)
+    expect(monitor.blind).toBe(true)
+  })
+
+  it('is signed out when it was loaded after the logout: a first changed is looked into', async () => {
+    const op = fakeOp()
+    op.status = 'changed'
+    op.silently = async () => undefined
+    const { world, told, monitor } = await openPage(op, { proved: true })
+    await world.advance(1_000)
+    expect(monitor.state).toBe('ended')
+    expect(told.at(-1)).toBe('ended')
     expect(op.silentChecks).toBe(1)
   })
+
+  it('is signed out as well when a silent check has worked on another page of the same login', async () => {
+    const op = fakeOp()
+    const storage = aStorage()
+    const { monitor: before } = await openPage(op, { storage })
+    before.stop()
+    op.status = 'changed'
+    op.silently = async () => undefined
+    const { world, monitor, told } = await openPage(op, { storage })
+    await world.advance(1_000)
+    expect(monitor.state).toBe('ended')
+    expect(told.at(-1)).toBe('ended')
+    expect(op.silentChecks).toBe(2)
+  })
+
+  it.each([
+    ['another login', { sessionState: 'two.salt' }],
+    ['another End-User', { sub: 'grace' }],
+  ])('does not take what has worked in %s for its own', async (_, page) => {
+    const op = fakeOp()
+    const storage = aStorage()
+    const { monitor: before } = await openPage(op, { storage })
+    before.stop()
+    op.status = 'changed'
+    op.silently = async () => undefined
+    const { world, monitor } = await openPage(op, { storage, ...page })
+    await world.advance(600_000)
+    expect(monitor).toMatchObject({ state: 'alive', blind: true })
+  })
+
+  it('has it tried on each page where nothing can be remembered', async () => {
+    const denied = () => {
+      throw new DOMException('denied', 'SecurityError')
+    }
+    const op = fakeOp()
+    for (const times of [1, 2]) {
+      const { monitor } = await openPage(op, { storage: { getItem: denied, setItem: denied } })
+      expect(monitor).toMatchObject({ state: 'alive', blind: false })
+      expect(op.silentChecks).toBe(times)
+    }
+  })
+
+  it('hears within seconds of being online again of a logout that came just before the network went', async () => {
+    const op = fakeOp()
+    const { world, told, monitor } = await openPage(op)
+    op.status = 'changed'
+    op.silently = refused
+    await world.advance(120_000)
+    expect(op.silentChecks).toBe(1 + 3)
+    op.silently = async () => undefined
+    world.window.dispatchEvent(new Event('online'))
+    await world.advance(1_000)
+    expect(monitor.state).toBe('ended')
+    expect(told.filter((type) => type === 'ended')).toEqual(['ended'])
+  })
+
+  it.each([1, -1])('hears as soon when the clock is set to another day (%s)', async (days) => {
+    const op = fakeOp()
+    const { world, monitor } = await openPage(op)
+    op.status = 'changed'
+    await world.advance(120_000)
+    expect(op.silentChecks).toBe(1 + 3)
+    world.setClock(days * 86_400_000)
+    op.silently = async () => undefined
+    await world.advance(300_000)
+    expect(monitor.state).toBe('ended')
+  })
+
+  it('leaves pages of another End-User on the same origin alone', async () => {
+    const baseUrl = freshPage()
+    const [ada, grace] = [fakeOp(), fakeOp()]
+    grace.silently = async () => ({ sub: 'grace', sessionState: 'two.salt' })
+    const pages = [
+      await openPage(ada, { baseUrl }),
+      await openPage(grace, { baseUrl, sub: 'grace', sessionState: 'two.salt' }),
+    ]
+    await settle()
+    const before = pages.map(({ told }) => told.length)
+    for (const { world } of pages) world.show('hidden')
+    for (const { world } of pages) world.show('visible')
+    for (let step = 0; step < 20; step++) await Promise.all(pages.map(({ world }) => world.advance(200)))
+    expect(pages.map(({ told }, i) => told.length - before[i]!)).toEqual([1, 1])
+    expect(pages.map(({ monitor }) => monitor.state)).toEqual(['alive', 'alive'])
+  })
+
+  it('loses no end that prompt=none finds while the page asks for another reason', async () => {
+    const op = fakeOp()
+    let answer = () => {}
+    const { world, monitor } = await openPage(op)
+    op.status = 'changed'
+    op.silently = () => new Promise((resolve) => (answer = () => resolve(undefined)))
+    await world.advance(2_200)
+    expect(op.silentChecks).toBe(2)
+    void monitor.check()
+    await world.advance(50)
+    answer()
+    await world.advance(100)
+    expect(monitor.state).toBe('ended')
+  })
+
+  it('has an OP that never answers asked three times in five minutes, however many tabs there are', async () => {
+    const op = fakeOp()
+    const baseUrl = freshPage()
+    const pages = []
+    while (pages.length < 5) pages.push(await openPage(op, { baseUrl, proved: true }))
+    op.status = 'changed'
+    op.silently = refused
+    for (let step = 0; step < 590; step++) {
+      await Promise.all(pages.map(({ world }) => world.advance(step < 200 ? 50 : 740)))
+      if (step < 200) await new Promise((resolve) => setTimeout(resolve, 5)) // the channels between tabs are real
+    }
+    expect(op.silentChecks).toBe(3)
+    expect(pages.flatMap(({ told }) => told)).not.toContain('ended')
+  }, 20_000)
 
   it('asks an OP that says changed for ever less and less often [SM §5.1]', async () => {
     const op = fakeOp()
@@ -235,6 +390,8 @@ describe('in any order of events, a page without a backend', () => {
     ['the network is back', ({ world }) => world.window.dispatchEvent(new Event('online'))],
     ['the page goes to the back/forward cache', ({ world }) => world.window.dispatchEvent(new Event('pagehide'))],
     ['the page is back', ({ world }) => world.window.dispatchEvent(new Event('pageshow'))],
+    ['the clock is set back by a day', ({ world }) => world.setClock(-86_400_000)],
+    ['the clock is set forward by a month', ({ world }) => world.setClock(30 * 86_400_000)],
     ['two seconds go by', ({ world }) => world.advance(2_000)],
     ['ten minutes go by', ({ world }) => world.advance(600_000)],
   ]
@@ -253,6 +410,41 @@ describe('in any order of events, a page without a backend', () => {
         expect(world.leftovers()).toBe(0)
       }),
       { numRuns: 60 },
+    )
+  }, 60_000)
+
+  it('is signed out once, if it could see the OP, and only after prompt=none has said so', async () => {
+    const quiet = fc.array(fc.constantFrom(...harmless.filter(([name]) => !/iframe|comes back/.test(name))))
+    await fc.assert(
+      fc.asyncProperty(story, quiet, fc.constantFrom(undefined, grace), async (before, after, who) => {
+        const op = fakeOp()
+        let saidSo = 0
+        const { world, told, monitor } = await openPage(op)
+        monitor.addEventListener('ended', () => expect(saidSo).toBeGreaterThan(0))
+        for (const [, run] of before) await run({ world, op })
+        expect(told).not.toContain('ended')
+
+        await world.advance(0)
+        const couldSee = !monitor.blind
+        const says = async () => {
+          saidSo++
+          return who
+        }
+        Object.assign(op, { status: 'changed', silently: says })
+        for (const [, run] of after) await run({ world, op })
+        op.silently = says
+        world.window.dispatchEvent(new Event('pageshow'))
+        world.show('visible')
+        world.window.dispatchEvent(new Event('online'))
+        await world.advance(15_000)
+        const ends = told.filter((type) => type === 'ended').length
+        expect(ends).toBeLessThanOrEqual(1)
+        if (couldSee) expect(ends).toBe(1)
+        monitor.stop()
+        await settle()
+        expect(world.leftovers()).toBe(0)
+      }),
+      { numRuns: 100 },
     )
   }, 60_000)
 })

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { takeTurns } from '../../src/browser/tabs.ts'
 import { fakeBackend, fakeWorld, freshPage, settle } from './fake-world.ts'
 import { alive, ended, openTab, signedOut, watch } from './open-tab.ts'
 
@@ -120,4 +121,15 @@ it('leads for itself when the Web Locks it has do not work', async () => {
   backend.become(ended)
   await settle()
   expect(monitor.state).toBe('ended')
+})
+
+it('lets no error of what it runs pass for Web Locks that do not work: it runs once, and the error is seen', async () => {
+  const world = fakeWorld({ backend: fakeBackend(alive) })
+  let runs = 0
+  const turn = takeTurns(world, freshPage(), new AbortController().signal, () => {
+    runs += 1
+    return Promise.reject(new TypeError('a mistake'))
+  })
+  await expect(turn).rejects.toThrow('a mistake')
+  expect(runs).toBe(1)
 })

@@ -4,12 +4,6 @@ import type { SqliteContext } from './sqlite-context.ts'
 const notSparing = (name: string): string =>
   `NOT EXISTS (SELECT 1 FROM spared p WHERE p.job = j.seq AND p.name = ${name})`
 
-/** SQL: the jobs that refuse what was logged in under an OP session because of a client it was logged in to. */
-const refusingByClient = (issuer: string, uid: string): string =>
-  `SELECT j.at FROM op_session_client c JOIN end_job j
-     ON j.issuer = c.issuer AND j.scope = 'client' AND j.name = c.client_id AND j.at >= c.since
-   WHERE c.issuer = ${issuer} AND c.uid = ${uid} AND ${notSparing(uid)}`
-
 /**
  * SQL: the jobs that refuse the OP session `s`, since its login is not younger than they are (T2). An OP session falls with
  * its account, with everyone, and with each client that had logged in under it.
@@ -21,7 +15,9 @@ const refusing = `
   SELECT j.at FROM end_job j WHERE j.issuer = s.issuer AND j.scope = 'everyone' AND j.name = ''
     AND j.at >= s.since AND s.account_id IS NOT NULL AND ${notSparing('s.uid')}
   UNION ALL
-  ${refusingByClient('s.issuer', 's.uid')}`
+  SELECT j.at FROM op_session_client c JOIN end_job j
+     ON j.issuer = c.issuer AND j.scope = 'client' AND j.name = c.client_id AND j.at >= c.since
+   WHERE c.issuer = s.issuer AND c.uid = s.uid AND ${notSparing('s.uid')}`
 
 /** SQL: the OP session `s` is refused. */
 export const isRefused: string = `EXISTS (${refusing})`
@@ -52,22 +48,29 @@ export interface SqliteRefusals {
   spareGrant(uid: string, grantId: string): void
 }
 
-/** Prepares the questions that reads and saves ask: small ones, since almost always nothing is refused. */
+/**
+ * Prepares the questions that saves ask: small ones, since almost always nothing is refused. None joins tables, or has an EXISTS
+ * that SQLite makes a join of: it would plan a join anew each time that names are bound to it, for ten times what it takes to ask.
+ */
 export function sqliteRefusals({ db, issuer, now }: SqliteContext): SqliteRefusals {
   const byScope = db.prepare<[number, string, string, number, string], { refused: 1 }>(
     `SELECT 1 AS refused FROM end_job j
      WHERE j.issuer = ? AND j.scope = ? AND j.name = ? AND j.at >= ? AND ${notSparing('?')}
      LIMIT 1`,
   )
-  const byClient = db.prepare<[number, string, string], { refused: 1 }>(
-    `SELECT 1 AS refused WHERE EXISTS (${refusingByClient('?', '?')})`,
+  const byClient = db.prepare<[number, string], { refused: 1 }>(
+    `SELECT 1 AS refused FROM op_session_client c WHERE c.issuer = ? AND c.uid = ? AND
+       (SELECT 1 FROM end_job j WHERE j.issuer = c.issuer AND j.scope = 'client' AND j.name = c.client_id AND j.at >= c.since
+          AND ${notSparing('c.uid')} LIMIT 1)
+     LIMIT 1`,
   )
   const grantSince = db.prepare<[number, string], { since: number }>(
     `SELECT since FROM model WHERE issuer = ? AND grant_id = ? AND kind = 'Grant'`,
   )
   const spare = db.prepare<[string, string, number, number]>(
     `INSERT INTO spared (job, name)
-       SELECT j.seq, ? FROM spared p JOIN end_job j ON j.seq = p.job WHERE p.name = ? AND j.issuer = ? AND j.at >= ?
+       SELECT p.job, ? FROM spared p
+       WHERE p.name = ? AND (SELECT 1 FROM end_job j WHERE j.seq = p.job AND j.issuer = ? AND j.at >= ?)
      ON CONFLICT DO NOTHING`,
   )
 
@@ -78,7 +81,7 @@ export function sqliteRefusals({ db, issuer, now }: SqliteContext): SqliteRefusa
   return {
     opSession: (uid, kept) =>
       (kept !== undefined && kept.account_id !== null && refusesLogin(kept.account_id, kept.since, uid)) ||
-      byClient.get(issuer, uid, uid) !== undefined,
+      byClient.get(issuer, uid) !== undefined,
     login: refusesLogin,
     spareLogin: (interaction, uid) => {
       spare.run(uid, interaction, issuer, 0)

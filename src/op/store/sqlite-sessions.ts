@@ -4,7 +4,7 @@ import { longestRequest } from './longest-request.ts'
 import { mergeOpSession } from './merge-op-session.ts'
 import { mergeRp } from './merge-rp.ts'
 import type { SqliteContext } from './sqlite-context.ts'
-import type { SqliteRefusals } from './sqlite-refusals.ts'
+import { isRefused, type SqliteRefusals } from './sqlite-refusals.ts'
 import type { SqliteTombstones } from './sqlite-tombstones.ts'
 
 /** An OP session's row. */
@@ -48,17 +48,22 @@ export function sqliteSessions(
   const byUid = db.prepare<[number, string], OpSessionRow>(
     `SELECT ${opSessionColumns} FROM op_session s WHERE s.issuer = ? AND s.uid = ?`,
   )
-  const byHandle = db.prepare<[number, string], OpSessionRow>(
-    `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
-     WHERE h.issuer = ? AND h.handle = ? AND h.retired_at IS NULL`,
+  // Each is one statement without a join: a join is planned anew each time it is asked, which takes longer than to find the row.
+  const live = (uid: string) =>
+    db.prepare<unknown[], OpSessionRow>(
+      `SELECT ${opSessionColumns} FROM op_session s WHERE s.issuer = ? AND s.uid = ${uid} AND s.expires_at > ?
+         AND NOT EXISTS (SELECT 1 FROM tombstone t WHERE t.issuer = s.issuer AND t.kind = 'uid' AND t.name = s.uid)
+         AND NOT ${isRefused}`,
+    )
+  const ofHandle = 'SELECT h.uid FROM op_session_handle h WHERE h.issuer = ? AND h.handle = ?'
+  const liveByUid = live('?')
+  const liveByHandle = live(`(${ofHandle} AND h.retired_at IS NULL)`)
+  const liveBySid = live(
+    '(SELECT c.uid FROM op_session_client c WHERE c.issuer = ? AND c.client_id = ? AND c.sid = ? LIMIT 1)',
   )
-  const bySid = db.prepare<[number, string, string], OpSessionRow>(
-    `SELECT ${opSessionColumns} FROM op_session_client c JOIN op_session s ON s.issuer = c.issuer AND s.uid = c.uid
-     WHERE c.issuer = ? AND c.client_id = ? AND c.sid = ? LIMIT 1`,
-  )
-  const rotated = db.prepare<[number, string, number], OpSessionRow>(
-    `SELECT ${opSessionColumns} FROM op_session_handle h JOIN op_session s ON s.issuer = h.issuer AND s.uid = h.uid
-     WHERE h.issuer = ? AND h.handle = ? AND h.retired_at > ?`,
+  const rotated = live(`(${ofHandle} AND h.retired_at > ?)`)
+  const byHandle = db.prepare<[number, number, string], OpSessionRow>(
+    `SELECT ${opSessionColumns} FROM op_session s WHERE s.issuer = ? AND s.uid = (${ofHandle} AND h.retired_at IS NULL)`,
   )
   const insert = db.prepare<[number, string, string, string | null, string, number, number, number]>(
     `INSERT INTO op_session (issuer, uid, handle, account_id, payload, created_at, expires_at, since)
@@ -138,20 +143,20 @@ export function sqliteSessions(
 
     async getOpSession(by) {
       return context.read(() => {
+        const now = context.seconds()
         const found =
           'uid' in by
-            ? row(by.uid)
+            ? liveByUid.get(issuer, by.uid, now)
             : 'handle' in by
-              ? byHandle.get(issuer, by.handle)
-              : bySid.get(issuer, by.clientId, by.sid)
-        if (!found || hasEnded(found.uid, found)) return undefined
-        return toOpSession('handle' in by ? { ...found, handle: by.handle } : found, rps(found.uid))
+              ? liveByHandle.get(issuer, issuer, by.handle, now)
+              : liveBySid.get(issuer, issuer, by.clientId, by.sid, now)
+        return found && toOpSession('handle' in by ? { ...found, handle: by.handle } : found, rps(found.uid))
       })
     },
 
     async retireHandle(handle) {
       context.write(() => {
-        const expiresAt = byHandle.get(issuer, handle)?.expires_at ?? 0
+        const expiresAt = byHandle.get(issuer, issuer, handle)?.expires_at ?? 0
         retire.run(context.seconds(), issuer, handle)
         tombstones.put('handle', [handle], expiresAt)
       })
@@ -159,8 +164,9 @@ export function sqliteSessions(
 
     async getRotated(handle, seconds) {
       return context.read(() => {
-        const found = rotated.get(issuer, handle, context.seconds() - seconds)
-        return found && !hasEnded(found.uid, found) ? toOpSession(found, rps(found.uid)) : undefined
+        const now = context.seconds()
+        const found = rotated.get(issuer, issuer, handle, now - seconds, now)
+        return found && toOpSession(found, rps(found.uid))
       })
     },
 
