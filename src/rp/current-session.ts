@@ -8,6 +8,7 @@ import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
 import { namesOf } from './session-id.ts'
+import { isOfOurs } from './side-by-side.ts'
 import type { StoredRpSession } from './store/contract.ts'
 
 /** The RP session of an app's request, and the cookies its answer must set. */
@@ -19,8 +20,12 @@ export interface CurrentRequest<Data> {
 /** The idle lifetime is pushed on in steps of a twentieth, so that few requests write. */
 const STEPS = 20
 
+/** What has to be known of an app's request; without `url` it counts as the app's own. */
+export type AppRequest = Pick<RpRequest, 'header'> & Partial<Pick<RpRequest, 'url'>>
+
 /**
- * Finds who is signed in at the browser that made an app's request, and counts the request as use.
+ * Finds who is signed in at the browser that made an app's request, and counts the request as use unless it is for another
+ * relying party of the app.
  *
  * A dead cookie is set aside only with a whole page: until then the open tabs can still hear how their RP session ended.
  * By the time this answer arrives the browser may have the cookie of a new login, so it is not cleared; that of an RP
@@ -30,7 +35,7 @@ const STEPS = 20
  */
 export async function currentSession<Data>(
   context: RpContext<Data>,
-  request: Pick<RpRequest, 'header'>,
+  request: AppRequest,
 ): Promise<CurrentRequest<Data>> {
   try {
     return await find(context, request)
@@ -54,12 +59,14 @@ export function whoIsUnknown(
   return Object.assign(error, { status: 503 })
 }
 
-async function find<Data>(context: RpContext<Data>, request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>> {
+async function find<Data>(context: RpContext<Data>, request: AppRequest): Promise<CurrentRequest<Data>> {
   const id = readSessionCookie(request, context.options)
   if (id === undefined) return { current: { state: 'none' }, cookies: [] }
   const { handle } = namesOf(id)
   let found = await context.store.get(handle)
-  if (found?.state === 'alive' && !(await use(context, found.session))) found = await context.store.get(handle)
+  if (found?.state === 'alive' && !isOfOurs(context.options, request) && !(await use(context, found.session))) {
+    found = await context.store.get(handle)
+  }
   if (found?.state === 'alive') {
     return { current: { state: 'alive', session: showRpSession<Data>(found.session) }, cookies: [] }
   }
