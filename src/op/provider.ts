@@ -8,6 +8,7 @@ import { type Accounts, accountsOf } from './accounts.ts'
 import { type BrowserLoginsParts, loginsIn, uidsOf } from './browser-logins.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { findClientOf } from './clients/find-client.ts'
+import { storedClientsLook } from './clients/stored-clients.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
 import { type Deliveries, deliveriesOf } from './delivery/deliveries.ts'
 import { tellBy } from './delivery/events.ts'
@@ -95,7 +96,11 @@ export class Provider extends OidcProvider {
     const telemetry = openTelemetry(issuer, resolved.log, () =>
       readOutbox(store, runtime.now(), outbox?.openBreakers() ?? 0),
     )
-    const { configuration: complete, cookieNames } = completeConfiguration(configuration, {
+    const {
+      configuration: complete,
+      cookieNames,
+      checkClient,
+    } = completeConfiguration(configuration, {
       issuer,
       adapter: modelAdapter(store, {
         now: runtime.now,
@@ -176,7 +181,13 @@ export class Provider extends OidcProvider {
       log,
       telemetry,
     }
-    this.#sweeper = startSweeper({ ...this.#endSession, runtime, sweep, retention })
+    this.#sweeper = startSweeper({
+      ...this.#endSession,
+      runtime,
+      sweep,
+      retention,
+      lookAtClients: storedClientsLook({ store, check: checkClient, log }),
+    })
     this.opSessions = opSessionsOf({
       store,
       end: (uids, ending) => endTogether(this.#endSession, uids, ending),
