@@ -50,7 +50,6 @@ export function watchBackend(
     {
       group: `lockstep:${session}`,
       sub: signedIn,
-      sees: false,
       ask: (_, signal) => askSession(world, session, signal),
       confirm: silentChecker(world, silentCheck),
       lead: listen,
