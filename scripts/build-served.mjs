@@ -8,8 +8,12 @@ import { build } from 'esbuild'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const outdir = join(root, 'dist/served')
 
+// Names of the monitor that no other script and no browser knows; they would be a hundredth of what is sent.
+const ownNames =
+  /^(after|arbiter|ask|belief|check|checkInterval|confirm|current|events|fetch|group|hear|lead|nap|openChannel|openFrame|sees|silentCheck|stop|tell|window)$/
+
 const bundles = [
-  { entry: 'src/browser/served.ts', file: 'session-monitor.js' },
+  { entry: 'src/browser/served.ts', file: 'session-monitor.js', mangleProps: ownNames },
   { entry: 'src/browser/served-op-iframe.ts', file: 'op-iframe.js' },
   { entry: 'src/browser/served-logout-page.ts', file: 'logout-page.js' },
 ]
@@ -24,15 +28,13 @@ if (stale.length > 0) {
 }
 
 /** Bundles an entry as a module: pages include it with type="module". */
-async function bundle({ entry, file }) {
+async function bundle({ entry, file, ...shorter }) {
   const { outputFiles } = await build({
     absWorkingDir: root,
     entryPoints: [entry],
     bundle: true,
     minify: true,
-    // Names that no other script and no browser knows; they would be a hundredth of what is sent.
-    mangleProps:
-      /^(after|arbiter|ask|belief|check|checkInterval|confirm|current|events|fetch|group|hear|lead|nap|openChannel|openFrame|sees|silentCheck|stop|tell|window)$/,
+    ...shorter,
     write: false,
     format: 'esm',
     target: 'es2022',

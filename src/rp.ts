@@ -1,5 +1,5 @@
 export type { EndDownstream, UpstreamLogout } from './rp/cascade.ts'
-export type { CurrentRequest } from './rp/current-session.ts'
+export type { AppRequest, CurrentRequest } from './rp/current-session.ts'
 export type { DecryptionKey } from './rp/decrypt-logout-token.ts'
 export type { RpAnswer, RpRequest } from './rp/http.ts'
 export { BodyReadBefore, BodyTooLarge } from './rp/http.ts'

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { runInNewContext } from 'node:vm'
 import { gzipSync } from 'node:zlib'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { checkSessionIframe } from '../src/op/check-session-iframe.ts'
@@ -45,6 +46,33 @@ describe('what browsers load', () => {
     ]) {
       expect(served(file)).not.toContain(name)
     }
+  })
+
+  it('reads the attributes of the page it stands in by their names', async () => {
+    const asked: string[] = []
+    const page = new EventTarget()
+    const said = new Promise<string>((resolve) => {
+      const status = { data: 'notes hash.salt', origin: 'https://notes.example', source: { postMessage: resolve } }
+      runInNewContext(served('op-iframe.js'), {
+        window: page,
+        document: {
+          documentElement: { dataset: { site: 'same-site', cookie: 'state', check: '/op/check' } },
+          cookie: 'state=1',
+        },
+        fetch: async (url: string) => {
+          asked.push(url)
+          return { status: 204 }
+        },
+        crypto,
+        btoa,
+        TextEncoder,
+        Uint8Array,
+        Map,
+      })
+      page.dispatchEvent(Object.assign(new Event('message'), status))
+    })
+    expect(await said).toBe('changed')
+    expect(asked).toEqual(['/op/check'])
   })
 
   it('may be written into a page as it is', () => {

@@ -11,8 +11,13 @@ import { namesOf } from './session-id.ts'
 import type { StoredRefreshToken, StoredRpSession } from './store/contract.ts'
 import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
 
-/** Milliseconds for which one process may refresh: longer than the OP has for its answer. */
-const LEASE = 10_000
+/**
+ * Milliseconds for which one process may refresh. A refresh token that is used twice may cost the user the grant, so this
+ * outlasts all that is done with it: {@link BEGIN}, the OP's 5 s for its answer, and twice 8 s for writing down what came.
+ */
+const LEASE = 30_000
+/** Milliseconds of these within which the OP is asked; whoever is later (it stood still, the OP was hard to find) asks for the right again. */
+const BEGIN = 5_000
 /** Milliseconds between looks at what another process has got; its hint usually comes first. */
 const LOOK = 500
 
@@ -68,13 +73,15 @@ async function refreshOnce<Data>(context: RpContext<Data>, handle: string): Prom
   const bell = alarm(options.runtime)
   const unsubscribe = await store.subscribe(handle, bell.ring)
   try {
-    const until = options.runtime.now() + 2 * LEASE
+    const until = options.runtime.now() + LEASE + BEGIN
     while (options.runtime.now() < until) {
+      const beginBy = options.runtime.now() + BEGIN
       const isOurs = await store.claimRefresh(handle, LEASE)
       // Read after the claim: whoever had it before may have just saved what we want.
       const offer = await look(context, handle)
       if (offer.state !== 'stale') return offer.state === 'good' ? offer.accessToken : undefined
-      if (isOurs) return await refresh(context, offer)
+      const result = isOurs ? await refresh(context, offer, beginBy) : { state: 'late' as const }
+      if (result.state === 'done') return result.accessToken
       await bell.sleep(LOOK)
     }
     throw new LockstepError('op_unreachable', 'another process is still refreshing the access token')
@@ -83,36 +90,45 @@ async function refreshOnce<Data>(context: RpContext<Data>, handle: string): Prom
   }
 }
 
+/** `late` when it was too late to ask the OP. */
+type RefreshResult = { readonly state: 'done'; readonly accessToken: string | undefined } | { readonly state: 'late' }
+
 async function refresh<Data>(
   context: RpContext<Data>,
   { session, tokens }: Extract<Offer, { state: 'stale' }>,
-): Promise<string | undefined> {
-  const { store, sealer } = context
+  beginBy: number,
+): Promise<RefreshResult> {
+  const { store, sealer, op, options } = context
+  const done = (accessToken: string | undefined): RefreshResult => ({ state: 'done', accessToken })
   const token = await sealer.open('refresh-token', session.refreshToken.sealed)
-  if (typeof token !== 'string') return giveUp(context, session, 'no secret opens the refresh token any more')
+  if (typeof token !== 'string') {
+    return done(await giveUp(context, session, 'no secret opens the refresh token any more'))
+  }
   const requestedAt = await store.now()
   let answer: Refreshed
   try {
-    answer = await ask(context, token, session.sub)
+    const configuration = await op.configuration()
+    if (options.runtime.now() > beginBy) return { state: 'late' }
+    answer = await ask(configuration, token, session.sub)
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error
     if (error.cause instanceof oidc.ResponseBodyError && error.cause.error === 'invalid_grant') {
-      return giveUp(context, session, messageOf(error))
+      return done(await giveUp(context, session, messageOf(error)))
     }
-    // The right to refresh is given back at once, so that the next request may try.
-    await store.saveTokens(session.handle, session, session.refreshToken.sealed)
-    if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return tokens.accessToken
+    // The right to refresh is given back at once, so that the next request may try; unless it may be another's by now.
+    const isOurs = options.runtime.now() < beginBy - BEGIN + LEASE
+    if (isOurs) await store.saveTokens(session.handle, session, session.refreshToken.sealed)
+    if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return done(tokens.accessToken)
     throw error
   }
   const learnt = { sid: answer.claims()?.sid, requestedAt, from: 'grant' } as const
   await saveRefreshed(context, () => renewSid(context, session, learnt))
-  return save(context, session, tokens, answer) // refused where it has ended meanwhile
+  return done(await save(context, session, tokens, answer)) // refused where it has ended meanwhile
 }
 
 type Refreshed = Awaited<ReturnType<typeof oidc.refreshTokenGrant>>
 
-async function ask<Data>({ op }: RpContext<Data>, refreshToken: string, expectedSub: string): Promise<Refreshed> {
-  const configuration = await op.configuration()
+async function ask(configuration: oidc.Configuration, refreshToken: string, expectedSub: string): Promise<Refreshed> {
   const answer = await askOp('Token Endpoint', () => oidc.refreshTokenGrant(configuration, refreshToken))
   // Core §12.2: a new ID Token names the same End-User.
   if ((answer.claims()?.sub ?? expectedSub) !== expectedSub) {

@@ -1,6 +1,7 @@
 import { type SetCookie, stringifySetCookie } from 'cookie'
 import type { RpRequest } from './http.ts'
 import type { ResolvedRpOptions } from './options.ts'
+import { namesOf } from './session-id.ts'
 
 type CookieOptions = Pick<ResolvedRpOptions<never>, 'cookieName' | 'secureCookies'>
 
@@ -22,10 +23,31 @@ export function readCookies(request: Pick<RpRequest, 'header'>): ReadonlyMap<str
   return cookies
 }
 
-/** The value of the session cookie, if it looks like one of ours. */
+/** The value of the session cookie, if it looks like one of ours and has not been set aside. */
 export function readSessionCookie(request: Pick<RpRequest, 'header'>, options: CookieOptions): string | undefined {
-  const value = readCookies(request).get(options.cookieName)
-  return value !== undefined && /^[\w-]{43}$/.test(value) ? value : undefined
+  const cookies = readCookies(request)
+  const value = cookies.get(options.cookieName)
+  if (value === undefined || !/^[\w-]{43}$/.test(value)) return undefined
+  const aside = cookies.get(asideOf(options))
+  return aside !== undefined && aside === namesOf(value).publicId ? undefined : value
+}
+
+/**
+ * Sets the session cookie of a dead RP session aside: the browser then counts as one without any.
+ *
+ * It is not cleared. The answer that does so may come late, and would take the cookie of a login that was faster.
+ *
+ * @param publicId Names the dead RP session; what is forgotten with its cookie need not be set aside any longer.
+ */
+export function setAside(
+  publicId: string,
+  options: CookieOptions & Pick<ResolvedRpOptions<never>, 'lifetime'>,
+): string {
+  return setCookie(asideOf(options), publicId, options.lifetime.absolute, options)
+}
+
+function asideOf({ cookieName }: CookieOptions): string {
+  return `${cookieName}-ended`
 }
 
 /**

@@ -1,13 +1,14 @@
 import { LockstepError } from '../protocol/errors.ts'
 import type { SessionEnd } from '../protocol/session-document.ts'
 import { type RpContext, seconds } from './context.ts'
-import { clearCookie, readSessionCookie } from './cookies.ts'
+import { readSessionCookie, setAside } from './cookies.ts'
 import { isDocument, type RpRequest } from './http.ts'
 import { leavingOf, readLeaving, rememberLeaving } from './left-app.ts'
 import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
 import { namesOf } from './session-id.ts'
+import { isOfOurs } from './side-by-side.ts'
 import type { StoredRpSession } from './store/contract.ts'
 
 /** The RP session of an app's request, and the cookies its answer must set. */
@@ -19,18 +20,22 @@ export interface CurrentRequest<Data> {
 /** The idle lifetime is pushed on in steps of a twentieth, so that few requests write. */
 const STEPS = 20
 
+/** What has to be known of an app's request; without `url` it counts as the app's own. */
+export type AppRequest = Pick<RpRequest, 'header'> & Partial<Pick<RpRequest, 'url'>>
+
 /**
- * Finds who is signed in at the browser that made an app's request, and counts the request as use.
+ * Finds who is signed in at the browser that made an app's request, and counts the request as use unless it is for another
+ * relying party of the app.
  *
- * A dead cookie is cleared only with a whole page: until then the open tabs can still hear how their RP session ended. That
- * of an RP session nobody knows is left alone: a login in another tab has replaced it, so by the time this answer arrives
- * the browser may have the new one.
+ * A dead cookie is set aside only with a whole page: until then the open tabs can still hear how their RP session ended.
+ * By the time this answer arrives the browser may have the cookie of a new login, so it is not cleared; that of an RP
+ * session nobody knows is left alone altogether.
  *
  * @throws LockstepError `store_failed`, see {@link whoIsUnknown}
  */
 export async function currentSession<Data>(
   context: RpContext<Data>,
-  request: Pick<RpRequest, 'header'>,
+  request: AppRequest,
 ): Promise<CurrentRequest<Data>> {
   try {
     return await find(context, request)
@@ -54,32 +59,34 @@ export function whoIsUnknown(
   return Object.assign(error, { status: 503 })
 }
 
-async function find<Data>(context: RpContext<Data>, request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>> {
+async function find<Data>(context: RpContext<Data>, request: AppRequest): Promise<CurrentRequest<Data>> {
   const id = readSessionCookie(request, context.options)
   if (id === undefined) return { current: { state: 'none' }, cookies: [] }
   const { handle } = namesOf(id)
   let found = await context.store.get(handle)
-  if (found?.state === 'alive' && !(await use(context, found.session))) found = await context.store.get(handle)
+  if (found?.state === 'alive' && !isOfOurs(context.options, request) && !(await use(context, found.session))) {
+    found = await context.store.get(handle)
+  }
   if (found?.state === 'alive') {
     return { current: { state: 'alive', session: showRpSession<Data>(found.session) }, cookies: [] }
   }
   if (!found) return { current: { state: 'none' }, cookies: [] }
   return {
     current: { state: 'ended', end: found.end },
-    cookies: isDocument(request) ? await buriedBy(context, request, found.end) : [],
+    cookies: isDocument(request) ? await afterEnd(context, request, found) : [],
   }
 }
 
-/** Clears the dead cookie; that the End-User left this app himself outlives it. */
-async function buriedBy<Data>(
+/** Sets the dead cookie aside; that the End-User left this app himself outlives it. */
+async function afterEnd<Data>(
   { options, store }: RpContext<Data>,
   request: Pick<RpRequest, 'header'>,
-  end: SessionEnd,
+  { end, publicId }: { readonly end: SessionEnd; readonly publicId: string },
 ): Promise<readonly string[]> {
-  const cleared = clearCookie(options.cookieName, options)
+  const aside = setAside(publicId, options)
   const leaving = leavingOf(end)
-  if (leaving === undefined || readLeaving(request, options) !== undefined) return [cleared]
-  return [cleared, rememberLeaving(leaving, options, Math.floor(((await store.now()) - leaving.at) / 1000))]
+  if (leaving === undefined || readLeaving(request, options) !== undefined) return [aside]
+  return [aside, rememberLeaving(leaving, options, Math.floor(((await store.now()) - leaving.at) / 1000))]
 }
 
 /** Extends the idle lifetime; `false` when a logout was faster. */

@@ -110,7 +110,7 @@ export function isPrefetch(request: Pick<RpRequest, 'header'>): boolean {
   return ['sec-purpose', 'purpose', 'x-moz'].some((name) => request.header(name)?.includes('prefetch') === true)
 }
 
-/** Says whether a browser asks for a whole page: the only time at which a dead cookie is cleared. */
+/** Says whether a browser asks for a whole page: the only time at which a dead cookie is set aside. */
 export function isDocument(request: Pick<RpRequest, 'header'>): boolean {
   return request.header('sec-fetch-dest') === 'document'
 }

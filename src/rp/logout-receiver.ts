@@ -18,6 +18,7 @@ import type { Mountable } from './relying-party.ts'
 import { type RouteTable, refusalFor, routeOf, serve } from './routes.ts'
 import { createStreamRegistry, type StreamRegistry, streamOf } from './session-events.ts'
 import { serveSessionMonitor } from './session-monitor-file.ts'
+import { takePlace } from './side-by-side.ts'
 import type { OutsideLogin, RpSessionStore } from './store/contract.ts'
 import { LATE_LOGIN } from './store/rules.ts'
 
@@ -67,6 +68,7 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
     streams: createStreamRegistry(resolved.runtime),
   }
   const routes = routesFor(resolved)
+  const leavePlace = takePlace(resolved)
   return {
     async respond(request) {
       const name = routeOf(resolved.base, request)
@@ -83,6 +85,7 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
       }
     },
     async close() {
+      leavePlace()
       context.streams.closeAll()
     },
   }

@@ -3,7 +3,7 @@ import { startCascade } from './cascade.ts'
 import { connectOp } from './connect-op.ts'
 import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
-import { type CurrentRequest, currentSession } from './current-session.ts'
+import { type AppRequest, type CurrentRequest, currentSession } from './current-session.ts'
 import type { RpAnswer, RpRequest } from './http.ts'
 import { type RelyingPartyOptions, resolveRpOptions } from './options.ts'
 import { startTokenRevoker } from './revoke-tokens.ts'
@@ -11,13 +11,14 @@ import { respond } from './routes.ts'
 import { type RpSession, showRpSession } from './rp-session.ts'
 import { createSealer } from './seal.ts'
 import { createStreamRegistry } from './session-events.ts'
+import { takePlace } from './side-by-side.ts'
 
 /** One app's side of login and logout. Adapters such as `lockstep/rp/express` put it into a framework. */
 export interface RelyingParty<Data = unknown> {
   /** Answers a request to one of our own routes; `undefined` for every other path. */
   respond(request: RpRequest): Promise<RpAnswer | undefined>
   /** Finds who is signed in at the browser that made an app's request, and counts it as use of the RP session. */
-  current(request: Pick<RpRequest, 'header'>): Promise<CurrentRequest<Data>>
+  current(request: AppRequest): Promise<CurrentRequest<Data>>
   /** Path all of our routes begin with: `prefix` behind the path of `appUrl`. */
   readonly base: string
   /** Says whether a request has a session cookie that may be worth something. A guess that costs nothing. */
@@ -82,6 +83,7 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   const streams = createStreamRegistry(resolved.runtime)
   const context: RpContext<Data> = { options: resolved, store, op, sealer, revoker, cascade, streams }
   const refresher = createTokenRefresher(context)
+  const leavePlace = takePlace(resolved)
   return {
     respond: (request) => respond(context, request),
     current: (request) => currentSession(context, request),
@@ -95,6 +97,7 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
       return `${resolved.base}/login${query.size === 0 ? '' : `?${query}`}`
     },
     async close() {
+      leavePlace()
       streams.closeAll()
       await Promise.all([revoker.stop(), cascade?.stop()])
     },

@@ -302,3 +302,47 @@ describe('a refresh that takes longer than another', () => {
     expect(await held()).toBe('the newer one')
   })
 })
+
+describe('the right to refresh', () => {
+  it('lasts longer than the OP may take to be found and to answer, so that nobody asks with the same refresh token beside it', async () => {
+    await start()
+    const cookie = await signIn(lasting)
+    offset = 571
+    op.answers.set('/token', 'say nothing')
+    const asked = expect(rp.accessToken(cookie)).rejects.toMatchObject({ code: 'op_unreachable' })
+    await expect.poll(refreshed).toEqual(['r0'])
+    const [session] = await sessions.listBySub('ada')
+    for (offset = 571 + 9; offset <= 571 + 29; offset++) {
+      expect(await sessions.claimRefresh(session?.handle ?? '', 1)).toBe(false)
+    }
+    offset = 571 + 31
+    expect(await sessions.claimRefresh(session?.handle ?? '', 1)).toBe(true) // its holder may have crashed
+    await asked
+  }, 20_000)
+
+  it('is not used by a process that stood still meanwhile: another has refreshed by then', async () => {
+    await start()
+    const cookie = await signIn(lasting)
+    offset = 571
+    answerRefresh({ access_token: 'a1', expires_in: 600, refresh_token: 'r1' })
+    const { now } = sessions
+    let goOn = (): void => {}
+    const stood = new Promise<void>((stands) => {
+      sessions.now = async () => {
+        sessions.now = now
+        await new Promise<void>((resolve) => {
+          goOn = resolve
+          stands()
+        })
+        return now()
+      }
+    })
+    const slow = rp.accessToken(cookie)
+    await stood
+    offset += 31
+    expect(await node().accessToken(cookie)).toBe('a1')
+    goOn()
+    expect(await slow).toBe('a1')
+    expect(refreshed()).toEqual(['r0'])
+  })
+})

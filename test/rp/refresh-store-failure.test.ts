@@ -63,10 +63,11 @@ async function passing<T>(promise: Promise<T>): Promise<T> {
     isOver = true
   })
   watched.catch(() => undefined)
-  await vi.waitFor(async () => {
+  const isSettled = async () => {
     await time.pass(0.5)
     expect(isOver).toBe(true)
-  })
+  }
+  await vi.waitFor(isSettled, { interval: 5, timeout: 20_000 })
   return watched
 }
 

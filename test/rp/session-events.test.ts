@@ -146,7 +146,7 @@ describe('the idle lifetime', () => {
       plainRequest('GET', '/', { ...headers, 'sec-fetch-dest': 'document' }),
     )
     expect(current).toEqual({ state: 'ended', end: ending })
-    expect(cookies).toEqual([expect.stringMatching(/^__Host-lockstep-notes=; Max-Age=0;/)])
+    expect(cookies).toEqual([expect.stringMatching(`^__Host-lockstep-notes-ended=${names.publicId};`)])
     expect((await sessions.get(names.handle))?.state).toBe('ended')
   })
 

@@ -1,4 +1,4 @@
-import type { CurrentRequest } from '../current-session.ts'
+import type { AppRequest, CurrentRequest } from '../current-session.ts'
 import { answer, json, type RpAnswer, type RpRequest } from '../http.ts'
 import type { Mountable, RelyingParty } from '../relying-party.ts'
 
@@ -16,11 +16,7 @@ const found = new WeakMap<object, Map<object, Promise<CurrentRequest<unknown>>>>
  *
  * An app may have several relying parties: the RP session of one never opens what another guards.
  */
-export function currentOf<Data>(
-  rp: Mountable<Data>,
-  key: object,
-  request: Pick<RpRequest, 'header'>,
-): Promise<CurrentRequest<Data>> {
+export function currentOf<Data>(rp: Mountable<Data>, key: object, request: AppRequest): Promise<CurrentRequest<Data>> {
   const known = found.get(key) ?? new Map<object, Promise<CurrentRequest<unknown>>>()
   found.set(key, known)
   // What was kept under a relying party was made by it, so it has its data.
