@@ -55,7 +55,10 @@ describe('what browsers load', () => {
       const status = { data: 'notes hash.salt', origin: 'https://notes.example', source: { postMessage: resolve } }
       runInNewContext(served('op-iframe.js'), {
         window: page,
-        document: { documentElement: { dataset: { site: 'same-site', cookie: 'state', check: '/op/check' } }, cookie: 'state=1' },
+        document: {
+          documentElement: { dataset: { site: 'same-site', cookie: 'state', check: '/op/check' } },
+          cookie: 'state=1',
+        },
         fetch: async (url: string) => {
           asked.push(url)
           return { status: 204 }
