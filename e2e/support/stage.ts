@@ -13,7 +13,7 @@ import { auth } from 'lockstep/rp/express'
 import { memoryStore } from 'lockstep/rp/memory'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import { certify, resolveLocalhost } from './loopback.ts'
-import { appPage, barePage, silentPage, spaPage } from './stage-pages.ts'
+import { appPage, barePage, formPage, silentPage, spaPage } from './stage-pages.ts'
 
 /** How the apps' hosts relate to the OP's. */
 export type Site = 'same-site' | 'cross-site'
@@ -23,6 +23,7 @@ export type StageApp = 'notes' | 'mail' | 'wiki' | 'page'
 /** One request that a browser or the OP made. */
 export interface Seen {
   readonly at: number
+  readonly method: string
   readonly host: string
   readonly path: string
   readonly silent: boolean
@@ -73,7 +74,13 @@ export async function openStage(): Promise<Stage> {
   const server = createServer(certify(names), (request, response) => {
     const host = request.headers.host?.split(':')[0] ?? ''
     const { pathname, searchParams } = new URL(request.url ?? '/', `https://${host}`)
-    seen.push({ at: Date.now(), host, path: pathname, silent: searchParams.get('prompt') === 'none' })
+    seen.push({
+      at: Date.now(),
+      method: request.method ?? '',
+      host,
+      path: pathname,
+      silent: searchParams.get('prompt') === 'none',
+    })
     if (pathname.endsWith('/events')) keep(response, host)
     const listener = listeners.get(host)
     if (listener) listener(request, response)
@@ -221,6 +228,9 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
     listener.get('/strict', (_request, response) => {
       response.setHeader('content-security-policy', "frame-src 'none'")
       response.send(appPage(app, issuer))
+    })
+    listener.all('/form', ({ method }, response) => {
+      response.send(formPage(app, issuer, method))
     })
     listener.get('/bare', (_request, response) => {
       response.send(barePage())
