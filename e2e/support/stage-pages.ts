@@ -6,7 +6,7 @@ function recordOpIframe(issuer: string): string {
 }
 
 /** A page of an app with a backend: the script tag, and a record of what the monitor told. */
-export function appPage(app: string, issuer: string): string {
+export function appPage(app: string, issuer: string, onEnded: 'event' | 'reload' = 'event'): string {
   return `<!doctype html><html lang="en"><title>${app}</title><link rel="icon" href="data:,">
 <script>${recordOpIframe(issuer)}
   const told = window.told = []
@@ -20,9 +20,17 @@ export function appPage(app: string, issuer: string): string {
     })
   }
 </script>
-<script type="module" src="/auth/session-monitor.js" data-on-ended="event"></script>
+<script type="module" src="/auth/session-monitor.js" data-on-ended="${onEnded}"></script>
 <h1>${app}</h1>
 <form method="post" action="/auth/logout"><button>Sign out</button></form></html>`
+}
+
+/** A page that answers a form, says how it was asked for, and is left when its RP session ends. */
+export function formPage(app: string, issuer: string, method: string): string {
+  return appPage(app, issuer, 'reload').replace(
+    '<h1>',
+    `<form id="form" method="post" action="/form#sent"><button name="order" value="tea">Order</button></form><h1 id="method">${method}</h1><h1>`,
+  )
 }
 
 /** A page that starts a monitor whenever it is told to, and waits until that has signed out. */

@@ -13,7 +13,7 @@ import { auth } from 'lockstep/rp/express'
 import { memoryStore } from 'lockstep/rp/memory'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import { certify, resolveLocalhost } from './loopback.ts'
-import { appPage, barePage, silentPage, spaPage } from './stage-pages.ts'
+import { appPage, barePage, formPage, silentPage, spaPage } from './stage-pages.ts'
 
 /** How the apps' hosts relate to the OP's. */
 export type Site = 'same-site' | 'cross-site'
@@ -23,6 +23,7 @@ export type StageApp = 'notes' | 'mail' | 'wiki' | 'page'
 /** One request that a browser or the OP made. */
 export interface Seen {
   readonly at: number
+  readonly method: string
   readonly host: string
   readonly path: string
   readonly silent: boolean
@@ -47,6 +48,8 @@ export interface Play {
 export interface Stage {
   readonly plays: Readonly<Record<Site, Play>>
   readonly seen: Seen[]
+  /** What every app with a backend serves below `/files/`, by name. */
+  readonly files: Map<string, string>
   /** Streams that are open now, at an app. */
   streams(app: StageApp, site: Site): number
   /** Cuts every connection and accepts no other until it is called off. */
@@ -66,6 +69,7 @@ export async function openStage(): Promise<Stage> {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-stage-'))
   const listeners = new Map<string, RequestListener>()
   const seen: Seen[] = []
+  const files = new Map<string, string>()
   const streams = new Map<string, Set<ServerResponse>>()
   const sockets = new Set<Duplex>()
   let cut = false
@@ -73,7 +77,13 @@ export async function openStage(): Promise<Stage> {
   const server = createServer(certify(names), (request, response) => {
     const host = request.headers.host?.split(':')[0] ?? ''
     const { pathname, searchParams } = new URL(request.url ?? '/', `https://${host}`)
-    seen.push({ at: Date.now(), host, path: pathname, silent: searchParams.get('prompt') === 'none' })
+    seen.push({
+      at: Date.now(),
+      method: request.method ?? '',
+      host,
+      path: pathname,
+      silent: searchParams.get('prompt') === 'none',
+    })
     if (pathname.endsWith('/events')) keep(response, host)
     const listener = listeners.get(host)
     if (listener) listener(request, response)
@@ -88,11 +98,12 @@ export async function openStage(): Promise<Stage> {
   const port = await listen(server)
 
   const entries = await Promise.all(
-    sites.map(async (site) => [site, await openPlay(site, { port, folder, listeners })] as const),
+    sites.map(async (site) => [site, await openPlay(site, { port, folder, listeners, files })] as const),
   )
   return {
     plays: Object.fromEntries(entries) as Record<Site, Play>,
     seen,
+    files,
     streams: (app, site) => streams.get(`${app}.${suffix[site]}`)?.size ?? 0,
     cutNetwork() {
       cut = true
@@ -120,9 +131,10 @@ interface Scene {
   readonly port: number
   readonly folder: string
   readonly listeners: Map<string, RequestListener>
+  readonly files: ReadonlyMap<string, string>
 }
 
-async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise<Play> {
+async function openPlay(site: Site, { port, folder, listeners, files }: Scene): Promise<Play> {
   const url = (name: string) => `https://${name}.${suffix[site]}:${port}`
   const opHost = `op.${suffix[site]}`
   const issuer = url('op')
@@ -221,6 +233,12 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
     listener.get('/strict', (_request, response) => {
       response.setHeader('content-security-policy', "frame-src 'none'")
       response.send(appPage(app, issuer))
+    })
+    listener.get('/files/:name', ({ params }, response) => {
+      response.type(params.name).send(files.get(params.name))
+    })
+    listener.all('/form', ({ method }, response) => {
+      response.send(formPage(app, issuer, method))
     })
     listener.get('/bare', (_request, response) => {
       response.send(barePage())

@@ -73,6 +73,21 @@ export function describeWorst(engine: Engine): void {
     expect(stage.seen.slice(before).filter(({ silent }) => silent)).toEqual([])
   })
 
+  it('a page that answered a form is loaded anew without the form being sent again', async () => {
+    const tab = await open('mail', '/auth/login')
+    await hears(tab, 'alive')
+    await tab.go(`${play.url('mail')}/form`)
+    await hears(tab, 'alive')
+    await tab.run(`void document.querySelector('#form button').click()`)
+    await until(tab, `document.querySelector('#method').textContent === 'POST'`)
+    await hears(tab, 'alive')
+    const before = stage.seen.length
+    await play.end('ada')
+    await until(tab, `document.querySelector('#method').textContent === 'GET'`)
+    expect(stage.seen.slice(before).filter(({ method, path }) => method === 'POST' && path === '/form')).toEqual([])
+    expect(await tab.run(`location.hash`)).toBe('#sent')
+  })
+
   if (engine !== 'webkit') {
     it('a tab that has been in the background for over two minutes hears within two seconds of one that is looked at', async () => {
       const tab = await open('mail', '/auth/login')

@@ -35,7 +35,8 @@ export async function* followSession(
   for await (const text of readText(world, url, SILENCE, signal)) {
     const lines = (rest + text).split('\n')
     rest = lines.pop()!
-    const documents = lines.flatMap((line) => (line.startsWith('data:') && parseSessionDocument(line.slice(5))) || [])
+    // Of other lines that is undefined, which is no JSON.
+    const documents = lines.flatMap((line) => parseSessionDocument(line.split(/^data:/)[1]!) || [])
     yield* documents[0] ? documents : [undefined]
   }
 }

@@ -19,7 +19,10 @@ export interface SessionMonitorOptions {
 }
 
 /** The options with their defaults, URLs made absolute. */
-export type ResolvedSessionMonitorOptions = Required<SessionMonitorOptions>
+export type ResolvedSessionMonitorOptions = Required<Omit<SessionMonitorOptions, 'signedIn'>> & {
+  /** `signedIn`; empty on a page that does not say. */
+  readonly sub: string
+}
 
 /** Checks the options and fills in the defaults. */
 export function resolveSessionMonitorOptions(
@@ -40,6 +43,6 @@ export function resolveSessionMonitorOptions(
     events: absolute(events),
     silentCheck: absolute(silentCheck),
     checkInterval,
-    signedIn,
+    sub: signedIn,
   }
 }

@@ -9,14 +9,19 @@ import { pageLeaver } from './leave-page.ts'
 import { watchBackend } from './session-monitor.ts'
 import { browserWorld } from './world.ts'
 
-const here = import.meta.url
-const beside = (path: string): string => new URL(path, here).href
+const beside = (path: string): string => new URL(path, import.meta.url).href
 const world = browserWorld()
-const { onEnded = 'reload', signedIn = '' } = [...document.scripts].find(({ src }) => src === here)?.dataset ?? {}
+const { onEnded = 'reload', signedIn = '' } =
+  [...document.scripts].find(({ src }) => src === import.meta.url)?.dataset ?? {}
 const leave = pageLeaver(
   world,
   () => sessionStorage,
-  () => (onEnded === 'reload' ? location.reload() : location.assign(onEnded)),
+  () => {
+    // A page that answered a form is asked for by GET from here on: Chromium would send the form again, Firefox would ask.
+    history.replaceState(history.state, '')
+    if (onEnded === 'reload') location.reload()
+    else location.assign(onEnded)
+  },
 )
 
 watchBackend(
@@ -25,7 +30,7 @@ watchBackend(
     events: beside('session/events'),
     silentCheck: beside('silent-check'),
     checkInterval: 300,
-    signedIn,
+    sub: signedIn,
   },
   world,
   (detail) => {

@@ -39,7 +39,7 @@ export function startSessionMonitor(
 
 /** The same without events and for who has checked the options: the served script carries neither. */
 export function watchBackend(
-  { session, events, silentCheck, checkInterval, signedIn }: ResolvedSessionMonitorOptions,
+  { session, events, silentCheck, checkInterval, sub }: ResolvedSessionMonitorOptions,
   world: BrowserWorld,
   tell: (told: Told) => void,
 ): SessionWatch {
@@ -49,8 +49,7 @@ export function watchBackend(
   return watchSession(
     {
       group: `lockstep:${session}`,
-      sub: signedIn,
-      sees: false,
+      sub,
       ask: (_, signal) => askSession(world, session, signal),
       confirm: silentChecker(world, silentCheck),
       lead: listen,
@@ -72,8 +71,8 @@ export function watchBackend(
         if (news) tab.hear(news, 'push')
         // Whichever way the clock has been set meanwhile.
         if (document || Math.abs(world.now() - said) >= checkInterval * 1000) {
-          said = world.now()
           if (!document) void tab.check()
+          said = world.now()
         }
       }
       if (news?.state !== 'alive') await tab.check()

@@ -16,8 +16,8 @@ export const INTERVAL = 2_000
 export const FIRST_PAUSE = 1_000
 export const LARGEST_PAUSE = 10_000
 
-/** The longest timer, 24 days: browsers count milliseconds in 32 bits, and a longer one runs at once. */
-const LONGEST = 2 ** 31 - 1
+/** A long timer, eleven days: browsers count milliseconds in 32 bits, and one of more than 24 days runs at once. */
+const LONGEST = 1e9
 
 /** Resolves after `ms` milliseconds, at the next event of `target` that counts, or as soon as the signal aborts. */
 export function pause(

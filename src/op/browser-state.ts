@@ -1,10 +1,17 @@
 import { createHmac } from 'node:crypto'
 import type { Context } from 'koa'
+import type { Session } from 'oidc-provider'
 import { base64url } from '../protocol/session-state.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 
 /** Who is signed in at the OP in this browser; `undefined` for nobody. */
 export type SignedIn = { readonly uid: string; readonly accountId: string } | undefined
+
+/** Who is signed in in an OP session of oidc-provider's. */
+export function signedInOf(session: Session | undefined): SignedIn {
+  if (!session?.accountId || session.destroyed) return undefined
+  return { uid: session.uid, accountId: session.accountId }
+}
 
 const ANONYMOUS = /^n\.[\w-]{22}$/
 

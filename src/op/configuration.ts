@@ -1,16 +1,18 @@
 import { createHash } from 'node:crypto'
-import type { Configuration, interactionPolicy } from 'oidc-provider'
+import type { ClientMetadata, Configuration, interactionPolicy } from 'oidc-provider'
 import { CLIENT_METADATA, checkClientMetadata, LOGOUT_DETAILS } from './clients/client-metadata.ts'
 import { checkLogoutMetadata, FRONTCHANNEL_METADATA } from './clients/logout-metadata.ts'
 import type { RegistrationOptions } from './clients/registration-options.ts'
 import { checkPostLogoutUris } from './logout/post-logout-uris.ts'
 import { completePolicy, promptValues } from './prompts.ts'
+import { isUnseenProbe } from './unseen.ts'
 
 /** The names of the cookies an OP sets, so that two OPs on one host (ports share cookies) do not overwrite each other. */
 export interface CookieNames {
   readonly session: string
   readonly browserState: string
   readonly lastLogout: string
+  readonly userSwitch: string
   /** What the names of the cookies of logins begin with. */
   readonly logins: string
   /** The cookies of a login under way. */
@@ -35,6 +37,14 @@ export interface ConfigurationParts {
   readonly promptCreate: boolean
 }
 
+/** A configuration that oidc-provider takes, and what it says that oidc-provider does not know. */
+export interface CompleteConfiguration {
+  readonly configuration: Configuration
+  readonly cookieNames: CookieNames
+  /** Holds a client that the operator wrote down or stored against Lockstep's own rules. @throws InvalidClientMetadata */
+  readonly checkClient: (metadata: ClientMetadata) => void
+}
+
 /** Path of the OP iframe below the issuer. */
 export const CHECK_SESSION_PATH = '/session/check'
 
@@ -43,17 +53,14 @@ export const CHECK_SESSION_PATH = '/session/check'
  *
  * @throws TypeError naming the key, where the configuration contradicts Lockstep's.
  */
-export function completeConfiguration(
-  given: Configuration,
-  parts: ConfigurationParts,
-): { configuration: Configuration; cookieNames: CookieNames } {
+export function completeConfiguration(given: Configuration, parts: ConfigurationParts): CompleteConfiguration {
   refuse(given.adapter !== undefined, 'adapter', "is replaced by Lockstep's store; remove it")
   refuse(given.enableHttpPostMethods === false, 'enableHttpPostMethods', 'must be on: the Logout Endpoint takes POST')
   const { sameSite, secure } = given.cookies?.long ?? {}
   refuse(
-    sameSite !== undefined && sameSite !== 'none',
+    ![undefined, 'none', 'lax'].includes(sameSite as string | undefined),
     'cookies.long.sameSite',
-    'must be "none": with another value browsers send no OP cookie with the POST by which an app signs a user out, so that nothing would end, nor with prompt=none in frames. Remove it; forms of yours that go by the OP cookie are protected by isSameOrigin (T5)',
+    'must be "none" (the default) or "lax": with another value nobody who comes from an app is signed in at the OP. What Lax takes away is in docs/mounting.md (T5)',
   )
   refuse(secure === false, 'cookies.long.secure', 'must not be false')
   const keys = given.cookies?.keys
@@ -85,12 +92,24 @@ export function completeConfiguration(
   )
 
   const cookieNames = namesFor(given, parts.issuer)
+  const { findAccount } = given
+  const [logoutUri, sessionRequired] = FRONTCHANNEL_METADATA
+  const own: readonly string[] = [...FRONTCHANNEL_METADATA, ...CLIENT_METADATA]
+  /** Checks one of Lockstep's own members, and with it those of oidc-provider's that it has rules about. */
+  const check = (registersItself: boolean, key: string, metadata: ClientMetadata): void => {
+    if (CLIENT_METADATA.includes(key)) checkClientMetadata(registersItself, key, metadata[key], metadata)
+    if (key === logoutUri) {
+      const allowsForeignLogoutUri = parts.registration.dangerouslyAllowForeignLogoutUri
+      checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself, allowsForeignLogoutUri })
+    }
+    if (key === LOGOUT_DETAILS) checkPostLogoutUris(metadata) // once per client is enough
+  }
   const policy = completePolicy(parts, given.interactions?.policy)
   const configuration: Configuration = {
     ...given,
     adapter: parts.adapter,
     fetch: parts.fetch,
-    enableHttpPostMethods: true,
+    enableHttpPostMethods: sameSite !== 'lax', // oidc-provider's condition; the Logout Endpoint is ours and takes POST in any case
     cookies: {
       ...given.cookies,
       names: {
@@ -99,10 +118,14 @@ export function completeConfiguration(
         interaction: cookieNames.interaction,
         resume: cookieNames.resume,
       },
-      long: { httpOnly: true, signed: true, ...given.cookies?.long, sameSite: 'none', secure: true },
+      long: { httpOnly: true, signed: true, sameSite: 'none', ...given.cookies?.long, secure: true },
       short: { httpOnly: true, signed: true, sameSite: 'lax', secure: true, ...given.cookies?.short },
     },
     interactions: { ...given.interactions, policy },
+    ...(findAccount && {
+      findAccount: (ctx, ...which) =>
+        ctx.oidc.route === 'authorization' && isUnseenProbe(ctx) ? undefined : findAccount(ctx, ...which),
+    }),
     features: {
       ...given.features,
       rpInitiatedLogout: { ...rpInitiatedLogout, enabled: true },
@@ -116,20 +139,17 @@ export function completeConfiguration(
       prompt_values_supported: promptValues(policy),
     },
     extraClientMetadata: {
-      properties: [...(given.extraClientMetadata?.properties ?? []), ...FRONTCHANNEL_METADATA, ...CLIENT_METADATA],
+      properties: [...(given.extraClientMetadata?.properties ?? []), ...own],
       validator: (ctx, key, value, metadata) => {
-        const [logoutUri, sessionRequired] = FRONTCHANNEL_METADATA
-        const registersItself = ctx !== undefined
-        if (CLIENT_METADATA.includes(key)) checkClientMetadata(registersItself, key, value, metadata)
-        else if (key === logoutUri) {
-          const allowsForeignLogoutUri = parts.registration.dangerouslyAllowForeignLogoutUri
-          checkLogoutMetadata(metadata, { issuer: parts.issuer, registersItself, allowsForeignLogoutUri })
-        } else if (key !== sessionRequired) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
-        if (key === LOGOUT_DETAILS) checkPostLogoutUris(metadata) // once per client is enough
+        if (!own.includes(key)) given.extraClientMetadata?.validator?.(ctx, key, value, metadata)
+        else if (key !== sessionRequired) check(ctx !== undefined, key, metadata)
       },
     },
   }
-  return { configuration, cookieNames }
+  const checkClient = (metadata: ClientMetadata): void => {
+    for (const key of own) check(false, key, metadata)
+  }
+  return { configuration, cookieNames, checkClient }
 }
 
 function namesFor(given: Configuration, issuer: string): CookieNames {
@@ -144,6 +164,7 @@ function namesFor(given: Configuration, issuer: string): CookieNames {
     session: names?.session ?? `${prefix}op_session.${suffix}`,
     browserState: `__Host-op_state.${suffix}`,
     lastLogout: `__Host-op_logout.${suffix}`,
+    userSwitch: `__Host-op_switch.${suffix}`,
     logins: `__Host-op_login.${suffix}.`,
   }
 }

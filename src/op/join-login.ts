@@ -1,5 +1,5 @@
 import type { AdapterPayload, KoaContextWithOIDC } from 'oidc-provider'
-import { handleOf } from './model-adapter.ts'
+import { handleOf } from './models/handles.ts'
 import { meantBy } from './op-cookie.ts'
 import { resumedInteraction } from './provider-seam.ts'
 import type { OpIssuerStore } from './store/contract.ts'

@@ -61,6 +61,10 @@ export type OpLogEvent =
       readonly ended: number
       readonly total: number
     }
+  /** A client in the store is refused by a rule of Lockstep's: nobody signs in at it. Said at the start, of 20 clients at most. */
+  | { readonly event: 'client_refused'; readonly clientId: string; readonly message: string }
+  /** So many clients in the store are refused; said when they are more than `client_refused` names. */
+  | { readonly event: 'clients_refused'; readonly count: number }
   /** Nothing names an account any more that `accounts.erase` was called for; its logouts have the pseudonym. */
   | { readonly event: 'account_erased'; readonly erasureId: string; readonly pseudonym: string }
   /** Something of our own failed; it is tried again. */

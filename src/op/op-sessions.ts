@@ -1,6 +1,6 @@
 import { isEndCause } from './causes.ts'
 import { type Ending, whole } from './end-session.ts'
-import { handleOf } from './model-adapter.ts'
+import { handleOf } from './models/handles.ts'
 import { togetherWith } from './parallel-logins.ts'
 import type {
   EndCause,

@@ -1,6 +1,6 @@
 import type { KoaContextWithOIDC } from 'oidc-provider'
 import { type BrowserLoginsParts, loginsIn, uidsOf } from './browser-logins.ts'
-import { handleOf } from './model-adapter.ts'
+import { handleOf } from './models/handles.ts'
 import type { OpIssuerStore, OpSession } from './store/contract.ts'
 import { isUnattended } from './unseen.ts'
 

@@ -1,15 +1,14 @@
-import { hash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Context, Next } from 'koa'
-import { type Configuration, type KoaContextWithOIDC, Provider as OidcProvider, type Session } from 'oidc-provider'
-import { base64url, computeSessionState } from '../protocol/session-state.ts'
+import { type Configuration, Provider as OidcProvider } from 'oidc-provider'
 import { type Egress, egress } from '../runtime/egress.ts'
 import { messageOf } from '../runtime/message-of.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
 import { type Accounts, accountsOf } from './accounts.ts'
-import { type BrowserLoginsParts, loginsIn, settleLogins, uidsOf } from './browser-logins.ts'
+import { type BrowserLoginsParts, loginsIn, uidsOf } from './browser-logins.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { findClientOf } from './clients/find-client.ts'
+import { storedClientsLook } from './clients/stored-clients.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
 import { type Deliveries, deliveriesOf } from './delivery/deliveries.ts'
 import { tellBy } from './delivery/events.ts'
@@ -18,27 +17,29 @@ import { type Outbox, startOutbox } from './delivery/outbox.ts'
 import { receiverOf, wishesOf } from './delivery/receiver.ts'
 import { openTelemetry, type Telemetry } from './delivery/telemetry.ts'
 import { type Ending, type EndSessionParts, endSession, endTogether } from './end-session.ts'
+import { type FollowUpParts, followUp, noteUserSwitch } from './follow-up.ts'
 import { toKoa } from './http.ts'
 import { joinedOpSession } from './join-login.ts'
 import { silentCheckGuard } from './limit-silent-checks.ts'
 import { type Receipts, receiptsOf } from './logout/receipts.ts'
-import { throughNotices } from './logout/show-frames.ts'
-import { modelAdapter } from './model-adapter.ts'
-import { askAgain, isRotatedAnonymous, withholdCookie } from './op-cookie.ts'
+import { modelAdapter } from './models/model-adapter.ts'
+import { askAgain } from './op-cookie.ts'
 import { type OpSessions, opSessionsOf } from './op-sessions.ts'
 import { type LockstepOptions, type ResolvedLockstepOptions, resolveLockstepOptions } from './options.ts'
-import { keepTogether } from './parallel-logins.ts'
 import { betraysSomebody, refusedPrompt, showNothing } from './prompts.ts'
-import { attachSeam, pathOf } from './provider-seam.ts'
+import { attachSeam } from './provider-seam.ts'
 import { recordingPrompt, recordLogin } from './record-login.ts'
 import { dropRepeatedCookies } from './repeated-cookies.ts'
+import { asksSomebody } from './request-path.ts'
 import { type OwnSecrets, ownSecretsOf } from './secrets/own-secrets.ts'
 import { checkSessionLifetime } from './session-lifetime.ts'
-import { logoutPaths, normalized, type SessionRoutes, sessionRoutes } from './session-routes.ts'
-import { showError, showFailure } from './show-error.ts'
+import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
+import { type SessionStateParts, sessionStateFor } from './session-state.ts'
+import { showError } from './show-error.ts'
 import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
 import { isBackgroundCheck, isSubresource } from './unseen.ts'
+import { userSwitchIn } from './user-switch.ts'
 
 /**
  * oidc-provider's `Provider` with session management and logout: `session_state`, the OP iframe, a Logout Endpoint to the
@@ -71,7 +72,8 @@ export class Provider extends OidcProvider {
   readonly #endSession: EndSessionParts
   readonly #sweeper: Sweeper
   readonly #cookieNames: CookieNames
-  readonly #browserLogins: BrowserLoginsParts
+  readonly #sessionState: SessionStateParts
+  readonly #followUp: FollowUpParts
   readonly #ownCookies: ReadonlySet<string>
   readonly #options: ResolvedLockstepOptions
   readonly #routes: SessionRoutes
@@ -95,7 +97,11 @@ export class Provider extends OidcProvider {
     const telemetry = openTelemetry(issuer, resolved.log, () =>
       readOutbox(store, runtime.now(), outbox?.openBreakers() ?? 0),
     )
-    const { configuration: complete, cookieNames } = completeConfiguration(configuration, {
+    const {
+      configuration: complete,
+      cookieNames,
+      checkClient,
+    } = completeConfiguration(configuration, {
       issuer,
       adapter: modelAdapter(store, {
         now: runtime.now,
@@ -118,23 +124,40 @@ export class Provider extends OidcProvider {
     this.#egress = network
     this.#telemetry = telemetry
     this.#cookieNames = cookieNames
-    this.#browserLogins = {
+    const browserLogins: BrowserLoginsParts = {
       prefix: cookieNames.logins,
       sealingKey: () => this.#sealingKey(),
       now: () => runtime.now(),
     }
+    const rotate = (ctx: Context, signedIn: SignedIn) => this.#rotateBrowserState(ctx, signedIn)
+    this.#sessionState = { random: runtime.random, rotateBrowserState: rotate }
+    this.#followUp = {
+      ...browserLogins,
+      switchCookie: cookieNames.userSwitch,
+      store,
+      runtime,
+      lifetime: resolved.sessionLifetime,
+      endOther: (uid) => this.#end(uid, { cause: 'user_switch' }),
+      opCookie: cookieNames.session,
+      rotateBrowserState: rotate,
+      paths: () => logoutPaths(this),
+      configuration: complete,
+      log: resolved.log,
+      failed: (ctx, error) => this.emit('server_error', ctx, error),
+    }
     this.#ownCookies = new Set(Object.values(cookieNames))
     this.#options = resolved
     attachSeam(this, {
+      userSwitch: (ctx, session) => userSwitchIn(ctx, session, this.#followUp),
       joinedSession: async (ctx) =>
         joinedOpSession(ctx, {
           store,
           cookie: ctx.oidc.cookies.get(cookieNames.session, complete.cookies?.long),
-          browserLogins: async () => uidsOf(await loginsIn(ctx, this.#browserLogins)),
+          browserLogins: async () => uidsOf(await loginsIn(ctx, browserLogins)),
         }),
       endSession: async (session) => {
         const ended = await this.#end(session.uid, { cause: 'user_switch' })
-        if (OidcProvider.ctx) endedIn.set(OidcProvider.ctx, ended)
+        noteUserSwitch(OidcProvider.ctx, ended)
       },
     })
     this.receipts = receiptsOf(findClientOf(this, resolved.log), store, () => runtime.now())
@@ -161,7 +184,13 @@ export class Provider extends OidcProvider {
       log,
       telemetry,
     }
-    this.#sweeper = startSweeper({ ...this.#endSession, runtime, sweep, retention })
+    this.#sweeper = startSweeper({
+      ...this.#endSession,
+      runtime,
+      sweep,
+      retention,
+      lookAtClients: storedClientsLook({ store, check: checkClient, log }),
+    })
     this.opSessions = opSessionsOf({
       store,
       end: (uids, ending) => endTogether(this.#endSession, uids, ending),
@@ -178,13 +207,13 @@ export class Provider extends OidcProvider {
       sealingKey: () => this.#sealingKey(),
       ...resolved.logout,
       cookieNames,
-      browserLogins: this.#browserLogins,
+      browserLogins,
       sessionCookie: complete.cookies?.long ?? {},
       findAccount: complete.findAccount,
       pairwiseIdentifier: complete.pairwiseIdentifier,
       end: (uids, ending) => endTogether(this.#endSession, uids, ending),
       firstAttempts: (logoutId, ms) => this.#firstAttempts(logoutId, ms),
-      rotateBrowserState: (ctx, signedIn) => this.#rotateBrowserState(ctx, signedIn),
+      rotateBrowserState: rotate,
     })
     this.use((ctx, next) => this.#serve(ctx, next))
   }
@@ -221,7 +250,7 @@ export class Provider extends OidcProvider {
       const refusal = refusedPrompt(ctx, this.#configuration)
       if (refusal) return showError(ctx, refusal, this.#configuration)
       if (!isBackgroundCheck(ctx) && betraysSomebody(ctx, payload)) return showNothing(ctx)
-      const sessionState = await this.#sessionState(ctx, redirectUri)
+      const sessionState = await sessionStateFor(ctx, redirectUri, this.#sessionState)
       const extended = sessionState === undefined ? payload : { ...payload, session_state: sessionState }
       return handler.call(this, ctx, redirectUri, askAgain(ctx, extended))
     })
@@ -238,15 +267,6 @@ export class Provider extends OidcProvider {
     return ctx
   }
 
-  async #sessionState(ctx: KoaContextWithOIDC, redirectUri: string): Promise<string | undefined> {
-    const clientId = ctx.oidc.client?.clientId
-    const { origin } = new URL(redirectUri)
-    if (clientId === undefined || origin === 'null' || isRotatedAnonymous(ctx)) return undefined
-    const value = await this.#rotateBrowserState(ctx, signedInOf(ctx.oidc.session))
-    const salt = base64url(this.#runtime.random(16))
-    return computeSessionState({ clientId, origin, browserState: value, salt }, sha256)
-  }
-
   async #rotateBrowserState(ctx: Context, signedIn: SignedIn): Promise<string> {
     const { browserState: secret } = await this.#secrets()
     const { random } = this.#runtime
@@ -256,57 +276,11 @@ export class Provider extends OidcProvider {
   #serve(ctx: Context, next: Next): Promise<void> {
     // below another Koa app `ctx` is that app's, whose cookies are not signed with our keys
     if (ctx.app !== this) ctx.cookies = this.createContext(ctx.req, ctx.res).cookies
-    if (isSubresource(ctx) && this.#asksSomebody(ctx.path)) {
+    if (isSubresource(ctx) && asksSomebody(this, ctx.path)) {
       toKoa(ctx, { status: 403, headers: { 'cache-control': 'no-store' }, body: '' })
       return Promise.resolve()
     }
-    return this.#routes(ctx) ?? this.#followed(ctx, next)
-  }
-
-  /** Whether oidc-provider may ask somebody to sign in there, or say who has: where logins begin and go on. */
-  #asksSomebody(path: string): boolean {
-    const asked = `${normalized(path)}/`
-    return ['authorization', 'code_verification'].some((name) => {
-      const route = pathOf(this, name)
-      return route !== undefined && asked.startsWith(`${normalized(route)}/`)
-    })
-  }
-
-  /** One of oidc-provider's own routes, and what follows from it for the browser. */
-  async #followed(ctx: Context, next: Next): Promise<void> {
-    await next()
-    const session: Session | undefined = ctx.oidc?.session
-    if (!session) return
-    const ours = ctx as KoaContextWithOIDC
-    withholdCookie(ours, this.#cookieNames.session)
-    if (isRotatedAnonymous(ours)) return
-    try {
-      await this.#settle(ours, session)
-    } catch (error) {
-      this.#options.log({ event: 'op_failed', task: 'settle_logins', message: messageOf(error) })
-      await showFailure(ours, error, this.#configuration, (each) => this.emit('server_error', ours, each))
-    }
-  }
-
-  /** After a login: what others began in this browser ends, and their apps that are told in frames are shown on the way. */
-  async #settle(ctx: KoaContextWithOIDC, session: Session): Promise<void> {
-    const others = await settleLogins(ctx, {
-      ...this.#browserLogins,
-      store: this.#endSession.store,
-      endOther: (uid) => this.#end(uid, { cause: 'user_switch' }),
-    })
-    await keepTogether(ctx, {
-      ...this.#browserLogins,
-      store: this.#endSession.store,
-      lifetime: this.#options.sessionLifetime,
-    })
-    await this.#rotateBrowserState(ctx, signedInOf(session))
-    const switched = endedIn.get(ctx)
-    const framed = (switched ? [switched, ...others] : others).filter(({ frames }) => frames.length > 0)
-    if (framed.length === 0 || ctx.status !== 303) return // an answer that is a page of its own cannot wait for another
-    const parts = { paths: logoutPaths(this), sealingKey: await this.#sealingKey(), runtime: this.#runtime }
-    const notices = { logoutIds: framed.map(({ logout }) => logout.id), inFrames: true }
-    ctx.redirect(await throughNotices(parts, { ...notices, next: ctx.response.get('location') }, undefined))
+    return this.#routes(ctx) ?? next().then(() => followUp(ctx, this.#followUp))
   }
 
   /** The OP session has ended: that nobody could look how its RPs took it must not look as if it had not. */
@@ -325,17 +299,4 @@ export class Provider extends OidcProvider {
   async #sealingKey(): Promise<Uint8Array> {
     return (await this.#secrets()).sealing
   }
-}
-
-/** OP sessions that ended inside a request of oidc-provider's. */
-const endedIn: WeakMap<object, EndedOpSession | undefined> = new WeakMap()
-
-function signedInOf(session: Session | undefined): SignedIn {
-  if (!session?.accountId || session.destroyed) return undefined
-  return { uid: session.uid, accountId: session.accountId }
-}
-
-/** At once: what is so short takes longer to hand to another thread and back. */
-async function sha256(text: string): Promise<Uint8Array<ArrayBuffer>> {
-  return new Uint8Array(hash('sha256', text, 'buffer'))
 }

@@ -1,49 +1,23 @@
 import type { Context } from 'koa'
-import type {
-  Configuration,
-  CookiesSetOptions,
-  KoaContextWithOIDC,
-  Provider as OidcProvider,
-  Session,
-} from 'oidc-provider'
-import { messageOf } from '../runtime/message-of.ts'
+import type { Provider as OidcProvider } from 'oidc-provider'
 import type { Runtime } from '../runtime/runtime.ts'
-import { type BrowserLoginsParts, forgetLogins, loginsIn, uidsOf } from './browser-logins.ts'
-import type { SignedIn } from './browser-state.ts'
 import { checkOrigin, checkSessionIframe } from './check-session-iframe.ts'
-import { CHECK_SESSION_PATH, type CookieNames } from './configuration.ts'
+import { CHECK_SESSION_PATH } from './configuration.ts'
 import { type Answer, fromKoa, toKoa } from './http.ts'
-import type { OpLog } from './log.ts'
-import {
-  type LogoutEndpoint,
-  type LogoutEndpointParts,
-  type LogoutExchange,
-  logoutEndpoint,
-  refuse,
-} from './logout/logout-endpoint.ts'
+import { type LogoutEndpoint, type LogoutEndpointParts, logoutEndpoint, refuse } from './logout/logout-endpoint.ts'
+import { type AccountsParts, accountsOf, exchangeOf, type LogoutExchangeParts } from './logout/logout-exchange.ts'
 import type { LogoutPaths } from './logout/logout-http.ts'
-import { RECEIPT_LIFETIME } from './logout/receipts.ts'
-import { lastLogoutOf } from './logout/show-receipt.ts'
-import { handleOf } from './model-adapter.ts'
-import { meantBy } from './op-cookie.ts'
 import { withOidcContext } from './provider-seam.ts'
-import type { OpIssuerStore } from './store/contract.ts'
+import { normalized } from './request-path.ts'
 
 /** What the routes that Lockstep adds to an OP are built from. */
 export interface SessionRoutesParts
-  extends Pick<LogoutEndpointParts, 'receipts' | 'findClient' | 'pages' | 'declined' | 'end' | 'firstAttempts'> {
-  readonly provider: OidcProvider
+  extends Pick<LogoutEndpointParts, 'receipts' | 'findClient' | 'pages' | 'declined' | 'end' | 'firstAttempts'>,
+    Omit<LogoutExchangeParts, 'store'>,
+    AccountsParts {
   readonly runtime: Pick<Runtime, 'now'>
-  readonly store: LogoutEndpointParts['store'] & Pick<OpIssuerStore, 'getRotated'>
-  readonly cookieNames: CookieNames
-  readonly browserLogins: BrowserLoginsParts
-  /** The attributes of the OP cookie, needed to clear it. */
-  readonly sessionCookie: CookiesSetOptions
-  readonly findAccount: Configuration['findAccount']
-  readonly pairwiseIdentifier: Configuration['pairwiseIdentifier']
-  readonly log: OpLog
+  readonly store: LogoutEndpointParts['store'] & LogoutExchangeParts['store']
   readonly sealingKey: () => Promise<Uint8Array>
-  readonly rotateBrowserState: (ctx: Context, signedIn: SignedIn) => Promise<string>
 }
 
 /** Methods and paths below `end_session_endpoint`, and what serves them; oidc-provider keeps `/confirm` for its user switch. */
@@ -78,12 +52,6 @@ export function sessionRoutes(parts: SessionRoutesParts): SessionRoutes {
     ]),
   ])
   return (ctx) => routes.get(normalized(ctx.path))?.(ctx)
-}
-
-/** As oidc-provider's router sees a path: what slipped past us here would reach its own Logout Endpoint there. */
-export function normalized(path: string): string {
-  const lower = path.toLowerCase()
-  return lower.length > 1 && lower.endsWith('/') ? lower.slice(0, -1) : lower
 }
 
 async function opIframeRoute(ctx: Context, { provider, cookieNames }: SessionRoutesParts): Promise<void> {
@@ -147,73 +115,6 @@ export function logoutPaths(provider: OidcProvider): LogoutPaths {
     frames: `${endpoint}/apps`,
     refused: `${endpoint}/refused`,
     signedOut: `${endpoint}/signed-out`,
-  }
-}
-
-/** The OP sessions that this browser is signed in in: by its OP cookie, a replaced one too, and by the logins it remembers. */
-async function sessionsOf(
-  ctx: KoaContextWithOIDC,
-  logins: readonly string[],
-  { provider, store, cookieNames, sessionCookie }: SessionRoutesParts,
-): Promise<readonly Session[]> {
-  const current: Session = await provider.Session.get(ctx)
-  const cookie = ctx.oidc.cookies.get(cookieNames.session, sessionCookie)
-  const uids = new Set(logins)
-  if (current.accountId === undefined && cookie !== undefined) {
-    const meant = await meantBy(handleOf(cookie), store)
-    if (meant.state === 'rotated') uids.add(meant.session.uid)
-  }
-  uids.delete(current.uid)
-  const others = await Promise.all([...uids].map((uid) => provider.Session.findByUid(uid)))
-  return [current, ...others].filter((session) => session?.accountId !== undefined) as Session[]
-}
-
-async function exchangeOf(ctx: KoaContextWithOIDC, parts: SessionRoutesParts): Promise<LogoutExchange> {
-  const { cookieNames } = parts
-  const logins = await loginsIn(ctx, parts.browserLogins)
-  return {
-    request: fromKoa(ctx),
-    sessions: await sessionsOf(ctx, uidsOf(logins), parts),
-    lastLogout: ctx.cookies.get(cookieNames.lastLogout, { signed: false }),
-    async signedOut(logoutIds) {
-      ctx.cookies.set(cookieNames.session, null, parts.sessionCookie)
-      forgetLogins(ctx, logins.keys())
-      await parts.rotateBrowserState(ctx, undefined)
-      const lastLogout = lastLogoutOf(logoutIds)
-      if (lastLogout === undefined) return
-      ctx.cookies.set(cookieNames.lastLogout, lastLogout, {
-        httpOnly: true,
-        maxAge: RECEIPT_LIFETIME,
-        sameSite: 'strict',
-        secure: true,
-        signed: false,
-      })
-    },
-  }
-}
-
-function accountsOf(
-  ctx: KoaContextWithOIDC,
-  { findAccount, pairwiseIdentifier, log }: SessionRoutesParts,
-): Pick<LogoutEndpointParts, 'subFor' | 'accountName'> {
-  return {
-    async subFor(accountId, client) {
-      if (client.subjectType !== 'pairwise') return accountId
-      return pairwiseIdentifier?.(ctx, accountId, client)
-    },
-    async accountName(accountId) {
-      try {
-        const account = await findAccount?.(ctx, accountId)
-        const claims = await account?.claims('userinfo', 'openid profile email', {}, [])
-        const name = [claims?.name, claims?.preferred_username, claims?.email].find(
-          (value) => typeof value === 'string' && value !== '',
-        )
-        return typeof name === 'string' ? name : accountId
-      } catch (error) {
-        log({ event: 'op_failed', task: 'account', message: messageOf(error) })
-        return accountId // a logout does not wait for the database of users
-      }
-    },
   }
 }
 

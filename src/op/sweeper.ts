@@ -12,6 +12,8 @@ export interface SweeperParts extends EndSessionParts {
   readonly sweep: Required<SweepOptions>
   readonly retention: Required<RetentionOptions>
   readonly log: OpLog
+  /** Looks at some of the stored clients, once each; answers whether there are more. Default: there are none. */
+  readonly lookAtClients?: () => Promise<boolean>
 }
 
 /** The worker that ends what is over. */
@@ -38,7 +40,7 @@ const lastWait = 5_000
  * transaction that finds an OP session alive records that it ended.
  */
 export function startSweeper(parts: SweeperParts): Sweeper {
-  const { store, runtime, sweep, retention, log } = parts
+  const { store, runtime, sweep, retention, log, lookAtClients = async () => false } = parts
   const bell = alarm(runtime)
   const pace = Math.ceil((sweep.batch * 1000) / sweep.perSecond)
   /** Milliseconds that the last batch of a job took. */
@@ -67,7 +69,7 @@ export function startSweeper(parts: SweeperParts): Sweeper {
     await workOnJob()
     await erase()
     if (runtime.now() >= nextSweep) {
-      const isMore = (await endExpired()) || (await forgetOld())
+      const isMore = (await endExpired()) || (await forgetOld()) || (await lookAtClients())
       nextSweep = runtime.now() + (isMore ? pace : sweep.interval * 1000)
     }
     const others = await Promise.all([store.nextEndJobAt(), store.nextErasureAt()])

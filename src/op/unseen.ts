@@ -30,6 +30,14 @@ export function isStranger({ oidc: { client, session } }: KoaContextWithOIDC): b
   return !client || session?.authorizations?.[client.clientId]?.grantId === undefined // an existing grant was noted there
 }
 
+/**
+ * True for a silent check that is answered `login_required`, whoever is there: a stranger asks, and nobody sees it (T33). Who is there is
+ * not even looked up for it, since a look-up that fails would tell.
+ */
+export function isUnseenProbe(ctx: KoaContextWithOIDC): boolean {
+  return isBackgroundCheck(ctx) && isUnseen(ctx) && isStranger(ctx)
+}
+
 /** What may lead to a login or a silent check: pages, frames, and requests of scripts. */
 const MAY_ASK: ReadonlySet<string> = new Set(['', 'document', 'iframe', 'frame', 'empty'])
 

@@ -44,6 +44,27 @@ export function modelContract(law: Law, durable: boolean): void {
     equal(await op.getModel('AccessToken', { alias: 'a' }), undefined)
   })
 
+  law('lists the living models of a kind in parts', async ({ op, store, runtime }) => {
+    const handles = Array.from({ length: 25 }, (_, i) => `c${String(i).padStart(2, '0')}`)
+    for (const handle of handles) await op.putModel({ kind: 'Client', handle, payload: { client_id: handle } })
+    await op.putModel({ kind: 'AccessToken', handle: 'c99', payload: {} })
+    await op.putModel({ kind: 'Client', handle: 'gone', payload: {}, expiresAt: seconds(runtime.now()) + 1 })
+    await store.forIssuer('https://other.example', runtime).putModel({ kind: 'Client', handle: 'd', payload: {} })
+    runtime.pass(1000)
+    const seen: string[] = []
+    for (let after = ''; ; ) {
+      const part = await op.listModels('Client', { after, limit: 10 })
+      seen.push(...part.map(({ handle, payload }) => `${handle} ${String(payload.client_id)}`))
+      const last = part.at(-1)
+      if (!last) break
+      after = last.handle
+    }
+    deepEqual(
+      seen,
+      handles.map((handle) => `${handle} ${handle}`),
+    )
+  })
+
   law('marks a model as consumed with the time', async ({ op, runtime }) => {
     await op.putModel({ kind: 'AuthorizationCode', handle: 'h', payload: { a: 1 } })
     await op.consumeModel('AuthorizationCode', 'h')

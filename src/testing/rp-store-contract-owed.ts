@@ -81,6 +81,25 @@ export function owedContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await owedBy(rp), ['online', 'put by'])
   })
 
+  law(
+    'knows whose grant an expired one had: of those alive, their tokens tell, and not their browsers',
+    async ({ rp, clock }) => {
+      const late = { idleExpiresAt: START + 172_800, expiresAt: START + 172_800 }
+      const token = (sealed: string) => ({ refreshToken: { sealed, offline: false } })
+      const [shown = '', refreshed = ''] = await opened(rp, someSession(late), someSession(late))
+      await opened(
+        rp,
+        someSession({ sid: 'a', ...token('own grant') }),
+        someSession({ sid: 'b', ...token('shared grant') }),
+      )
+      await rp.addSid(shown, { sid: 'a', ...atStart, from: 'browser' })
+      await rp.addSid(refreshed, { sid: 'b', ...atStart, from: 'grant' })
+      clock.pass(86_401)
+      for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...late, sub: 'grace' }))
+      assert.deepEqual(await owedBy(rp), ['own grant'])
+    },
+  )
+
   law('takes no tokens away from a login with the grant of what has just expired', async ({ rp, clock }) => {
     await opened(rp, someSession({ sid: 's', refreshToken: online }))
     clock.pass(86_401)

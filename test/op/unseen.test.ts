@@ -12,13 +12,22 @@ let rps: RpSite
 let op: TestOp
 let browser: UserAgent
 let stored: string[]
+let down: string | undefined
 
 beforeEach(async () => {
   stored = []
+  down = undefined
   rps = await startRpSite()
   browser = createUserAgent()
   const configuration: Configuration = {
-    loadExistingGrant: async (ctx) => (ctx.oidc.client?.clientId === 'stranger' ? undefined : grantWhatIsAsked(ctx)),
+    loadExistingGrant: async (ctx) => {
+      if (down === 'grants') throw new Error('the database of grants is down')
+      return ctx.oidc.client?.clientId === 'stranger' ? undefined : grantWhatIsAsked(ctx)
+    },
+    findAccount: async (_ctx, accountId) => {
+      if (down === 'users') throw new Error('the database of users is down')
+      return { accountId, claims: async () => ({ sub: accountId }) }
+    },
     features: { devInteractions: { enabled: false }, deviceFlow: { enabled: true } },
   }
   const inner = sqliteStore(':memory:')
@@ -104,6 +113,18 @@ describe('a site that a user has never logged in at', () => {
     expect(await ask('stranger', notGranted, 'iframe', nobody())).toBe('asks the user')
     expect(await ask('stranger', notGranted, 'iframe')).toBe('page 403')
     expect(await ask('stranger', notGranted, 'document')).toMatch(/^access_denied/) // the user sees who asks
+  })
+
+  it.each(['users', 'grants'])('is told the same while the database of %s is down [T33]', async (what) => {
+    await logIn(browser, op, rps.client('notes'))
+    down = what
+    const silent = await ask('stranger', { prompt: 'none' }, 'iframe')
+    expect(silent).toBe(await ask('stranger', { prompt: 'none' }, 'iframe', nobody()))
+    expect(silent).toMatch(/^login_required/)
+    // what stays at the OP tells the site nothing, as the page for nobody does
+    for (const destination of ['iframe', 'document']) expect(await ask('stranger', {}, destination)).toBe('page 500')
+    // an app that knows him hears nothing, and takes nothing for a logout
+    expect(await ask('notes', { prompt: 'none' }, 'iframe')).toBe('page 500')
   })
 
   it('can ask as often as it likes, in frames and at the top level, and no app is put off by it [T33]', async () => {

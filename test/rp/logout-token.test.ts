@@ -222,6 +222,8 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     ['as an ID Token [A40]', 'events', { events: undefined, nonce: 'n', auth_time: START }, { typ: 'JWT' }],
     ['as an access token [A40]', 'typ', { events: undefined, scope: 'openid' }, { typ: 'at+jwt' }],
     ['as a JARM response [A40]', 'events', { events: undefined, code: 'c', state: 's' }, { typ: undefined }],
+    ['as a request object [A40]', 'typ', { events: undefined, scope: 'openid' }, { typ: 'oauth-authz-req+jwt' }],
+    ['as an old request object [A40]', 'events', { events: undefined, redirect_uri: 'x' }, { typ: undefined }],
     ['with the right sid of another sub [BC §2.6 (11)] [A44]', 'sub', { sub: 'grace' }, {}],
     ['with a kid the OP does not publish [A17]', 'key', {}, { kid: 'unknown' }],
     ['by another algorithm, with a key the OP really publishes [BC §2.6 (3)] [A15]', 'alg', {}, {}, 'ES256'],
@@ -376,6 +378,15 @@ describe('a Logout Token ends', () => {
     expect(await alive()).toBe('laptop phone graces')
   })
 
+  it('all of a sub that is __proto__ or constructor, and nobody else [A34]', async () => {
+    for (const sub of ['__proto__', 'constructor']) {
+      await opened(sessions, someSession({ sub }), someSession({ sub }))
+      const answer = await receive(await op.mint(claims({ sid: undefined, sub })))
+      expect(answer.headers['logout-sessions-ended']).toBe('2')
+    }
+    expect(await alive()).toBe('laptop phone graces')
+  })
+
   it('only what its own issuer opened, also when two OPs share keys and sids [T20] [A25]', async () => {
     const twin = await startFakeOp()
     twin.shareKeysOf(op)
@@ -520,9 +531,10 @@ describe('the OP’s keys', () => {
     const bad = await fresh.mint({ ...claims(), iss: fresh.issuer, nonce: 'x' })
     for (let i = 0; i < 20; i++) await receive(bad, at)
     expect(fresh.asked.get('/jwks')).toBeUndefined()
-    for (let i = 0; i < 200; i++) {
-      const token = await fresh.mint({ ...claims(), iss: fresh.issuer }, { kid: `guess-${i}` }, 'RS256')
-      expect((await receive(token, at)).status).toBe(400)
+    const [, payload, signature] = (await fresh.mint({ ...claims(), iss: fresh.issuer })).split('.')
+    for (let i = 0; i < 1_000; i++) {
+      const header = Buffer.from(JSON.stringify({ alg: 'RS256', kid: `guess-${i}` })).toString('base64url')
+      expect((await receive(`${header}.${payload}.${signature}`, at)).status).toBe(400)
     }
     expect(fresh.asked.get('/jwks')).toBe(1)
     await fresh.close()

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { namesOf } from '../../src/rp/session-id.ts'
 import { someSession } from '../../src/testing/rp-store-bench.ts'
 import type { Page, UserAgent } from '../support/user-agent.ts'
+import { ask } from './plain-request.ts'
 import { startWorld, type TestApp, type TestWorld, type WorldOptions } from './support.ts'
 
 let world: TestWorld | undefined
@@ -81,6 +82,21 @@ describe('signing out', () => {
     const page = await agent.open(`${app.url}/auth/logged-out?${query}`)
     expect(page).toMatchObject({ status: 200, url: `${app.url}/auth/logged-out?${query}` })
     expect(page.body).toContain('You are signed out')
+  })
+
+  it('uses a state once, and shows the neutral page for it afterwards; a preflight learns nothing [RFC 9700 §4.11] [A58]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const back = await agent.submit(await signOut(agent, app, { return_to: '/?bye' }), { logout: 'yes' })
+    const used = back.trail.find((url) => url.includes('/auth/logged-out?state=')) ?? ''
+    expect(back.url).toBe(`${app.url}/?bye`)
+    const again = await agent.open(used)
+    expect(again).toMatchObject({ status: 200, url: used })
+    expect(again.body).toContain('You are signed out')
+    const preflight = await ask(app.rp, 'OPTIONS', '/auth/logged-out')
+    expect([preflight.status, preflight.headers.allow]).toEqual([405, 'GET'])
+    expect(Object.keys(preflight.headers).filter((name) => name.startsWith('access-control'))).toEqual([])
   })
 
   it('only of this app leaves the OP session alone; the next login asks once more, and later ones do not [RPI-2-r]', async () => {

@@ -63,11 +63,11 @@ async function passing<T>(promise: Promise<T>): Promise<T> {
     isOver = true
   })
   watched.catch(() => undefined)
-  const turn = async () => {
+  const isSettled = async () => {
     await time.pass(0.5)
     expect(isOver).toBe(true)
   }
-  await vi.waitFor(turn, { timeout: 10_000 })
+  await vi.waitFor(isSettled, { interval: 5, timeout: 20_000 })
   return watched
 }
 

@@ -42,6 +42,9 @@ export function checkLogoutMetadata(
   if (frontchannel !== undefined) {
     const { protocol, origin, hostname } = checked('frontchannel_logout_uri', frontchannel)
     if (protocol === 'http:' && (isPublic || !isHttpOp)) throw refused('frontchannel_logout_uri', 'must be https')
+    if (hostname.startsWith('[')) {
+      throw refused('frontchannel_logout_uri', 'must name a host: browsers load no frame from an IPv6 address')
+    }
     // The origin goes into the page's Content-Security-Policy, where these would widen it or end it.
     if (/[*;,]/.test(hostname)) throw refused('frontchannel_logout_uri', 'must name one host')
     if (!sharesOrigin(metadata, origin)) {

@@ -30,6 +30,8 @@ export interface ModelStore {
   /** Stores or replaces a model; does nothing when its grant was revoked, or when `endAll` refuses it. */
   putModel(model: StoredModel): Promise<void>
   getModel(kind: string, by: { handle: string } | { alias: string }): Promise<KeptModel | undefined>
+  /** Living models of a kind in the order of their handles, up to `limit` of those that come after `after`. */
+  listModels(kind: string, page: { after: string; limit: number }): Promise<readonly KeptModel[]>
   /** Marks the model as used (`consumed` in its payload, epoch seconds). */
   consumeModel(kind: string, handle: string): Promise<void>
   deleteModel(kind: string, handle: string): Promise<void>

@@ -34,7 +34,8 @@ export interface OpIssuerStore
     DeliveryStore {
   /**
    * Forgets up to `limit` of each: attempts that finished before `attempts`, facts of before `logouts` with their
-   * deliveries, once all of those are final, jobs that were done before `logouts` and refuse nothing any more, erasures that
+   * deliveries, once all of those are final, jobs that were done before `logouts` and refuse nothing any more (what never expires goes with
+   * them), erasures that
    * were, and URIs that last answered before `logouts` (epoch milliseconds). True when there is more to forget.
    */
   forget(before: { attempts: number; logouts: number }, limit: number): Promise<boolean>

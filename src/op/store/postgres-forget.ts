@@ -1,6 +1,7 @@
 import { statement } from '../../runtime/postgres.ts'
 import type { OpIssuerStore } from './contract.ts'
 import type { PostgresContext } from './postgres-context.ts'
+import { isModelRefused } from './postgres-refusals.ts'
 
 const attempts = statement(
   'forget_attempts',
@@ -24,12 +25,19 @@ const deliveriesOf = statement(
   'DELETE FROM delivery WHERE issuer = $1 AND logout = ANY ($2::bigint[])',
 )
 const logouts = statement('forget_logouts', 'DELETE FROM logout WHERE issuer = $1 AND cursor = ANY ($2::bigint[])')
-const jobs = statement(
-  'forget_jobs',
-  `DELETE FROM end_job WHERE seq IN
-     (SELECT seq FROM end_job WHERE issuer = $1 AND finished_at < $2 AND needed_until < $3
-      LIMIT $4 FOR UPDATE SKIP LOCKED)`,
+const oldJobs = statement<{ seq: number }>(
+  'forget_find_jobs',
+  `SELECT seq FROM end_job WHERE issuer = $1 AND finished_at < $2 AND needed_until < $3
+   LIMIT $4 FOR UPDATE SKIP LOCKED`,
 )
+// What they refuse has expired, but for what never does: without them it would be there again.
+const refusedForEver = statement(
+  'forget_refused',
+  `DELETE FROM model WHERE issuer = $1 AND (kind, handle) IN
+     (SELECT m.kind, m.handle FROM model m
+      WHERE m.issuer = $1 AND m.expires_at IS NULL AND m.account_id IS NOT NULL AND ${isModelRefused} LIMIT $2)`,
+)
+const jobs = statement('forget_jobs', 'DELETE FROM end_job WHERE issuer = $1 AND seq = ANY ($2::bigint[])')
 const erasures = statement(
   'forget_erasures',
   `DELETE FROM erasure WHERE seq IN
@@ -56,11 +64,15 @@ export function postgresForget(context: PostgresContext): Pick<OpIssuerStore, 'f
           await queries.change(deliveriesOf, cursors)
           await queries.change(logouts, cursors)
         }
-        const done = await queries.change(jobs, fromNode(before.logouts), context.seconds(), limit)
+        const done = (await queries.all(oldJobs, fromNode(before.logouts), context.seconds(), limit)).map(
+          ({ seq }) => seq,
+        )
+        const refused = done.length > 0 ? await queries.change(refusedForEver, limit) : 0
+        if (refused < limit) await queries.change(jobs, done)
         const erased = await queries.change(erasures, fromNode(before.logouts), limit)
         const silent = await queries.change(uris, before.logouts, limit)
         await queries.change(trouble, fromNode(before.logouts))
-        return [gone, cursors.length, done, erased, silent].some((count) => count === limit)
+        return [gone, cursors.length, refused, done.length, erased, silent].some((count) => count === limit)
       })
     },
   }

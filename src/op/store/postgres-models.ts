@@ -18,7 +18,14 @@ interface ModelRow {
 
 type Models = Pick<
   OpIssuerStore,
-  'secret' | 'replaceSecret' | 'putModel' | 'getModel' | 'consumeModel' | 'deleteModel' | 'deleteModelsByGrant'
+  | 'secret'
+  | 'replaceSecret'
+  | 'putModel'
+  | 'getModel'
+  | 'listModels'
+  | 'consumeModel'
+  | 'deleteModel'
+  | 'deleteModelsByGrant'
 >
 
 const columns = `m.handle, m.payload, m.expires_at, m.grant_id, m.account_id, m.client_id, m.alias, m.since, m.consumed_at`
@@ -31,6 +38,11 @@ const byAlias = statement<ModelRow>(
   'model_by_alias',
   `SELECT ${columns} FROM model m WHERE m.issuer = $1 AND m.kind = $2 AND m.alias = $3 AND ${isAlive}
    ORDER BY m.seq DESC LIMIT 1`,
+)
+const byKind = statement<ModelRow>(
+  'model_by_kind',
+  `SELECT ${columns} FROM model m WHERE m.issuer = $1 AND m.kind = $2 AND m.handle > $3 AND ${isAlive}
+   ORDER BY m.handle LIMIT $5`,
 )
 const put = statement(
   'model_put',
@@ -113,6 +125,11 @@ export function postgresModels(context: PostgresContext): Models {
           ? await each.first(byHandle, kind, by.handle, now)
           : await each.first(byAlias, kind, by.alias, now)
       return row && toModel(kind, row)
+    },
+
+    async listModels(kind, { after, limit }) {
+      const rows = await each.all(byKind, kind, after, context.seconds(), limit)
+      return rows.map((row) => toModel(kind, row))
     },
 
     async consumeModel(kind, handle) {

@@ -1,5 +1,6 @@
 import type { OpIssuerStore } from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
+import { isModelRefused } from './sqlite-refusals.ts'
 
 /** What is kept for a time only, in SQLite (T30). */
 export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forget'> {
@@ -20,6 +21,12 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
   const logout = db.prepare<[number]>('DELETE FROM logout WHERE cursor = ?')
   const oldJobs = db.prepare<[number, number, number, number], { seq: number }>(
     'SELECT seq FROM end_job WHERE issuer = ? AND finished_at < ? AND needed_until < ? LIMIT ?',
+  )
+  // What they refuse has expired, but for what never does: without them it would be there again.
+  const refusedForEver = db.prepare<[number, number]>(
+    `DELETE FROM model WHERE (issuer, kind, handle) IN
+       (SELECT m.issuer, m.kind, m.handle FROM model m
+        WHERE m.issuer = ? AND m.expires_at IS NULL AND m.account_id IS NOT NULL AND ${isModelRefused} LIMIT ?)`,
   )
   const sparedBy = db.prepare<[number]>('DELETE FROM spared WHERE job = ?')
   const job = db.prepare<[number]>('DELETE FROM end_job WHERE seq = ?')
@@ -44,14 +51,15 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
           logout.run(cursor)
         }
         const jobs = oldJobs.all(issuer, before.logouts, context.seconds(), limit)
-        for (const { seq } of jobs) {
+        const refused = jobs.length > 0 ? refusedForEver.run(issuer, limit).changes : 0
+        for (const { seq } of refused === limit ? [] : jobs) {
           sparedBy.run(seq)
           job.run(seq)
         }
         const erasures = oldErasures.run(issuer, before.logouts, limit).changes
         const uris = oldUris.run(issuer, before.logouts, limit).changes
         oldTrouble.run(issuer, before.logouts)
-        return [gone, logouts.length, jobs.length, erasures, uris].some((count) => count === limit)
+        return [gone, logouts.length, refused, jobs.length, erasures, uris].some((count) => count === limit)
       })
     },
   }

@@ -28,7 +28,14 @@ type WrittenModel = [
 
 type Models = Pick<
   OpIssuerStore,
-  'secret' | 'replaceSecret' | 'putModel' | 'getModel' | 'consumeModel' | 'deleteModel' | 'deleteModelsByGrant'
+  | 'secret'
+  | 'replaceSecret'
+  | 'putModel'
+  | 'getModel'
+  | 'listModels'
+  | 'consumeModel'
+  | 'deleteModel'
+  | 'deleteModelsByGrant'
 >
 
 /** oidc-provider's models and the issuer's secrets in SQLite. */
@@ -41,6 +48,9 @@ export function sqliteModels(context: SqliteContext): Models {
   )
   const byAlias = db.prepare<[number, string, string, number], ModelRow>(
     `SELECT ${columns} FROM model m WHERE m.issuer = ? AND m.kind = ? AND m.alias = ? AND ${alive} ORDER BY since DESC LIMIT 1`,
+  )
+  const byKind = db.prepare<[number, string, string, number, number], ModelRow>(
+    `SELECT ${columns} FROM model m WHERE m.issuer = ? AND m.kind = ? AND m.handle > ? AND ${alive} ORDER BY m.handle LIMIT ?`,
   )
   const merged = `payload = excluded.payload, expires_at = excluded.expires_at, grant_id = excluded.grant_id,
     account_id = excluded.account_id, client_id = excluded.client_id, alias = excluded.alias`
@@ -125,6 +135,12 @@ export function sqliteModels(context: SqliteContext): Models {
             : byAlias.get(issuer, kind, by.alias, context.seconds())
         return row && toModel(kind, row)
       })
+    },
+
+    async listModels(kind, { after, limit }) {
+      return context.read(() =>
+        byKind.all(issuer, kind, after, context.seconds(), limit).map((row) => toModel(kind, row)),
+      )
     },
 
     async consumeModel(kind, handle) {

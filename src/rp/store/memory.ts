@@ -17,11 +17,11 @@ import { add, createPutByTokens, drop } from './put-by.ts'
 import {
   afterExpiry,
   expiryEnd,
-  type FurtherSid,
   fateOf,
   isLeftBehind,
   isLive,
   isMeant,
+  isOfGrant,
   isOwed,
   isOwedAfterReplacement,
   logoutOf,
@@ -29,8 +29,8 @@ import {
   owedDownstream,
   type PastEnd,
   wasLeftSince,
-  withSid,
 } from './rules.ts'
+import { createSidIndex } from './sid-index.ts'
 
 /** RP sessions in this process's memory: for development and tests. A restart signs everybody out. */
 export function memoryStore(): RpStore {
@@ -75,10 +75,8 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   const ended = new Map<string, PastEnd & { publicId: string; expiresAt: number }>()
   const putBy = createPutByTokens()
   // Typed by being two maps: a sid that equals somebody's sub meets nobody.
-  const bySid = new Map<string, Set<string>>()
+  const sids = createSidIndex()
   const bySub = new Map<string, Set<string>>()
-  /** By handle; absent where there are none. */
-  const furtherSids = new Map<string, readonly FurtherSid[]>()
   const loggedOutSids = new Map<string, Watermark>()
   const loggedOutSubs = new Map<string, Watermark>()
   const jtis = new Map<string, { expiresAt: number }>()
@@ -99,15 +97,9 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     return mark && mark.expiresAt > now() ? mark : undefined
   }
 
-  function sidsOf({ sid, handle }: StoredRpSession): readonly string[] {
-    const further = furtherSids.get(handle)?.map((one) => one.sid) ?? []
-    return sid === undefined ? further : [sid, ...further]
-  }
-
   function remove(session: StoredRpSession): void {
     sessions.delete(session.handle)
-    for (const sid of sidsOf(session)) drop(bySid, sid, session.handle)
-    furtherSids.delete(session.handle)
+    sids.remove(session)
     drop(bySub, session.sub, session.handle)
   }
 
@@ -140,15 +132,14 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
 
   /** What carries the named `sid` or `sub`, alive or expired. */
   function namedBy(target: LogoutTarget, watermark: number): StoredRpSession[] {
-    if (!('sid' in target)) return known(bySub.get(target.sub))
-    const { sid } = target
-    return known(bySid.get(sid)).filter(({ handle }) => !isLeftBehind(sid, furtherSids.get(handle) ?? [], watermark))
+    return known('sid' in target ? sids.meant(target.sid, watermark) : bySub.get(target.sub))
   }
 
   /** Owes what has expired without a logout, unless a live RP session shares the grant at the OP. */
   function oweExpired({ sid, refreshToken }: Pick<StoredRpSession, 'sid' | 'refreshToken'>): void {
     if (refreshToken === undefined || refreshToken.offline) return
-    if (sid === undefined || live(bySid.get(sid)).length === 0) owe(refreshToken.sealed)
+    const others = sid === undefined ? [] : live(sids.of(sid))
+    if (!others.some((one) => isOfGrant(one, sids.further(one.handle), sid))) owe(refreshToken.sealed)
   }
 
   function sweep(): void {
@@ -176,13 +167,12 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       if (before) {
         if (before.sub !== session.sub) end(before, { cause: 'user_switched', at: session.createdAt }, false)
         else {
-          if (isOwedAfterReplacement(before, furtherSids.get(before.handle) ?? [], session))
-            owe(before.refreshToken.sealed)
+          if (isOwedAfterReplacement(before, sids.further(before.handle), session)) owe(before.refreshToken.sealed)
           remove(before)
         }
       }
       sessions.set(session.handle, structuredClone(session))
-      if (session.sid !== undefined) add(bySid, session.sid, session.handle)
+      sids.add(session)
       add(bySub, session.sub, session.handle)
       sweep() // last: what has expired may share its grant with the new one
       if (before) hints.publish(before.handle)
@@ -213,12 +203,9 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const [session] = live([handle])
       if (session === undefined) return 'gone'
       const mark = markOf(loggedOutSids, learnt.sid)
-      const before = furtherSids.get(handle) ?? []
-      if (mark && mark.arrivedAt > learnt.requestedAt && !isLeftBehind(learnt.sid, before, mark.watermark))
-        return 'outdated'
-      for (const sid of sidsOf(session)) drop(bySid, sid, handle)
-      furtherSids.set(handle, withSid(session, before, learnt))
-      for (const sid of sidsOf(session)) add(bySid, sid, handle)
+      const isOver = mark !== undefined && mark.arrivedAt > learnt.requestedAt
+      if (isOver && !isLeftBehind(learnt.sid, sids.further(handle), mark.watermark)) return 'outdated'
+      sids.learn(session, learnt)
       return 'added'
     },
 
@@ -288,7 +275,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     },
 
     async deleteBySid(sid, how) {
-      const members = live(bySid.get(sid))
+      const members = live(sids.of(sid))
       for (const session of members) {
         bury(session, how)
         if (session.refreshToken) putBy.add({ ...session, sid, refreshToken: session.refreshToken })

@@ -79,6 +79,9 @@ BEGIN
     FROM (SELECT * FROM session UNION ALL SELECT * FROM put_by) AS past
     WHERE past.refresh_token IS NOT NULL AND NOT past.refresh_offline AND NOT EXISTS (
       SELECT FROM rp_session other WHERE other.client = past.client AND other.sid_key = past.sid_key
+      AND other.idle_expires_at > v_seconds AND other.expires_at > v_seconds) AND NOT EXISTS (
+      SELECT FROM rp_further_sid further JOIN rp_session other USING (client, handle) WHERE further.client = past.client
+      AND further.sid_key = past.sid_key AND further.of_grant
       AND other.idle_expires_at > v_seconds AND other.expires_at > v_seconds);
   DELETE FROM rp_ended WHERE (client, handle) IN (SELECT client, handle FROM rp_ended
     WHERE expires_at <= v_seconds ORDER BY expires_at LIMIT 20 FOR UPDATE SKIP LOCKED);

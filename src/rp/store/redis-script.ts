@@ -78,6 +78,13 @@ local function further_sids(session)
   return sids
 end
 
+-- Whether the tokens are of the OP session that a sid names: to revoke others of it would take them away.
+local function is_of_grant(session, sid)
+  if session.sid == sid then return true end
+  local known = sid and further_sids(session)[sid]
+  return known ~= nil and known.grant
+end
+
 -- Whether the browser has shown another sid since this one was logged out (epoch seconds).
 local function is_left_behind(session, sid, watermark)
   local sids = further_sids(session)

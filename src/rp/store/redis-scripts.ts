@@ -26,9 +26,7 @@ if not is_live(before) then before = nil end
 if before and before.sub ~= session.sub then
   finish(before, switched, false)
 elseif before then
-  local shown = session.sid and further_sids(before)[session.sid]
-  local is_shared = before.sid == session.sid or (shown and shown.grant)
-  if not is_shared and before.refresh and before.offline == '0' then owe(before.refresh) end
+  if not is_of_grant(before, session.sid) and before.refresh and before.offline == '0' then owe(before.refresh) end
   remove(before)
 end
 
@@ -42,7 +40,10 @@ if session.refresh and session.offline == '0' then keep_token(handle, session.ex
 -- A few of those that have expired, last: one may share its grant with the new RP session.
 for _, each in ipairs(redis.call('ZRANGEBYSCORE', base .. ':exp', '-inf', tostring(now / 1000), 'LIMIT', 0, 4)) do
   local past = read(each)
-  local is_shared = past and past.sid and #named_by('sid', past.sid) > 0
+  local is_shared = false
+  for _, other in ipairs(past and past.sid and named_by('sid', past.sid) or {}) do
+    is_shared = is_shared or is_of_grant(other.session, past.sid)
+  end
   if past and past.refresh and past.offline == '0' and not is_shared then owe(past.refresh) end
   redis.call('ZREM', base .. ':exp', each)
   redis.call('DEL', key_of(each))

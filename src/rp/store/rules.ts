@@ -141,17 +141,22 @@ export function isOwed<Session extends MayHaveRefreshToken>(
   return session.refreshToken !== undefined && (revokeOffline || !session.refreshToken.offline)
 }
 
-/**
- * Says the same of an RP session that a new login of the same End-User replaced. One with the same `sid` shares its
- * grant with the new one at the OP: revoking it there would take the new one's tokens away.
- */
+/** Says whether a live RP session has its tokens from the OP session that this `sid` names: to revoke others of it would take them away. */
+export function isOfGrant(
+  session: Pick<StoredRpSession, 'sid'>,
+  further: readonly FurtherSid[],
+  sid: string | undefined,
+): boolean {
+  return session.sid === sid || further.some((one) => one.ofGrant && one.sid === sid)
+}
+
+/** Says whether one that a new login of the same End-User replaced leaves a refresh token to revoke: not if they share a grant. */
 export function isOwedAfterReplacement(
   before: StoredRpSession,
   further: readonly FurtherSid[],
   after: StoredRpSession,
 ): before is StoredRpSession & WithRefreshToken {
-  const isShared = before.sid === after.sid || further.some(({ sid, ofGrant }) => ofGrant && sid === after.sid)
-  return !isShared && isOwed(before, false)
+  return !isOfGrant(before, further, after.sid) && isOwed(before, false)
 }
 
 /** How an RP session ended that nobody has ended. */

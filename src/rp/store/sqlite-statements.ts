@@ -77,8 +77,8 @@ export interface Statements {
   /** due, client, id */
   readonly putOffOwed: Statement<[number, number, number]>
   readonly nextOwed: Statement<[number, OwedKind], { due_at: number | null }>
-  /** now in milliseconds, now in milliseconds, now, now, now: what the next sweep takes away of RP sessions */
-  readonly oweExpired: readonly Statement<[number, number, number, number, number]>[]
+  /** now in milliseconds twice, now five times: what the next sweep takes away */
+  readonly oweExpired: readonly Statement<[number, number, number, number, number, number, number]>[]
   /** now */
   readonly sweep: readonly Statement<[number]>[]
 }
@@ -89,12 +89,15 @@ export function prepareStatements(db: Sqlite): Statements {
   const sweep = (table: string, key: string) =>
     db.prepare<[number]>(`DELETE FROM ${table} WHERE (${key}) IN (${expired(table, key)})`)
   const oweExpired = (table: string) =>
-    db.prepare<[number, number, number, number, number]>(
+    db.prepare<[number, number, number, number, number, number, number]>(
       `INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at)
        SELECT client, 'revocation', refresh_token, ?, 0, ? FROM ${table} AS past
        WHERE (client, handle) IN (${expired(table, 'client, handle')}) AND refresh_offline = 0 AND NOT EXISTS (
          SELECT 1 FROM rp_session AS other INDEXED BY rp_session_sid WHERE other.client = past.client
-         AND other.sid = past.sid AND other.idle_expires_at > ? AND other.expires_at > ?)`,
+         AND other.sid = past.sid AND other.idle_expires_at > ? AND other.expires_at > ?) AND NOT EXISTS (
+         SELECT 1 FROM rp_further_sid AS further INDEXED BY rp_further_sid_sid
+         CROSS JOIN rp_session AS other USING (client, handle) WHERE further.client = past.client
+         AND further.sid = past.sid AND further.of_grant = 1 AND other.idle_expires_at > ? AND other.expires_at > ?)`,
     )
   return {
     insert: db.prepare('INSERT INTO rp_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)'),

@@ -1,5 +1,3 @@
-import Database from 'better-sqlite3'
-import { LockstepError } from '../../protocol/errors.ts'
 import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { Runtime } from '../../runtime/runtime.ts'
 import { openSqlite, type Sqlite } from '../../runtime/sqlite.ts'
@@ -34,6 +32,7 @@ import {
   withSid,
 } from './rules.ts'
 import { toSession } from './session-row.ts'
+import { named, naming } from './sqlite-errors.ts'
 import { sqliteHints } from './sqlite-hints.ts'
 import { migrate } from './sqlite-schema.ts'
 import { prepareStatements, type Statements } from './sqlite-statements.ts'
@@ -58,37 +57,6 @@ export function sqliteStore(file: string): RpStore {
       db.close()
     },
   }
-}
-
-/** SQLite's own errors get the code that callers know. */
-function named<Result>(work: () => Result): Result {
-  try {
-    return work()
-  } catch (error) {
-    throw rename(error)
-  }
-}
-
-/** The same for each method of a store. */
-function naming(store: RpSessionStore): RpSessionStore {
-  return new Proxy(store, {
-    get(target, name: keyof RpSessionStore) {
-      const method: (...args: never[]) => Promise<unknown> = target[name]
-      return async (...args: never[]) => {
-        try {
-          return await method(...args)
-        } catch (error) {
-          throw rename(error)
-        }
-      }
-    },
-  })
-}
-
-function rename(cause: unknown): unknown {
-  if (!(cause instanceof Database.SqliteError)) return cause
-  const what = `the RP's SQLite store failed with ${cause.code}: ${cause.message}`
-  return new LockstepError('store_failed', what, { cause })
 }
 
 function clientNumber(db: Sqlite, { issuer, clientId }: RpIdentity): number {
@@ -357,6 +325,6 @@ function fields(session: StoredRpSession) {
 /** Each write clears away a few dead rows, and owes what they leave, so that nothing has to run at night. */
 function sweep(sql: Statements, now: number): void {
   const seconds = now / 1000
-  for (const statement of sql.oweExpired) statement.run(now, now, seconds, seconds, seconds)
+  for (const statement of sql.oweExpired) statement.run(now, now, seconds, seconds, seconds, seconds, seconds)
   for (const statement of sql.sweep) statement.run(seconds)
 }

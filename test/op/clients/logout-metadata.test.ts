@@ -4,7 +4,7 @@ import { checkLogoutMetadata } from '../../../src/op/clients/logout-metadata.ts'
 import { startRpSite } from '../../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../../support/test-op.ts'
 
-const app = { redirect_uris: ['https://app.example/cb', 'https://app.example:8443/cb'] }
+const app = { redirect_uris: ['https://app.example/cb', 'https://app.example:8443/cb', 'https://[::1]/cb'] }
 const operators = { issuer: 'https://op.example', registersItself: false, allowsForeignLogoutUri: false }
 const own = { ...operators, registersItself: true }
 const development = { ...own, issuer: 'http://localhost:4000', allowsForeignLogoutUri: true }
@@ -48,6 +48,7 @@ describe('a frontchannel_logout_uri', () => {
     ['of another scheme', 'http://app.example/out'],
     ['with a fragment', 'https://app.example/out#top'],
     ['with an empty fragment', 'https://app.example/out#'],
+    ['at an IPv6 address', 'https://[::1]/out'],
     ['that is relative', '/out'],
     ['without a scheme', '//app.example/out'],
     ['that is a script', 'javascript:alert(1)'],
