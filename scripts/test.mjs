@@ -124,6 +124,8 @@ const cells = []
 if (chromium()) {
   suite('conformance', 'conformance/vitest.config.ts')
   suite('browsers', 'e2e/vitest.config.ts')
+  check('packages of the framework examples', 'npm', 'ci', '--prefix', 'e2e/frameworks', '--loglevel=error')
+  suite('React and Vue', 'e2e/vitest.frameworks.config.ts')
   cells.push('matrix/chromium')
 } else skipped.push('conformance and browser tests: install Chromium (Debian: apt-get install chromium)')
 if (firefox()) cells.push('matrix/firefox')

@@ -48,6 +48,8 @@ export interface Play {
 export interface Stage {
   readonly plays: Readonly<Record<Site, Play>>
   readonly seen: Seen[]
+  /** What every app with a backend serves below `/files/`, by name. */
+  readonly files: Map<string, string>
   /** Streams that are open now, at an app. */
   streams(app: StageApp, site: Site): number
   /** Cuts every connection and accepts no other until it is called off. */
@@ -67,6 +69,7 @@ export async function openStage(): Promise<Stage> {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-stage-'))
   const listeners = new Map<string, RequestListener>()
   const seen: Seen[] = []
+  const files = new Map<string, string>()
   const streams = new Map<string, Set<ServerResponse>>()
   const sockets = new Set<Duplex>()
   let cut = false
@@ -95,11 +98,12 @@ export async function openStage(): Promise<Stage> {
   const port = await listen(server)
 
   const entries = await Promise.all(
-    sites.map(async (site) => [site, await openPlay(site, { port, folder, listeners })] as const),
+    sites.map(async (site) => [site, await openPlay(site, { port, folder, listeners, files })] as const),
   )
   return {
     plays: Object.fromEntries(entries) as Record<Site, Play>,
     seen,
+    files,
     streams: (app, site) => streams.get(`${app}.${suffix[site]}`)?.size ?? 0,
     cutNetwork() {
       cut = true
@@ -127,9 +131,10 @@ interface Scene {
   readonly port: number
   readonly folder: string
   readonly listeners: Map<string, RequestListener>
+  readonly files: ReadonlyMap<string, string>
 }
 
-async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise<Play> {
+async function openPlay(site: Site, { port, folder, listeners, files }: Scene): Promise<Play> {
   const url = (name: string) => `https://${name}.${suffix[site]}:${port}`
   const opHost = `op.${suffix[site]}`
   const issuer = url('op')
@@ -228,6 +233,9 @@ async function openPlay(site: Site, { port, folder, listeners }: Scene): Promise
     listener.get('/strict', (_request, response) => {
       response.setHeader('content-security-policy', "frame-src 'none'")
       response.send(appPage(app, issuer))
+    })
+    listener.get('/files/:name', ({ params }, response) => {
+      response.type(params.name).send(files.get(params.name))
     })
     listener.all('/form', ({ method }, response) => {
       response.send(formPage(app, issuer, method))

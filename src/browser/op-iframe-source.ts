@@ -20,7 +20,7 @@ import type { BrowserWorld, Frame } from './world.ts'
  */
 export function opIframeWatcher(
   world: BrowserWorld,
-  verdict: { sees: boolean },
+  verdict: { sees?: boolean },
 ): (
   current: () => AliveDocument | undefined,
   findOut: (changed: boolean, signal: AbortSignal) => Promise<void>,
@@ -52,7 +52,8 @@ export function opIframeWatcher(
         if (changed && works === undefined && silent_check === 'works') works = null
         else works = status !== 'error' && (works || status === 'unchanged')
         verdict.sees = !!(works && status)
-        if (works !== false && (changed || (status && silent_check === 'unknown'))) await findOut(changed, signal)
+        if (works === false) break
+        if (changed || (status && silent_check === 'unknown')) await findOut(changed, signal)
       }
       await pause(world, INTERVAL, signal)
     }

@@ -50,7 +50,6 @@ export function watchBackend(
     {
       group: `lockstep:${session}`,
       sub,
-      sees: false,
       ask: (_, signal) => askSession(world, session, signal),
       confirm: silentChecker(world, silentCheck),
       lead: listen,

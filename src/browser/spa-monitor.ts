@@ -106,7 +106,6 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
       return heard
     },
     confirm: find,
-    sees: false,
     lead: prove,
   }
   const monitor = sessionMonitor((tell) => watchSession(authority, world, tell))

@@ -17,8 +17,8 @@ export interface SessionAuthority {
   ask(current: () => AliveDocument | undefined, signal: AbortSignal): Promise<SessionDocument | undefined>
   /** Has the OP asked what a `changed` was about; the next `ask` knows. */
   confirm(signal: AbortSignal): Promise<void>
-  /** Whether the OP iframe has worked when it was last asked: the watch notes it here. */
-  sees: boolean
+  /** Whether the OP iframe has worked when it was last asked; absent before. The watch notes it here. */
+  sees?: boolean
   /** What one tab does for all of them until the signal aborts: listen to what is pushed, say. */
   lead(tab: LeadingTab, signal: AbortSignal): Promise<void>
 }

@@ -12,6 +12,7 @@ export interface CookieNames {
   readonly session: string
   readonly browserState: string
   readonly lastLogout: string
+  readonly userSwitch: string
   /** What the names of the cookies of logins begin with. */
   readonly logins: string
   /** The cookies of a login under way. */
@@ -163,6 +164,7 @@ function namesFor(given: Configuration, issuer: string): CookieNames {
     session: names?.session ?? `${prefix}op_session.${suffix}`,
     browserState: `__Host-op_state.${suffix}`,
     lastLogout: `__Host-op_logout.${suffix}`,
+    userSwitch: `__Host-op_switch.${suffix}`,
     logins: `__Host-op_login.${suffix}.`,
   }
 }

@@ -11,9 +11,13 @@ import { isRotatedAnonymous, withholdCookie } from './op-cookie.ts'
 import { keepTogether, type ParallelLoginsParts } from './parallel-logins.ts'
 import { showFailure } from './show-error.ts'
 import type { EndedOpSession } from './store/contract.ts'
+import { keepUserSwitch, type UserSwitchParts } from './user-switch.ts'
 
 /** What it takes to see to a browser after a request of oidc-provider's. */
-export interface FollowUpParts extends Omit<SettleLoginsParts, 'store'>, Omit<ParallelLoginsParts, 'store'> {
+export interface FollowUpParts
+  extends Omit<SettleLoginsParts, 'store'>,
+    Omit<ParallelLoginsParts, 'store'>,
+    UserSwitchParts {
   readonly store: SettleLoginsParts['store'] & ParallelLoginsParts['store']
   readonly runtime: Pick<Runtime, 'now'>
   /** The name of the OP cookie. */
@@ -52,6 +56,7 @@ export async function followUp(ctx: Context, parts: FollowUpParts): Promise<void
 
 /** After a login: what others began in this browser ends, and their apps that are told in frames are shown on the way. */
 async function settle(ctx: KoaContextWithOIDC, session: Session, parts: FollowUpParts): Promise<void> {
+  await keepUserSwitch(ctx, session, parts)
   const others = await settleLogins(ctx, parts)
   await keepTogether(ctx, parts)
   await parts.rotateBrowserState(ctx, signedInOf(session))

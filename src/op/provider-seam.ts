@@ -32,6 +32,8 @@ declare module 'oidc-provider' {
 export interface SeamActions {
   /** Ends the OP session for good: called where oidc-provider would only delete its row (a user switch). */
   endSession(session: Session): Promise<void>
+  /** What the browser keeps of a user switch in this OP session. */
+  userSwitch(ctx: KoaContextWithOIDC, session: Session): Promise<Session['state']>
   /** The OP session, by its uid, that a login goes on in although its OP cookie opens none. */
   joinedSession(ctx: KoaContextWithOIDC): Promise<string | undefined>
 }
@@ -67,6 +69,7 @@ export function attachSeam(provider: OidcProvider, actions: SeamActions): void {
   sessions.get = async (ctx) => {
     const found = await get(ctx)
     const ours = ctx as KoaContextWithOIDC
+    if (ours.oidc?.route === USER_SWITCH_ROUTE) found.state ??= await actions.userSwitch(ours, found)
     const uid = found.accountId === undefined && ours.oidc ? await actions.joinedSession(ours) : undefined
     const joined = uid === undefined ? undefined : await sessions.findByUid(uid)
     if (!joined) return found

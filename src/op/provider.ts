@@ -39,6 +39,7 @@ import { showError } from './show-error.ts'
 import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
 import { isBackgroundCheck, isSubresource } from './unseen.ts'
+import { userSwitchIn } from './user-switch.ts'
 
 /**
  * oidc-provider's `Provider` with session management and logout: `session_state`, the OP iframe, a Logout Endpoint to the
@@ -132,6 +133,7 @@ export class Provider extends OidcProvider {
     this.#sessionState = { random: runtime.random, rotateBrowserState: rotate }
     this.#followUp = {
       ...browserLogins,
+      switchCookie: cookieNames.userSwitch,
       store,
       runtime,
       lifetime: resolved.sessionLifetime,
@@ -146,6 +148,7 @@ export class Provider extends OidcProvider {
     this.#ownCookies = new Set(Object.values(cookieNames))
     this.#options = resolved
     attachSeam(this, {
+      userSwitch: (ctx, session) => userSwitchIn(ctx, session, this.#followUp),
       joinedSession: async (ctx) =>
         joinedOpSession(ctx, {
           store,

@@ -1,6 +1,7 @@
 import { Client, type ClientBase, DatabaseError, Pool, type PoolClient } from 'pg'
 import { LockstepError } from '../protocol/errors.ts'
 import type { ResolvedPostgresOptions } from './postgres-connection.ts'
+import { postgresSockets } from './postgres-sockets.ts'
 import { toText } from './postgres-text.ts'
 
 /** A statement that is parsed once per connection; `row` only carries the type of its rows. */
@@ -41,7 +42,11 @@ export interface Postgres extends Queries {
   transaction<Result>(work: Work<Result>, options?: { soon?: boolean }): Promise<Result>
   /** Listens to a channel on a connection of its own; `lost` is called when that breaks, once, and ends the listening. */
   listen(channel: string, on: { heard(payload: string): void; lost(): void }): Promise<Listening>
-  close(): Promise<void>
+  /**
+   * Closes the connections once `last` is over and what is under way. After a few seconds it cuts them: a server that hangs holds
+   * nobody up.
+   */
+  close(last?: Promise<unknown>): Promise<void>
 }
 
 /** A channel that is listened to. */
@@ -66,7 +71,9 @@ const tries = 5
  * confirmed. Whatever else fails is `store_failed`, with PostgreSQL's own error as `cause`.
  */
 export function openPostgres(options: ResolvedPostgresOptions): Postgres {
-  const { config, place } = options
+  const { place } = options
+  const sockets = postgresSockets(options.config)
+  const { config } = sockets
   // the pool waits for what `onConnect` returns, although its types do not say so
   const onConnect = (client: ClientBase): Promise<void> => prepareConnection(client, options)
   const pool = new Pool(Object.assign({ ...config }, { onConnect }))
@@ -144,7 +151,9 @@ export function openPostgres(options: ResolvedPostgresOptions): Postgres {
       }
     },
     async listen(channel, { heard, lost }) {
-      const client = new Client(config)
+      if (closing) throw new LockstepError('store_failed', `the connections to PostgreSQL at ${place} are closed`)
+      const own = postgresSockets(config)
+      const client = new Client(own.config)
       let isListening = false
       client.on('notification', ({ payload = '' }) => heard(payload))
       client.on('error', () => {}) // 'end' follows
@@ -163,12 +172,12 @@ export function openPostgres(options: ResolvedPostgresOptions): Postgres {
       return {
         async close() {
           isListening = false
-          await client.end()
+          await own.closed(client.end())
         },
       }
     },
-    close() {
-      closing ??= pool.end()
+    close(last = Promise.resolve()) {
+      closing ??= sockets.closed(last.then(() => pool.end()))
       return closing
     },
   }

@@ -1,6 +1,13 @@
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
-import type { AttemptOutcome, AttemptRecord, ClaimedDelivery, Delivery, OpIssuerStore } from '../op/store/contract.ts'
-import { type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
+import type {
+  AttemptOutcome,
+  AttemptRecord,
+  ClaimedDelivery,
+  Delivery,
+  DeliveryFilter,
+  OpIssuerStore,
+} from '../op/store/contract.ts'
+import { issuer, type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
 
 const hour = 3_600_000
 
@@ -232,6 +239,35 @@ export function deliveriesContract(law: Law): void {
     for (const one of await op.claimDue({ limit: 9, lease: 1000 })) equal(one.droppedBy, undefined)
   })
 
+  law(
+    'acts on what was planned in a time, wherever that lies, and although the clocks of nodes differ',
+    async (bench) => {
+      const { op, store, runtime } = bench
+      const start = runtime.now()
+      const wrong = [0, 25, -25].map((minutes) =>
+        store.forIssuer(issuer, { ...runtime, now: () => runtime.now() + minutes * 60_000 }),
+      )
+      for (let i = 0; i < 24; i++) {
+        await owe({ ...bench, op: wrong[i % 3] ?? op }, `u${i}`, ['a'])
+        runtime.pass(hour)
+      }
+      const planned = (await op.listDeliveries({}, { limit: 100 })).deliveries.map(({ createdAt }) => createdAt)
+      const drop = (filter: DeliveryFilter): Promise<number> => op.dropDeliveries(filter, 'eve', 100)
+      const among = (from: number, to: number): number => planned.filter((at) => at >= from && at < to).length
+      const at = (hours: number): number => start + hours * hour
+      equal(await drop({ since: at(21) }), among(at(21), at(99)))
+      equal(await drop({ until: at(3) }), among(0, at(3)))
+      equal(await drop({ since: at(9), until: at(11), state: 'due' }), among(at(9), at(11)))
+      equal(await drop({ since: at(14), until: at(16), clientId: 'a' }), among(at(14), at(16)))
+      equal(await drop({ since: at(99) }), 0)
+      equal(await drop({ until: at(-2) }), 0)
+      equal(
+        await drop({ since: 0, until: at(99) }),
+        among(at(3), at(9)) + among(at(11), at(14)) + among(at(16), at(21)),
+      )
+    },
+  )
+
   law('counts deliveries by state, each up to a bound', async (bench) => {
     const { op } = bench
     deepEqual(await op.countDeliveries(9), { due: 0, 'in-flight': 0, refused: 0, dead: 0 })
@@ -249,7 +285,7 @@ export function deliveriesContract(law: Law): void {
     equal((await op.countDeliveries(9)).dead, 1)
   })
 
-  law('knows the last confirmation of a logout once all of its RPs have confirmed', async (bench) => {
+  law('answers once when a logout has propagated, and not before all of its RPs have confirmed', async (bench) => {
     const { op, runtime } = bench
     const { logout, deliveries } = await owe(bench, 'u', ['a', 'b'])
     const plannedAt = runtime.now()
@@ -257,15 +293,16 @@ export function deliveriesContract(law: Law): void {
     ok(first && second)
     runtime.pass(10)
     await op.settle(second, attempt(bench, { state: 'delivered', status: 200 }))
-    equal(await op.lastConfirmation(logout.id), undefined)
+    equal(await op.notePropagation(logout.id), undefined)
     runtime.pass(10)
     await op.settle(first, attempt(bench, { state: 'dead', why: 'horizon' }))
-    equal(await op.lastConfirmation(logout.id), undefined)
+    equal(await op.notePropagation(logout.id), undefined)
     await op.retryDeliveries({ deliveryId: first.id }, 1)
     await op.settle(await claimOne(op), attempt(bench, { state: 'delivered', status: 200 }))
-    const last = await op.lastConfirmation(logout.id)
-    deepEqual({ ...last }, { deliveryId: first.id, plannedAt, confirmedAt: runtime.now() })
-    equal(await op.lastConfirmation('unknown'), undefined)
+    const propagated = await op.notePropagation(logout.id)
+    deepEqual({ ...propagated }, { plannedAt, confirmedAt: runtime.now() })
+    equal(await op.notePropagation(logout.id), undefined)
+    equal(await op.notePropagation('unknown'), undefined)
     equal(deliveries.length, 2)
   })
 

@@ -75,6 +75,23 @@ export function nodesContract(law: Law): void {
     equal(ended?.logout.endedAt, runtime.now() + skew - 1)
   })
 
+  several('answers one of the nodes that confirm the last deliveries of a logout at the same moment', async (bench) => {
+    const [a, b] = bench.nodes
+    for (let i = 0; i < 20; i++) {
+      const { logout } = await owe(bench, `uid-${i}`, ['notes', 'mail'])
+      const confirm = async (node: OpIssuerStore, later: number): Promise<unknown> => {
+        const [claimed] = await node.claimDue({ limit: 1, lease: 1000 })
+        ok(claimed)
+        const finishedAt = bench.runtime.now() + later // by its own clock, which says nothing of who writes first
+        const times = { dueAt: 0, startedAt: 0, finishedAt }
+        ok(await node.settle(claimed, { ...times, outcome: { state: 'delivered', status: 200 } }))
+        return node.notePropagation(logout.id)
+      }
+      const answers = await Promise.all([confirm(a, i % 3), confirm(b, 1)])
+      equal(answers.filter((answer) => answer !== undefined).length, 1)
+    }
+  })
+
   law('judges the age of a replaced cookie by one clock, however far those of the nodes are apart', async (bench) => {
     const { store, runtime } = bench
     const [ahead, behind] = [300_000, -300_000].map((by) =>

@@ -135,6 +135,8 @@ describe('the OP iframe as a source', () => {
     ['nonsense', 'Changed'],
   ])('is given up when its first answer is %s: it cannot work in this browser', async (_, answer) => {
     const { world, asked, told, silentChecks } = await openPage([answer, 'changed'])
+    await world.advance(answer === 'error' || answer === 'changed' ? 0 : 10_000)
+    expect(world.frames).toEqual([])
     await world.advance(120_000)
     expect(asked()).toHaveLength(1)
     expect(world.frames).toEqual([])

@@ -83,7 +83,7 @@ describe('who has signed out of this app', () => {
     await postForm(app.rp, '/auth/logout', { from: 'this-app' }, headers)
     // The reload of another tab is answered first: all that the browser has is the dead cookie.
     expect((await agent.open(app.url)).body).toBe('signed out this_app')
-    expect(agent.cookies(app.url).map(({ name }) => name)).toEqual([expect.stringMatching(/-left$/)])
+    expect(agent.cookies(app.url).filter(({ name }) => name.endsWith('-left'))).toHaveLength(1)
     const login = await agent.open(`${app.url}/auth/login?return_to=/me`)
     expect((await agent.submit(login, { username: 'ada' })).body).toBe('Hello the one called ada')
   })

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -15,6 +15,8 @@ export interface TestPostgres {
   stop(how: 'fast' | 'immediate'): Promise<void>
   /** Starts it again on the same data and port, with other settings where given. */
   start(settings?: Readonly<Record<string, string>>): Promise<void>
+  /** Stops all of its processes where they stand (SIGSTOP): connections stay open, and nobody answers. Returns the way to go on. */
+  freeze(): () => void
   /** Ends it and removes its data. */
   close(): Promise<void>
 }
@@ -66,6 +68,16 @@ export async function startPostgres(): Promise<TestPostgres> {
         cwd: folder,
       })
       await isReady(server)
+    },
+    freeze() {
+      const main = server?.pid
+      if (main === undefined) throw new Error('PostgreSQL does not run')
+      process.kill(main, 'SIGSTOP') // first, so that it starts no others
+      const others = readFileSync(`/proc/${main}/task/${main}/children`, 'utf8').trim().split(' ').map(Number)
+      for (const pid of others) process.kill(pid, 'SIGSTOP')
+      return () => {
+        for (const pid of [...others, main]) process.kill(pid, 'SIGCONT')
+      }
     },
     async close() {
       await postgres.stop('immediate')

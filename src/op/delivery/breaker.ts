@@ -1,3 +1,4 @@
+import { createLatest } from './latest.ts'
 import { createRates } from './rates.ts'
 
 /** Failures in a row, with no answer that helps in between, after which an RP counts as down. */
@@ -19,9 +20,11 @@ interface Breaker {
   failures: number
   /** The delivery that failed last. */
   deliveryId: string
-  /** Epoch milliseconds; absent while the RP still counts as up. */
-  openedAt?: number
+  /** Epoch milliseconds. */
+  openedAt: number
   probeAt: number
+  /** Until when the RP wants to be left alone. */
+  notBefore?: number
 }
 
 /** The circuit breakers of a worker, one per RP that is in trouble. Times are epoch milliseconds. */
@@ -61,71 +64,82 @@ export interface Breakers {
  * @param chance A random number in [0, 1).
  */
 export function createBreakers(chance: () => number): Breakers {
-  const breakers = new Map<string, Breaker>()
+  /** RPs that count as down. */
+  const open = new Map<string, Breaker>()
+  /** RPs that have failed since their last answer, and count as up. */
+  let failing = createLatest<Breaker>()
   let rate = createRates(probesPerSecond)
   const next = (trouble: Trouble, outage: number): number =>
     Math.round(probeInterval(trouble, outage) * (1 - chance() / 5))
   return {
-    isOpen: (clientId) => breakers.get(clientId)?.openedAt !== undefined,
+    isOpen: (clientId) => open.has(clientId),
 
     failed(clientId, { deliveryId, trouble, notBefore }, now) {
-      const breaker = breakers.get(clientId) ?? { failures: 0, deliveryId: '', probeAt: now }
-      breakers.set(clientId, breaker)
+      const isOpen = open.has(clientId)
+      const fresh: Breaker = { failures: 0, deliveryId: '', openedAt: now, probeAt: now }
+      const breaker = open.get(clientId) ?? failing.get(clientId) ?? fresh
       if (trouble !== 'error' || breaker.deliveryId !== deliveryId) breaker.failures += 1
       breaker.deliveryId = deliveryId
-      const opens = breaker.openedAt === undefined && breaker.failures >= failuresToOpen
-      if (opens) breaker.openedAt = now
-      if (breaker.openedAt === undefined) return false
-      breaker.probeAt = Math.max(now + next(trouble, now - breaker.openedAt), notBefore ?? now)
-      return opens
+      if (notBefore !== undefined) breaker.notBefore = Math.max(breaker.notBefore ?? notBefore, notBefore)
+      if (breaker.failures < failuresToOpen) {
+        failing.set(clientId, breaker)
+        return false
+      }
+      if (!isOpen) {
+        breaker.openedAt = now
+        failing.delete(clientId)
+        open.set(clientId, breaker)
+      }
+      breaker.probeAt = Math.max(now + next(trouble, now - breaker.openedAt), breaker.notBefore ?? now)
+      return !isOpen
     },
 
     answered(clientId) {
-      const wasOpen = breakers.get(clientId)?.openedAt !== undefined
-      breakers.delete(clientId)
-      return wasOpen
+      failing.delete(clientId)
+      return open.delete(clientId)
     },
 
     takeProbes(now) {
-      const due = [...breakers]
-        .filter(([, { openedAt, probeAt }]) => openedAt !== undefined && probeAt <= now)
+      const due = [...open]
+        .filter(([, { probeAt }]) => probeAt <= now)
         .sort(([, one], [, other]) => one.probeAt - other.probeAt)
         .slice(0, rate.room(all, now))
       for (const [, breaker] of due) {
         rate.take(all, now)
-        breaker.probeAt = now + next('overloaded', now - (breaker.openedAt ?? now))
+        breaker.probeAt = now + next('overloaded', now - breaker.openedAt)
       }
       return due.map(([clientId]) => clientId)
     },
 
-    countOpen: () => [...breakers.values()].filter(({ openedAt }) => openedAt !== undefined).length,
+    countOpen: () => open.size,
 
     putOff(clientId, until) {
-      const breaker = breakers.get(clientId)
+      const breaker = open.get(clientId)
       if (breaker) breaker.probeAt = Math.max(breaker.probeAt, until)
     },
 
     probeNow(now, clientId) {
-      const named = clientId === undefined ? undefined : breakers.get(clientId)
+      const named = clientId === undefined ? undefined : open.get(clientId)
       if (named) named.probeAt = 0 // before all others
       if (clientId !== undefined) return
-      for (const breaker of breakers.values()) breaker.probeAt = Math.min(breaker.probeAt, now)
+      for (const breaker of open.values()) breaker.probeAt = Math.min(breaker.probeAt, now)
     },
 
     nextProbeAt(now) {
       let first = Number.POSITIVE_INFINITY
-      for (const { openedAt, probeAt } of breakers.values())
-        if (openedAt !== undefined) first = Math.min(first, probeAt)
+      for (const { probeAt } of open.values()) first = Math.min(first, probeAt)
       return first === Number.POSITIVE_INFINITY ? undefined : Math.max(first, rate.nextAt(all, now))
     },
 
-    forget: (clientId) => void breakers.delete(clientId),
+    forget: (clientId) => void open.delete(clientId),
 
     startOver(now) {
+      failing = createLatest()
       rate = createRates(probesPerSecond)
-      for (const breaker of breakers.values()) {
-        if (breaker.openedAt !== undefined) breaker.openedAt = Math.min(breaker.openedAt, now)
+      for (const breaker of open.values()) {
+        breaker.openedAt = Math.min(breaker.openedAt, now)
         breaker.probeAt = Math.min(breaker.probeAt, now)
+        delete breaker.notBefore
       }
     },
   }

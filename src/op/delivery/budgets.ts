@@ -3,6 +3,7 @@ import type { Runtime } from '../../runtime/runtime.ts'
 import type { OpLog } from '../log.ts'
 import type { OpIssuerStore } from '../store/contract.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
+import { createLatest } from './latest.ts'
 import { createRates } from './rates.ts'
 
 /** What budgets are kept with. */
@@ -96,9 +97,9 @@ export function createBudgets({ store, runtime, options, log }: BudgetParts): Bu
   /** RPs that were asked for and had used up their rate. */
   const waiting = new Set<string>()
   /** What the store knows to have answered, and when it was last told so by this worker; 0 for not yet. */
-  const known = new Map<string, number>()
+  const known = createLatest<number>()
   /** The origin and the addresses that the last attempt at an RP led to, and how many attempts are not yet admitted there. */
-  const ways = new Map<string, { hosts: readonly string[]; pending: number }>()
+  const ways = createLatest<{ hosts: readonly string[]; pending: number }>()
 
   const freeAt = (hosts: readonly string[], now: number): number =>
     Math.max(now, ...hosts.map((host) => (shared.room(host, now) > 0 ? now : shared.nextAt(host, now))))
@@ -117,8 +118,10 @@ export function createBudgets({ store, runtime, options, log }: BudgetParts): Bu
 
   async function hasAnswered(clientId: string, uri: string): Promise<boolean> {
     const name = `${clientId} ${uri}`
-    if (!known.has(name) && (await store.hasAnswered(clientId, uri))) known.set(name, 0)
-    return known.has(name)
+    if (known.get(name) !== undefined) return true
+    const hasIt = await store.hasAnswered(clientId, uri)
+    if (hasIt) known.set(name, 0)
+    return hasIt
   }
 
   function admissionOf(

@@ -1,4 +1,5 @@
 import { pause } from '../../runtime/alarm.ts'
+import { inTime } from '../../runtime/in-time.ts'
 import { messageOf } from '../../runtime/message-of.ts'
 import type { Runtime } from '../../runtime/runtime.ts'
 import type { OpLog } from '../log.ts'
@@ -26,9 +27,15 @@ export function firstAttemptsOf({
   inFlight,
   isWaitedFor,
 }: FirstAttemptsParts): (logoutId: string, ms: number) => Promise<void> {
+  /** A store that hangs keeps nobody waiting for longer than that. */
+  function readLogout(logoutId: string, ms: number): ReturnType<typeof store.getLogout> {
+    const what = 'the store did not say in time how far the logout is'
+    return inTime(runtime, { ms, what, signal: new AbortController().signal }, () => store.getLogout(logoutId))
+  }
+
   /** Another node may have made an attempt and has no way to tell: only its row shows it. */
-  async function takeOutWhatOthersTried(waiting: Set<string>, logoutId: string): Promise<void> {
-    const found = await store.getLogout(logoutId)
+  async function takeOutWhatOthersTried(waiting: Set<string>, logoutId: string, ms: number): Promise<void> {
+    const found = await readLogout(logoutId, ms)
     for (const { id, attempts } of found?.deliveries ?? []) if (attempts > 0) waiting.delete(id)
   }
 
@@ -42,16 +49,16 @@ export function firstAttemptsOf({
       if (waiting?.size === 0) until.abort()
     })
     try {
-      const found = await store.getLogout(logoutId)
+      const end = runtime.now() + ms
+      const found = await readLogout(logoutId, ms)
       const first = found?.deliveries.filter(
         ({ id, attempts, clientId }) => attempts === 0 && !seen.has(id) && isWaitedFor(clientId),
       )
       waiting = new Set(first?.map(({ id }) => id))
-      const end = runtime.now() + ms
-      for (let left = ms; waiting.size > 0 && left > 0; left = end - runtime.now()) {
+      for (let left = end - runtime.now(); waiting.size > 0 && left > 0; left = end - runtime.now()) {
         await pause(runtime, store.onWake ? Math.min(left, lookAgain) : left, until.signal)
         if (!store.onWake || until.signal.aborted) break
-        await takeOutWhatOthersTried(waiting, logoutId)
+        await takeOutWhatOthersTried(waiting, logoutId, end - runtime.now())
       }
     } catch (error) {
       // the logout is committed: that nobody can tell how far it is must not look like a failure

@@ -14,23 +14,22 @@ export type MeasureAttempt = (delivery: ClaimedDelivery, startedAt: number) => M
 
 /**
  * Makes the function that measures attempts. A logout has propagated when its last RP has confirmed: the store is asked when an RP
- * has and no other attempt of that logout is under way here, and of several nodes the one with the last confirmation counts it.
+ * has and no other attempt of that logout is under way here, and tells one of the nodes, once.
  */
 export function attemptMeasure(
-  store: Pick<OpIssuerStore, 'lastConfirmation'>,
+  store: Pick<OpIssuerStore, 'notePropagation'>,
   telemetry: Pick<Telemetry, 'metrics' | 'traces'> | undefined,
 ): MeasureAttempt {
-  const underWay = new Map<string, { attempts: number; readonly confirmed: Set<string> }>()
+  const underWay = new Map<string, { attempts: number; isConfirmed: boolean }>()
 
-  async function measurePropagation(logoutId: string, confirmed: ReadonlySet<string>): Promise<void> {
-    const last = await store.lastConfirmation(logoutId)
-    if (last && confirmed.has(last.deliveryId))
-      telemetry?.metrics?.propagation((last.confirmedAt - last.plannedAt) / 1000)
+  async function measurePropagation(logoutId: string): Promise<void> {
+    const times = await store.notePropagation(logoutId)
+    if (times) telemetry?.metrics?.propagation(Math.max(times.confirmedAt - times.plannedAt, 0) / 1000) // clocks of two nodes
   }
 
   return (delivery, startedAt) => {
     const { id: logoutId } = delivery.logout
-    const logout = underWay.get(logoutId) ?? { attempts: 0, confirmed: new Set() }
+    const logout = underWay.get(logoutId) ?? { attempts: 0, isConfirmed: false }
     underWay.set(logoutId, logout)
     logout.attempts += 1
     const span = telemetry?.traces?.attempt(delivery, startedAt)
@@ -41,12 +40,10 @@ export function attemptMeasure(
         if (logout.attempts === 0) underWay.delete(logoutId)
         span?.end(attempt, finishedAt)
         const { outcome } = attempt
-        if (!isAttempted(outcome)) return
-        telemetry?.metrics?.attempt(outcome, (finishedAt - startedAt) / 1000)
-        // Of answers in one millisecond the last that is written need not be the last by the store's order.
-        if (isWritten && outcome.state === 'delivered') logout.confirmed.add(delivery.id)
-        if (logout.attempts > 0 || logout.confirmed.size === 0 || !telemetry?.metrics?.isOn()) return
-        await measurePropagation(logoutId, logout.confirmed)
+        if (isAttempted(outcome)) telemetry?.metrics?.attempt(outcome, (finishedAt - startedAt) / 1000)
+        if (isWritten && outcome.state === 'delivered') logout.isConfirmed = true
+        if (logout.attempts > 0 || !logout.isConfirmed || !telemetry?.metrics?.isOn()) return
+        await measurePropagation(logoutId)
       },
     }
   }

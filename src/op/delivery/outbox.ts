@@ -154,8 +154,13 @@ export function startOutbox(parts: OutboxParts): Outbox {
       }
       const delivery = await store.claimEarly({ clientId }, lease)
       if (delivery) start(delivery)
-      else if (inFlight.at(clientId) === 0) breakers.forget(clientId)
+      else if (inFlight.at(clientId) === 0 && !(await isOwed(clientId))) breakers.forget(clientId)
     }
+  }
+
+  /** True as well while another node has all that the RP is owed in its hands. */
+  async function isOwed(clientId: string): Promise<boolean> {
+    return (await store.nextDueAt((other) => (other === clientId ? 1 : 0))) !== undefined
   }
 
   /** Starts as many attempts as there is room for; true when nothing that is due was left. */

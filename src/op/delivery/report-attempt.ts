@@ -3,6 +3,7 @@ import type { Attempt } from '../backchannel.ts'
 import type { AboutFailure, OpLog } from '../log.ts'
 import type { AttemptFailure, AttemptOutcome, ClaimedDelivery, Delivery } from '../store/contract.ts'
 import type { Tell } from './events.ts'
+import { createLatest } from './latest.ts'
 
 /** Failed attempts after which a delivery is said to be failing: about half a minute, when a restart is over. */
 const failuresToTell = 4
@@ -13,7 +14,7 @@ const failuresToTell = 4
  * in the row, so each is told once. That the egress policy refuses an RP is the operator's to cure, and said once per RP.
  */
 export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDelivery, attempt: Attempt) => void {
-  const refusedByEgress = new Set<string>()
+  const refusedByEgress = createLatest<true>()
   return (delivery, { outcome, cause }) => {
     const { id: deliveryId, logout, clientId, lastOutcome, scheduledAt, attemptsBefore = 0 } = delivery
     const about = { deliveryId, logoutId: logout.id, clientId, attempts: delivery.attempts + 1 }
@@ -43,8 +44,8 @@ export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDeliv
         const { why, retryAt, status, error } = outcome
         if (why === 'released' || why === 'budget') return
         if (why === 'internal') log({ event: 'op_failed', task: 'mint', clientId, message: messageOf(cause) })
-        if (why === 'egress' && !refusedByEgress.has(clientId)) {
-          refusedByEgress.add(clientId)
+        if (why === 'egress' && !refusedByEgress.get(clientId)) {
+          refusedByEgress.set(clientId, true)
           log({ event: 'egress_refused', clientId, message: messageOf(cause) })
         }
         if (about.attempts - attemptsBefore !== failuresToTell) return

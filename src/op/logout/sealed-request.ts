@@ -30,6 +30,8 @@ interface Sealed {
   question: PendingLogout
   notices: PendingNotices
   refusal: Refusal
+  /** What oidc-provider keeps in an OP session between the two requests of a user switch. */
+  userSwitch: { readonly uid: string; readonly state: Record<string, unknown> }
   /** The uid of an OP session that was begun in the browser that has it. */
   login: string
 }
@@ -39,6 +41,7 @@ const LIFETIME: Readonly<Record<keyof Sealed, number>> = {
   question: 900,
   notices: 60,
   refusal: 900,
+  userSwitch: 900,
   login: 400 * 86_400,
 }
 

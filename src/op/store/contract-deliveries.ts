@@ -49,10 +49,8 @@ export interface DeliveryStore {
   /** Counts deliveries by state, each up to `most`: what is more is answered as `most`. */
   countDeliveries(most: number): Promise<OutboxCounts>
   /**
-   * Which delivery of a logout was delivered last, and when (epoch milliseconds); `undefined` while one of them is not
-   * delivered.
+   * Notes that all deliveries of a logout are delivered, where they are. Answers once, to whoever notes it first, when they were
+   * planned and when the last was confirmed (epoch milliseconds). Whoever asks after each confirmation misses none.
    */
-  lastConfirmation(
-    logoutId: string,
-  ): Promise<{ readonly deliveryId: string; readonly plannedAt: number; readonly confirmedAt: number } | undefined>
+  notePropagation(logoutId: string): Promise<{ readonly plannedAt: number; readonly confirmedAt: number } | undefined>
 }

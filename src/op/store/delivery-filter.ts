@@ -70,6 +70,30 @@ export function roadOf({ deliveryId, logoutId, accountId, state, since, until }:
   return { issuer: '+d.issuer = ?', seq: 'd.seq', isWalk: true }
 }
 
+/**
+ * SQL: the number `seq` from which on rows were planned at the time `time` or later. It is found by halving, since rows come in the
+ * order of time.
+ */
+export const firstAt = (time: string): string => `
+  WITH RECURSIVE half (before, step) AS (
+    SELECT CAST(0 AS BIGINT), CAST(4503599627370496 AS BIGINT)
+    UNION ALL
+    SELECT before + CASE WHEN
+        (SELECT d.created_at FROM delivery d WHERE d.seq >= before + step ORDER BY d.seq LIMIT 1) < ${time}
+      THEN step ELSE 0 END, step / 2
+    FROM half WHERE step > 0
+  )
+  SELECT max(before) + 1 AS seq FROM half`
+
+/** The number of the first row that may be of a filter, and the one behind the last: no others are looked at. */
+export interface Span {
+  readonly from: number
+  readonly to: number
+}
+
+/** The rows are found by an index of their own, however many others there are. */
+export const anywhere: Span = { from: 0, to: Number.MAX_SAFE_INTEGER }
+
 /** The filters, one per state, of the rows that an operator's action touches; dropped ones only where they are meant. */
 export function touched(
   filter: DeliveryFilter,

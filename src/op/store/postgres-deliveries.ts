@@ -1,12 +1,15 @@
 import { type Queries, type Statement, statement, type Value } from '../../runtime/postgres.ts'
 import type { AttemptOutcome, DeliveryFilter, OpIssuerStore } from './contract.ts'
 import {
+  anywhere,
   clocksDiffer,
   conditionsOf,
+  firstAt,
   mostWalked,
   type Road,
   readCursor,
   roadOf,
+  type Span,
   touched,
   writeCursor,
 } from './delivery-filter.ts'
@@ -28,7 +31,7 @@ type Deliveries = Pick<
   | 'rescheduleDeliveries'
   | 'dropDeliveries'
   | 'countDeliveries'
-  | 'lastConfirmation'
+  | 'notePropagation'
 >
 
 const rows = 'FROM delivery d JOIN logout l ON l.cursor = d.logout'
@@ -40,6 +43,7 @@ const plannedAt = statement<{ at: number }>(
   'deliveries_planned_at',
   'SELECT created_at AS at FROM delivery WHERE $1::int IS NOT NULL AND seq >= $2 ORDER BY seq LIMIT 1',
 )
+const firstRow = statement<{ seq: number }>('deliveries_first_at', `${firstAt('$2')} WHERE $1::int IS NOT NULL`)
 const attemptsOf = statement<AttemptRow>(
   'deliveries_attempts',
   `SELECT ${attemptColumns}
@@ -59,12 +63,14 @@ const count = statement<{ due: number; in_flight: number; refused: number; dead:
      ${counted('dead')} AS dead`,
 )
 
-const lastConfirmed = statement<{ id: string; created_at: number; final_at: number }>(
-  'deliveries_last_confirmed',
-  `SELECT d.id, d.created_at, d.final_at FROM logout l JOIN delivery d ON d.logout = l.cursor
-   WHERE l.issuer = $1 AND l.id = $2
-     AND NOT EXISTS (SELECT 1 FROM delivery other WHERE other.logout = l.cursor AND other.state <> 'delivered')
-   ORDER BY d.final_at DESC, d.seq DESC LIMIT 1`,
+const propagated = statement<{ planned_at: number; propagated_at: number }>(
+  'deliveries_propagated',
+  `UPDATE logout SET propagated_at = confirmed.at
+   FROM (SELECT l.cursor, min(d.created_at) AS planned_at, max(d.final_at) AS at
+         FROM logout l JOIN delivery d ON d.logout = l.cursor WHERE l.issuer = $1 AND l.id = $2
+         GROUP BY l.cursor HAVING bool_and(d.state = 'delivered')) AS confirmed
+   WHERE logout.cursor = confirmed.cursor AND logout.propagated_at IS NULL
+   RETURNING confirmed.planned_at, logout.propagated_at`,
 )
 
 /** What operators ask about deliveries, and do with them, in PostgreSQL. */
@@ -151,9 +157,9 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
       return { due, 'in-flight': inFlight, refused, dead }
     },
 
-    async lastConfirmation(logoutId) {
-      const last = await each.first(lastConfirmed, logoutId)
-      return last && { deliveryId: last.id, plannedAt: last.created_at, confirmedAt: last.final_at }
+    async notePropagation(logoutId) {
+      const found = await context.writeSoon((queries) => queries.first(propagated, logoutId))
+      return found && { plannedAt: found.planned_at, confirmedAt: found.propagated_at }
     },
   }
 }
@@ -176,21 +182,31 @@ async function change(
   let changed = 0
   for (const filter of filters) {
     const road = roadOf(filter)
-    const rest = numbered(filter, 3 + values.length)
+    const { from, to } = road.isWalk ? await spanOf(queries, filter) : anywhere
+    const rest = numbered(filter, 5 + values.length)
     changed += await queries.change(
       shaped(
         name,
         `WITH picked AS MATERIALIZED (
-           SELECT d.seq ${rows} WHERE ${issuerOne(road)} ${rest.text} AND ${where} ORDER BY ${road.seq} LIMIT $2
+           SELECT d.seq ${rows} WHERE ${issuerOne(road)} ${rest.text} AND ${where}
+             AND ${road.seq} >= $${3 + values.length} AND ${road.seq} < $${4 + values.length} ORDER BY ${road.seq} LIMIT $2
            FOR UPDATE OF d SKIP LOCKED)
          UPDATE delivery SET ${set} FROM picked WHERE delivery.seq = picked.seq`,
       ),
       limit - changed,
       ...values,
+      from,
+      to,
       ...rest.values,
     )
   }
   return changed
+}
+
+async function spanOf(queries: Queries, { since, until }: DeliveryFilter): Promise<Span> {
+  const from = since === undefined ? undefined : (await queries.first(firstRow, since - clocksDiffer))?.seq
+  const to = until === undefined ? undefined : (await queries.first(firstRow, until + clocksDiffer))?.seq
+  return { from: from ?? anywhere.from, to: to ?? anywhere.to }
 }
 
 /** Statements have names, and filters have some dozens of shapes. */

@@ -76,9 +76,6 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): OpSt
         onWake: (listener) => wake.onRing(issuer, listener),
       }
     },
-    async close() {
-      await wake.close()
-      await db.close()
-    },
+    close: () => db.close(wake.close()),
   }
 }

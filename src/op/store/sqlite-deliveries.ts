@@ -1,5 +1,16 @@
 import type { AttemptOutcome, DeliveryFilter, OpIssuerStore } from './contract.ts'
-import { clocksDiffer, conditionsOf, mostWalked, readCursor, roadOf, touched, writeCursor } from './delivery-filter.ts'
+import {
+  anywhere,
+  clocksDiffer,
+  conditionsOf,
+  firstAt,
+  mostWalked,
+  readCursor,
+  roadOf,
+  type Span,
+  touched,
+  writeCursor,
+} from './delivery-filter.ts'
 import {
   type AttemptRow,
   attemptColumns,
@@ -18,7 +29,7 @@ type Deliveries = Pick<
   | 'rescheduleDeliveries'
   | 'dropDeliveries'
   | 'countDeliveries'
-  | 'lastConfirmation'
+  | 'notePropagation'
 >
 
 /** What operators ask about deliveries, and do with them, in SQLite. */
@@ -41,13 +52,20 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
          AND (d.dropped_by IS NULL OR d.state <> 'dead') LIMIT ?)`,
   )
 
-  const lastConfirmed = db.prepare<[number, string], { deliveryId: string; plannedAt: number; confirmedAt: number }>(
-    `SELECT d.id AS deliveryId, d.created_at AS plannedAt, d.final_at AS confirmedAt
+  const confirmed = db.prepare<[number, string], { cursor: number; plannedAt: number; confirmedAt: number }>(
+    `SELECT l.cursor, min(d.created_at) AS plannedAt, max(d.final_at) AS confirmedAt
      FROM logout l JOIN delivery d ON d.logout = l.cursor
-     WHERE l.issuer = ? AND l.id = ?
-       AND NOT EXISTS (SELECT 1 FROM delivery other WHERE other.logout = l.cursor AND other.state <> 'delivered')
-     ORDER BY d.final_at DESC, d.seq DESC LIMIT 1`,
+     WHERE l.issuer = ? AND l.id = ? AND l.propagated_at IS NULL
+     GROUP BY l.cursor HAVING sum(d.state <> 'delivered') = 0`,
   )
+  const propagated = db.prepare<[number, number]>('UPDATE logout SET propagated_at = ? WHERE cursor = ?')
+
+  const firstRow = db.prepare<[number], { seq: number }>(firstAt('?'))
+  function spanOf({ since, until }: DeliveryFilter): Span {
+    const from = since === undefined ? undefined : firstRow.get(since - clocksDiffer)?.seq
+    const to = until === undefined ? undefined : firstRow.get(until + clocksDiffer)?.seq
+    return { from: from ?? anywhere.from, to: to ?? anywhere.to }
+  }
 
   /** Changes up to `limit` rows of each of the filters in turn, the oldest first. */
   function change(
@@ -60,12 +78,14 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
     let changed = 0
     for (const filter of filters) {
       const road = roadOf(filter)
+      const { from, to } = road.isWalk ? spanOf(filter) : anywhere
       const conditions = conditionsOf(filter)
       const update = db.prepare(
         `UPDATE delivery SET ${set} WHERE seq IN
-           (SELECT d.seq ${rows} WHERE ${road.issuer} ${and(conditions)} AND ${where} ORDER BY ${road.seq} LIMIT ?)`,
+           (SELECT d.seq ${rows} WHERE ${road.issuer} ${and(conditions)} AND ${where}
+              AND ${road.seq} >= ? AND ${road.seq} < ? ORDER BY ${road.seq} LIMIT ?)`,
       )
-      changed += update.run(...values, issuer, ...valuesOf(conditions), limit - changed).changes
+      changed += update.run(...values, issuer, ...valuesOf(conditions), from, to, limit - changed).changes
     }
     return changed
   }
@@ -146,8 +166,14 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
       })
     },
 
-    async lastConfirmation(logoutId) {
-      return context.read(() => lastConfirmed.get(issuer, logoutId))
+    async notePropagation(logoutId) {
+      return context.write(() => {
+        const found = confirmed.get(issuer, logoutId)
+        if (!found) return undefined
+        const { cursor, ...times } = found
+        propagated.run(times.confirmedAt, cursor)
+        return times
+      })
     },
   }
 }

@@ -322,6 +322,10 @@ const steps: readonly string[] = [
   -- What somebody owns and what never expires: when a job is forgotten that refuses it, it goes first. There is little of it.
   CREATE INDEX model_for_ever ON model (issuer, account_id) WHERE expires_at IS NULL AND account_id IS NOT NULL;
   `,
+  `
+  -- When a logout was found to have reached all of its RPs: said once.
+  ALTER TABLE logout ADD COLUMN propagated_at INTEGER;
+  `,
 ]
 
 /**

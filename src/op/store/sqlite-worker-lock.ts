@@ -1,11 +1,14 @@
 import { realpathSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { LockstepError } from '../../protocol/errors.ts'
-import { createPrivately, type Sqlite } from '../../runtime/sqlite.ts'
+import { cannotOpen, openPrivately, type Sqlite } from '../../runtime/sqlite.ts'
 
 /** The right to deliver what a file owes: one store's at a time. */
 export interface WorkerLock {
-  /** @throws LockstepError `store_in_use` when another store, of this process or another, has it. */
+  /**
+   * @throws LockstepError `store_in_use` when another store, of this process or another, has it, `store_failed` when nobody can
+   *   tell.
+   */
   take(): void
   release(): void
 }
@@ -20,13 +23,12 @@ export function workerLock(file: string): WorkerLock {
     take() {
       if (held || file === ':memory:') return
       const beside = `${realpathSync(file)}-worker`
-      createPrivately(beside)
-      const lock = new Database(beside, { timeout: 0 })
+      const lock = openPrivately(beside)
       try {
         lock.exec('BEGIN EXCLUSIVE')
       } catch (cause) {
         lock.close()
-        if (!(cause instanceof Database.SqliteError) || cause.code !== 'SQLITE_BUSY') throw cause
+        if (!(cause instanceof Database.SqliteError) || cause.code !== 'SQLITE_BUSY') throw cannotOpen(beside, cause)
         throw new LockstepError(
           'store_in_use',
           `SQLite file ${file} is in use by another OP: one process at a time delivers its logouts. Stop the other first, or ` +

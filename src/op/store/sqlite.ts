@@ -27,7 +27,7 @@ import { workerLock } from './sqlite-worker-lock.ts'
  * open it beside the OP (to rotate keys, say); a second OP gets `store_in_use` from `op.ready()`, and delivers nothing.
  *
  * @param file A path on a local disk, or `:memory:` in tests.
- * @throws LockstepError `store_not_durable` when the file cannot be made durable.
+ * @throws LockstepError `store_not_durable` when the file cannot be made durable, `store_failed` when it cannot be opened.
  *
  * @example
  * ```ts

@@ -44,10 +44,7 @@ export function postgresStore({ clock, ...options }: PostgresStoreOptions): RpSt
   }
   return {
     forClient: (identity, runtime) => createPostgresStore({ db, hints, ready, clock }, identity, runtime),
-    async close() {
-      await hints.close()
-      await db.close()
-    },
+    close: () => db.close(hints.close()),
   }
 }
 

@@ -242,15 +242,14 @@ function createSqliteStore(
         if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
         sql.claimJti.run(client, notice.jti, notice.jtiExpiresAt)
         sql.mark.run(client, kind, name, runtime.now(), notice.watermarkExpiresAt, watermark)
-        if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, members), 'downstream')
+        const meant = named.filter((session) => isMeant(session, target, { ...notice, watermark }))
+        if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, meant), 'downstream')
         for (const session of members) {
           end(session, notice.end, notice.revokeOffline)
           changed(session.handle)
         }
-        for (const session of named) {
-          const isOver = !isLive(session, now()) && isMeant(session, target, { ...notice, watermark })
-          if (isOver) end(session, expiryEnd(session), notice.revokeOffline)
-        }
+        for (const session of meant)
+          if (!members.includes(session)) end(session, expiryEnd(session), notice.revokeOffline)
         endPutBy(target, { ...notice, watermark })
         sweep(sql, runtime.now())
         changed(topicOf(target))

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { createBreakers, type Trouble } from '../../../src/op/delivery/breaker.ts'
+import { mostKept } from '../../../src/op/delivery/latest.ts'
 
 const second = 1000
 const failure = (trouble: Trouble, deliveryId = 'd'): { deliveryId: string; trouble: Trouble } => ({
@@ -73,6 +74,39 @@ describe('the breaker of an RP', () => {
     const breakers = createBreakers(() => 0)
     for (let i = 0; i < 3; i++) breakers.failed('rp', { ...failure('overloaded'), notBefore: 3_600_000 }, 0)
     expect(breakers.nextProbeAt(0)).toBe(3_600_000)
+  })
+
+  it('does not forget that when attempts beside it fail otherwise, nor when it is said before the breaker opens', () => {
+    const breakers = createBreakers(() => 0)
+    breakers.failed('rp', { ...failure('overloaded'), notBefore: 3_600_000 }, 0)
+    for (let i = 0; i < 2; i++) breakers.failed('rp', failure('silent'), 0)
+    expect(breakers.nextProbeAt(0)).toBe(3_600_000)
+    breakers.failed('rp', { ...failure('overloaded'), notBefore: 60_000 }, 0)
+    expect(breakers.nextProbeAt(0)).toBe(3_600_000)
+    breakers.answered('rp')
+    for (let i = 0; i < 3; i++) breakers.failed('rp', failure('silent'), 0)
+    expect(breakers.nextProbeAt(0)).toBe(2 * second)
+  })
+
+  it('forgets that when the clock is set back: the time it was said for may be far away', () => {
+    const breakers = createBreakers(() => 0)
+    for (let i = 0; i < 3; i++) breakers.failed('rp', { ...failure('silent'), notBefore: 3_600_000 }, 0)
+    breakers.failed('other', { ...failure('silent'), notBefore: 3_600_000 }, 0)
+    breakers.startOver(-3_600_000)
+    for (const rp of ['rp', 'other', 'other', 'other']) breakers.failed(rp, failure('silent'), -3_600_000)
+    const at = -3_600_000 + 2 * second
+    expect(breakers.nextProbeAt(-3_600_000)).toBe(at)
+    expect(breakers.takeProbes(at)).toEqual(['rp', 'other'])
+  })
+
+  it('forgets failures of long ago where very many RPs fail, and never that an RP is down', () => {
+    const breakers = createBreakers(() => 0)
+    for (let i = 0; i < 3; i++) breakers.failed('down', failure('silent'), 0)
+    for (let i = 0; i < 2; i++) breakers.failed('rp', failure('silent'), 0)
+    for (let i = 0; i < mostKept; i++) breakers.failed(`other-${i}`, failure('silent'), 0)
+    expect(breakers.failed('rp', failure('silent'), 0)).toBe(false)
+    expect(breakers.isOpen('down')).toBe(true)
+    expect(breakers.countOpen()).toBe(1)
   })
 
   it('has nobody to probe once it was told to forget', () => {

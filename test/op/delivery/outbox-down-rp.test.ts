@@ -72,6 +72,19 @@ describe('an RP that is down', () => {
     expect(world.posts.length).toBeGreaterThan(before)
   })
 
+  it('still counts as down while another node has the one delivery it is owed, and not once that is delivered', async () => {
+    const outbox = world.start({}, { store: { ...world.store, takeOver: async () => 0 } })
+    await world.logout('u', 'notes')
+    await world.pass(minute)
+    const taken = await world.store.claimEarly({ clientId: 'notes' }, 10 * minute)
+    await world.pass(5 * minute)
+    expect(outbox.openBreakers()).toBe(1)
+    const times = { dueAt: 0, startedAt: 0, finishedAt: 0 }
+    await world.store.settle(taken ?? expect.unreachable(), { ...times, outcome: { state: 'delivered', status: 200 } })
+    await world.pass(minute)
+    expect(outbox.openBreakers()).toBe(0)
+  })
+
   it('does not hold up a healthy delivery with one that always gets an error', async () => {
     let poison: string | undefined
     world.rps.set('notes', ({ body }) => says(body === poison ? 500 : 200))

@@ -136,6 +136,33 @@ describe('crashes and failures of our own', () => {
     expect((await world.deliveries(ended))[0]?.state).toBe('delivered')
   })
 
+  it('keeps no user waiting for longer than it may while the store hangs', async () => {
+    let calls = 0
+    const getLogout: typeof world.store.getLogout = (id) => {
+      calls += 1
+      return calls === 1 ? world.store.getLogout(id) : new Promise(() => {})
+    }
+    const listening = { ...world.store, onWake: () => () => {} }
+    const hangs = world.start({}, { store: { ...listening, getLogout: () => new Promise(() => {}) } })
+    const hangsLater = world.start({}, { store: { ...listening, getLogout } })
+    world.rps.set('notes', () => 'hangs')
+    const ended = await world.logout('u', 'notes')
+    let over = 0
+    for (const outbox of [hangs, hangsLater]) {
+      void outbox.firstAttempts(ended.logout.id, second).then(() => {
+        over += 1
+      })
+    }
+    await world.pass(second)
+    expect(over).toBe(2)
+    expect(calls).toBe(2)
+    expect(world.log).toContainEqual({
+      event: 'op_failed',
+      task: 'first_attempts',
+      message: expect.stringContaining('in time'),
+    })
+  })
+
   it('waits a little, and does not spin, while another node holds what is due', async () => {
     world.rps.set('notes', () => says(200))
     let asked = 0

@@ -55,6 +55,19 @@ it('an RP that is down for longer than 72 hours is dead, which is said once [des
   expect(alarms).toEqual([expect.objectContaining({ logoutId: ended.logout.id, clientId: 'notes', why: 'horizon' })])
 })
 
+it('an RP whose logouts died, or that refused them, hears of the next like any other: nothing is switched off [design §4]', async () => {
+  world.rps.set('mail', () => says(410))
+  world.start()
+  const lost = await world.logout('u', 'notes', 'mail')
+  await world.pass(73 * hour)
+  const [notes, mail] = await world.deliveries(lost)
+  expect([notes?.state, mail?.state].sort()).toEqual(['dead', 'refused'])
+  for (const rp of ['notes', 'mail']) world.rps.set(rp, () => says(200))
+  const next = await world.logout('v', 'notes', 'mail')
+  await world.pass(hour / 60)
+  expect((await world.deliveries(next)).map(({ state }) => state)).toEqual(['delivered', 'delivered'])
+})
+
 /** Ends so many OP sessions, each logged in at the RP. */
 async function endMany(count: number, clientId: string): Promise<void> {
   for (let i = 0; i < count; i++) await world.logout(`u${i}`, clientId)

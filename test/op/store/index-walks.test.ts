@@ -156,6 +156,17 @@ describe('in SQLite', () => {
       if (isOfOne === undefined) expect(plan, sql).not.toContain('TEMP B-TREE')
     }
   })
+
+  it.each<DeliveryFilter>([
+    { state: 'dead', since: runtime.now() },
+    { state: 'due', until: runtime.now() },
+    { state: 'dead', clientId: 'down', since: runtime.now() },
+  ])('%j is acted on without a look at what is older or younger', async (filter) => {
+    await operate(op, filter)
+    const acts = plans().filter(({ sql }) => sql.startsWith('UPDATE'))
+    expect(acts.length).toBeGreaterThan(1)
+    for (const { sql, plan } of acts) expect(plan, sql).toMatch(/delivery_\w+ \(.*seq>\? AND seq<\?\)/)
+  })
 })
 
 describe.skipIf(!hasPostgres)('in PostgreSQL, of 60,000 deliveries', () => {
@@ -233,5 +244,12 @@ describe.skipIf(!hasPostgres)('in PostgreSQL, of 60,000 deliveries', () => {
     const found = await plans()
     expect(found.length).toBeGreaterThan(0)
     for (const { sql, plan } of found) expect(plan, sql).not.toMatch(/Seq Scan on (delivery|attempt)\b/)
+  })
+
+  it('what is older than asked for is not looked at', async () => {
+    await op.retryDeliveries({ state: 'dead', since: runtime.now() + 3 * 3_600_000 }, 1)
+    const acts = (await plans()).filter(({ sql }) => sql.includes('UPDATE delivery'))
+    expect(acts.length).toBe(1)
+    for (const { sql, plan } of acts) expect(plan, sql).toMatch(/Index Cond: .*\(seq >= /)
   })
 })

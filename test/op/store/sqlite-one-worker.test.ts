@@ -1,6 +1,6 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, stat, symlink } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, stat, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -123,6 +123,15 @@ it('a second store of the same process does not deliver beside the first either 
   await second.forIssuer(issuer, world).takeOver()
 })
 
+it('a lock file that this process may not open is said so, with what to do, and nothing is delivered [design §4]', async () => {
+  const store = open()
+  await mkdir(`${file}-worker`) // root may open any file, so here it is none
+  await expect(store.forIssuer(issuer, world).takeOver()).rejects.toMatchObject({
+    code: 'store_failed',
+    message: expect.stringMatching(/op\.db-worker cannot be opened \(SQLITE_CANTOPEN\w*\): .*the user of this process/),
+  })
+})
+
 it('a tool reads and writes keys beside a running OP, and its coming and going costs the OP no lock', async () => {
   const first = startOp()
   expect(await isReady(first)).toBe('ready')
@@ -141,6 +150,6 @@ it('a file on which SQLite would not survive a loss of power is refused', async 
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   expect(await text(child.stdout)).toMatch(
-    /^store_not_durable SQLite file .* runs with journal_mode=delete; Lockstep needs WAL with synchronous=FULL/,
+    /^store_not_durable SQLite file .* runs with journal_mode=delete and synchronous=FULL; Lockstep needs WAL with synchronous=FULL/,
   )
 })

@@ -127,6 +127,24 @@ describe.runIf(hasPostgres)('postgresStore over TLS', () => {
     await store.close()
   })
 
+  it('is closed also while PostgreSQL hangs, and leaves no socket that would keep the process alive', async () => {
+    const sockets = (): number =>
+      process.getActiveResourcesInfo().filter((kind) => kind === 'TCPSocketWrap' || kind === 'TLSWRAP').length
+    const before = sockets()
+    const store = postgresStore({ ...options('hangs'), ssl: { ca: certificate.cert } })
+    await tryOut(store)
+    const thaw = postgres.freeze()
+    try {
+      const read = store.forClient(identity, frozenClock()).now()
+      const failed = expect(read).rejects.toMatchObject({ code: 'store_failed' })
+      await store.close()
+      await failed
+      expect(sockets()).toBe(before)
+    } finally {
+      thaw()
+    }
+  })
+
   it('tells a server nothing whose certificate is a stranger’s [T19]', async () => {
     const store = postgresStore({ ...options('wrong'), ssl: { ca: stranger.cert } })
     await expect(tryOut(store)).rejects.toMatchObject({ code: 'store_failed' })

@@ -64,6 +64,10 @@ export async function startCrashRps(
 
   async function take(clientId: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const at = Date.now()
+    let closedAt: number | undefined // its sender may die while the token is checked
+    response.on('close', () => {
+      closedAt = Date.now()
+    })
     const chunks: Buffer[] = []
     try {
       for await (const chunk of request) chunks.push(chunk as Buffer)
@@ -82,6 +86,7 @@ export async function startCrashRps(
       by: clientId,
       claims: fault === undefined ? decodeJwt(token) : {},
       ...(fault !== undefined && { fault }),
+      ...(closedAt !== undefined && { until: closedAt }),
     }
     received.push(one)
     response.on('close', () => {
