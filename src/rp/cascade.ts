@@ -17,7 +17,7 @@ export interface UpstreamLogout {
   readonly sub?: string
   /** Epoch seconds: a login whose first ID Token (`RpSession.firstIat`) is younger is not meant. Absent where its age does not matter. */
   readonly notAfter?: number
-  /** `RpSession.id` of each RP session that ended with it. Others may have ended or expired before. */
+  /** `RpSession.id` of each RP session that ended with it, or had expired. Others may have ended before. */
   readonly rpSessions: readonly string[]
   /** Epoch seconds of the logout. */
   readonly at: number

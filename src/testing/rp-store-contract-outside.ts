@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { OutsideLogin } from '../rp/store/contract.ts'
-import { ending, identity, opened, type RpLaw, START, someNotice, someSession } from './rp-store-bench.ts'
+import { atStart, ending, identity, opened, type RpLaw, START, someNotice, someSession } from './rp-store-bench.ts'
 
 const byOp = { sidReused: false }
 const reusing = { sidReused: true }
@@ -86,6 +86,23 @@ export function outsideContract(law: RpLaw, { durable, shared }: { durable: bool
     await rp.endBy({ sub: 'ada' }, someNotice())
     assert.deepEqual(heard, ['sid s', 'sub ada'])
   })
+
+  law(
+    'names with what is owed downstream the RP sessions that had expired, too, by whatever sid [T7]',
+    async ({ rp, clock }) => {
+      const [session, other] = [
+        someSession({ sid: 'of the login' }),
+        someSession({ sid: 'of the login', sub: 'grace' }),
+      ]
+      await opened(rp, session, other)
+      await rp.addSid(session.handle, { sid: 'further', ...atStart, from: 'browser' })
+      clock.pass(3_601)
+      const notice = someNotice({ downstream: 'note', jtiExpiresAt: START + 7_200, watermark: START + 3_600 })
+      assert.deepEqual(await rp.endBy({ sid: 'further', sub: 'ada' }, notice), { outcome: 'ended', sessions: [] })
+      const [owed] = await rp.claimOwed({ kind: 'downstream', limit: 5, lease: 60_000 })
+      assert.equal(owed?.debt, `note\n${session.publicId}`)
+    },
+  )
 
   law('owes what a logout leaves downstream, in a queue of its own [T7]', async ({ rp, clock }) => {
     const one = someSession({ refreshToken: { sealed: 'token', offline: false } })

@@ -67,7 +67,7 @@ export interface LogoutNotice {
   readonly sidReused: boolean
   /**
    * What is owed to this app's own OP because of this logout, whether an RP session was left or not (T7). The debt is this
-   * text and, each on a line of its own, the `publicId` of every RP session that ended with it.
+   * text and, each on a line of its own, the `publicId` of every RP session that ended with it or had expired.
    */
   readonly downstream?: string
 }

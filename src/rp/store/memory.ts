@@ -261,12 +261,11 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
         watermark: Math.max(watermark, before?.watermark ?? 0),
         expiresAt: Math.max(notice.watermarkExpiresAt, before?.expiresAt ?? 0),
       })
-      if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, members), 'downstream')
+      const meant = named.filter((session) => isMeant(session, target, { ...notice, watermark }))
+      if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, meant), 'downstream')
       for (const session of members) end(session, notice.end, notice.revokeOffline)
-      for (const session of named) {
-        const isOver = !isLive(session, now()) && isMeant(session, target, { ...notice, watermark })
-        if (isOver) end(session, expiryEnd(session), notice.revokeOffline)
-      }
+      for (const session of meant)
+        if (!members.includes(session)) end(session, expiryEnd(session), notice.revokeOffline)
       endPutBy(target, { ...notice, watermark })
       sweep()
       for (const session of members) hints.publish(session.handle)

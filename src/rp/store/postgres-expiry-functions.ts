@@ -183,6 +183,7 @@ BEGIN
     IF v_session.idle_expires_at <= v_seconds OR v_session.expires_at <= v_seconds THEN
       IF v_session.first_iat <= v_latest AND (p_sub_key IS NULL OR v_session.sub_key = p_sub_key) THEN
         v_expired := v_expired || v_session;
+        v_ids := v_ids || E'\\n' || v_session.public_id;
       END IF;
       CONTINUE;
     END IF;

@@ -173,6 +173,11 @@ for _, each in ipairs(alive) do
 end
 if named > 0 and of_sub == 0 then return { 'sub_mismatch' } end
 
+local over = {}
+for _, session in ipairs(expired) do
+  if not is_left(session) and is_meant(session) then over[#over + 1] = session end
+end
+
 local arrived, marked = now, mark
 local known = mark_of(kind, name)
 if known then
@@ -199,6 +204,7 @@ end
 if ARGV[17] == '1' then
   local owed = { ARGV[18] }
   for _, session in ipairs(members) do owed[#owed + 1] = session.pub end
+  for _, session in ipairs(over) do owed[#owed + 1] = session.pub end
   owe(table.concat(owed, '\\n'), ':down')
 end
 drop(kind, name, dangling)
@@ -206,11 +212,9 @@ for _, session in ipairs(members) do
   finish(session, ended, revoke_offline)
   tell(channel, node, scope, session.handle)
 end
-for _, session in ipairs(expired) do
-  if not is_left(session) and is_meant(session) then
-    local at = math.min(tonumber(session.idle), tonumber(session.exp))
-    finish(session, cjson.encode({ cause = 'expired', at = at }), revoke_offline)
-  end
+for _, session in ipairs(over) do
+  local at = math.min(tonumber(session.idle), tonumber(session.exp))
+  finish(session, cjson.encode({ cause = 'expired', at = at }), revoke_offline)
 end
 for _, session in ipairs(left) do
   if revoke_offline or session.offline == '0' then owe(session.refresh) end
