@@ -18,8 +18,11 @@ const BEATS_PER_READ = 2
 const SAY_AGAIN = 240_000
 /** One RP session's tabs share one stream; this many allows for browsers without Web Locks (T17). */
 const MOST = 8
-/** Streams that may read the store at a time: when all must, logouts and the app's own requests do not queue up behind them. */
-const ABREAST = 32
+/**
+ * RP sessions that may be read at a time for streams: when all must, logouts and the app's own requests do not queue up behind
+ * them, and a store that reads many with one query has many to read.
+ */
+const ABREAST = 256
 /** Milliseconds a read may take before another has its place: all streams would wait for a store that never answers. */
 const PATIENCE = 10_000
 

@@ -310,7 +310,7 @@ describe('the stream of a tab', () => {
     expect(await streams[0]?.next()).toBeUndefined()
   })
 
-  it('reads the store in its turn, at most 32 at a time, when all must; who is gone by then does not [T17]', async () => {
+  it('reads the store in its turn, at most 256 at a time, when all must; who is gone by then does not [T17]', async () => {
     const hints: (() => void)[] = []
     const reads: (() => void)[] = []
     let isHeld = false
@@ -325,7 +325,7 @@ describe('the stream of a tab', () => {
       },
     }))
     const tabs = await Promise.all(
-      Array.from({ length: 40 }, async (_, i) => {
+      Array.from({ length: 264 }, async (_, i) => {
         const cookie = `__Host-lockstep-notes=${String(i).padStart(43, 'z')}`
         await opened(sessions, someSession({ ...namesOf(String(i).padStart(43, 'z')), sub: `u${i}` }))
         const gone = new AbortController()
@@ -337,15 +337,15 @@ describe('the stream of a tab', () => {
     )
     isHeld = true
     for (const hint of hints) hint() // as when the store was out of reach
-    await vi.waitFor(() => expect(reads).toHaveLength(32))
-    tabs[35]?.leave()
+    await vi.waitFor(() => expect(reads).toHaveLength(256))
+    tabs[260]?.leave()
     for (const read of reads.splice(0, 5)) read()
-    await vi.waitFor(() => expect(reads).toHaveLength(32))
-    for (let left = 39 - 5; left > 0; left--) {
-      await vi.waitFor(() => expect(reads.length).toBe(Math.min(32, left)))
+    await vi.waitFor(() => expect(reads).toHaveLength(256))
+    for (let left = 263 - 5; left > 0; left--) {
+      await vi.waitFor(() => expect(reads.length).toBe(Math.min(256, left)))
       reads.shift()?.()
     }
-    expect(await tabs[35]?.next).toMatchObject({ done: true })
+    expect(await tabs[260]?.next).toMatchObject({ done: true })
     for (const tab of tabs) tab.leave()
     await Promise.all(tabs.map(({ next }) => next))
     expect(reads).toEqual([])
@@ -357,7 +357,7 @@ describe('the stream of a tab', () => {
     let isHeld = false
     const { rp, sessions, time, log } = await start((inner) => ({
       get: async (handle) => {
-        if (isHeld && hanging < 32) {
+        if (isHeld && hanging < 256) {
           hanging += 1
           await new Promise(() => {}) // a step of the store that never ends
         }
@@ -369,7 +369,7 @@ describe('the stream of a tab', () => {
       },
     }))
     const tabs = await Promise.all(
-      Array.from({ length: 34 }, async (_, i) => {
+      Array.from({ length: 258 }, async (_, i) => {
         const cookie = String(i).padStart(43, 'z')
         await opened(sessions, someSession({ ...namesOf(cookie), sub: `u${i}` }))
         const answer = await ask(rp, 'GET', '/auth/session/events', { cookie: `__Host-lockstep-notes=${cookie}` })
@@ -380,12 +380,12 @@ describe('the stream of a tab', () => {
     )
     isHeld = true
     for (const hint of hints) hint()
-    await vi.waitFor(() => expect(hanging).toBe(32))
+    await vi.waitFor(() => expect(hanging).toBe(256))
     for (const { handle } of tabs) await sessions.delete(handle, ending)
     await time.pass(10)
-    const heard = await Promise.all(tabs.slice(32).map(({ next }) => next))
+    const heard = await Promise.all(tabs.slice(256).map(({ next }) => next))
     for (const { value } of heard) expect(parse(value)).toMatchObject({ state: 'ended' })
-    for (const { next } of tabs.slice(0, 32)) expect(await next).toMatchObject({ done: true })
+    for (const { next } of tabs.slice(0, 256)) expect(await next).toMatchObject({ done: true })
     const message = 'the store has not answered for 10 s'
     expect(log).toContainEqual({ event: 'internal_error', route: 'session/events', message })
   })

@@ -6,6 +6,8 @@ import type { SessionRow } from './session-row.ts'
 export type OutcomeRow = { readonly outcome: string } & (SessionRow | { readonly handle: null })
 
 interface FoundRow {
+  /** The handle that was asked for. */
+  readonly asked: string
   /** Epoch milliseconds. */
   readonly now: number
   readonly ended_public_id: string | null
@@ -40,12 +42,13 @@ export const create: Statement<OutcomeRow> = statement(
    FROM rp_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
 )
 
+/** handles */
 export const get: Statement<FoundRow & (SessionRow | { readonly handle: null })> = statement(
   'rp_get',
-  `SELECT rp_now($3) AS now, s.*, e.public_id AS ended_public_id, e.ended, e.expires_at AS ended_expires_at
-   FROM (VALUES (1)) AS one
-   LEFT JOIN rp_session s ON s.client = $1 AND s.handle = $2
-   LEFT JOIN rp_ended e ON e.client = $1 AND e.handle = $2`,
+  `SELECT asked.handle AS asked, clock.now, s.*, e.public_id AS ended_public_id, e.ended, e.expires_at AS ended_expires_at
+   FROM (SELECT rp_now($3) AS now) AS clock, unnest($2::text[]) AS asked (handle)
+   LEFT JOIN rp_session s ON s.client = $1 AND s.handle = asked.handle
+   LEFT JOIN rp_ended e ON e.client = $1 AND e.handle = asked.handle`,
 )
 
 /** handle, idle expiry, session_state */

@@ -125,7 +125,7 @@ describe('state comes back byte for byte', () => {
     expect([...new URL(page.url).searchParams]).toEqual([['state', state]])
   })
 
-  it.each(hostile)('after the question: %j [RPI-2-i]', async (state) => {
+  it.each(hostile)('after the question, which a client_id alone leads to: %j [RPI-2-i] [E7]', async (state) => {
     const asked = await browser.open(logoutUrl(op, { client_id: 'notes', post_logout_redirect_uri: bye(), state }))
     expectQuestion(asked, op)
     const page = await browser.submit(asked, { answer: 'yes' })

@@ -1,21 +1,26 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import { describe, expect, it } from 'vitest'
+import { sqliteHints } from '../../../src/rp/store/sqlite-hints.ts'
 import { migrate } from '../../../src/rp/store/sqlite-schema.ts'
 import { prepareStatements } from '../../../src/rp/store/sqlite-statements.ts'
 import { sqliteStore } from '../../../src/rp-sqlite.ts'
+import { openSqlite } from '../../../src/runtime/sqlite.ts'
 import {
   atStart,
   frozenClock,
   identity,
   opened,
+  START,
   someNotice,
   someSession,
   statesOf,
 } from '../../../src/testing/rp-store-bench.ts'
 import { rpStoreContract } from '../../../src/testing.ts'
+import { createVirtualTime } from '../virtual-time.ts'
 
 async function openFile() {
   const folder = await mkdtemp(join(tmpdir(), 'lockstep-rp-'))
@@ -83,6 +88,47 @@ describe('sqliteStore when a write fails', () => {
     db.exec('INSERT INTO rp_schema VALUES (99)')
     db.close()
     expect(() => sqliteStore(file)).toThrow(/newer version/)
+    await dispose()
+  })
+
+  it('tells the tabs of another process on the file of a logout [T18]', async () => {
+    const { file, store, dispose } = await openFile()
+    const other = sqliteStore(file)
+    const clock = frozenClock()
+    const [here, there] = [store.forClient(identity, clock), other.forClient(identity, clock)]
+    const [handle = ''] = await opened(here, someSession())
+    const heard = new Promise<void>((resolve, reject) => {
+      there.subscribe(handle, resolve).catch(reject)
+    })
+    await setImmediate()
+    await here.delete(handle, { cause: 'admin', at: START })
+    await heard // nothing else hints there
+    expect(await statesOf(there, handle)).toEqual(['ended'])
+    await store.close()
+    await other.close()
+    await dispose()
+  })
+
+  it('looks for what other processes do only while somebody listens', async () => {
+    const time = createVirtualTime(START * 1000)
+    const { file, store, dispose } = await openFile()
+    const db = openSqlite(file)
+    const hints = sqliteHints(db, time)
+    expect(time.waiting()).toBe(0)
+    let heard = 0
+    const stops = ['one', 'two'].map((name) => hints.subscribe(name, () => heard++))
+    await time.pass(10)
+    expect([time.waiting(), heard]).toEqual([1, 0])
+    await opened(store.forClient(identity, time), someSession())
+    await time.pass(0.5)
+    expect([time.waiting(), heard]).toEqual([1, 2])
+    for (const stop of [...stops, ...stops]) stop()
+    expect(time.waiting()).toBe(0)
+    hints.subscribe('three', () => heard++)
+    hints.close()
+    expect(time.waiting()).toBe(0)
+    db.close()
+    await store.close()
     await dispose()
   })
 
