@@ -82,6 +82,8 @@ describe('what npm ci installs here', () => {
 
   it('is compared, package by package, with a hash in the lockfile [T32]', () => {
     expect(installed.length).toBeGreaterThan(100)
-    expect(installed.filter(([, { integrity = '' }]) => !/^sha512-/.test(integrity)).map(([path]) => path)).toEqual([])
+    expect(
+      installed.filter(([, { integrity = '' }]) => !integrity.startsWith('sha512-')).map(([path]) => path),
+    ).toEqual([])
   })
 })
