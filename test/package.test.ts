@@ -65,3 +65,25 @@ describe('the packed package', () => {
     }
   })
 })
+
+describe('what npm ci installs here', () => {
+  const read = (file: string): unknown => JSON.parse(readFileSync(join(root, file), 'utf8'))
+  const { packages } = read('package-lock.json') as {
+    packages: Record<string, { integrity?: string; link?: true; resolved?: string; hasInstallScript?: true }>
+  }
+  const installed = Object.entries(packages).filter(([path, { link }]) => path.includes('node_modules/') && !link)
+
+  it('runs the install scripts of two packages, which are approved by name, and of no other [T32]', () => {
+    const { allowScripts } = read('package.json') as { allowScripts: Record<string, boolean> }
+    const withScript = installed.filter(([, { hasInstallScript }]) => hasInstallScript)
+    expect(withScript.map(([path]) => path.replace(/.*node_modules\//, '')).sort()).toEqual(['esbuild', 'node'])
+    expect(allowScripts).toEqual({ esbuild: true, node: true })
+  })
+
+  it('is compared, package by package, with a hash in the lockfile [T32]', () => {
+    expect(installed.length).toBeGreaterThan(100)
+    expect(
+      installed.filter(([, { integrity = '' }]) => !integrity.startsWith('sha512-')).map(([path]) => path),
+    ).toEqual([])
+  })
+})

@@ -33,9 +33,10 @@ function wrongRequest({ error, error_description }: ErrorOut) {
     .slice(0, 200)
   return {
     title: 'That did not work',
-    happened: `An app sent a request that this sign-in service cannot answer (${detail}).`,
+    happened: 'An app sent a request that this sign-in service cannot answer.',
     lost: 'Nothing was lost.',
     todo: 'Go back to the app and try again.',
+    detail,
   }
 }
 

@@ -163,7 +163,7 @@ function loginFailed<Data>(
     options.log({ event: 'login_failed', code, message: sanitize(error.error_description ?? '') })
     return loginFailedPage(options, 403, 'The sign-in was not completed.', code, cookies, transaction.returnTo)
   }
-  if (!(error instanceof LockstepError)) throw error
+  if (!(error instanceof LockstepError) || error.code === 'store_failed') throw error // that is not the OP's doing
   const refusal = oauthErrorOf(error.cause)
   const message = refusal === undefined ? messageOf(error) : `${error.message}: ${refusal}`
   options.log({ event: 'login_failed', code: error.code, message })

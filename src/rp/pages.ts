@@ -5,14 +5,20 @@ import type { ResolvedRpOptions } from './options.ts'
 
 type App = Pick<ResolvedRpOptions<never>, 'origin' | 'home' | 'base'>
 
+// As the OP's built-in pages look (src/op/pages/page.ts): people see them in turn.
 const style = `
-:root { color-scheme: light dark; --accent: light-dark(#4f46e5, #a5b4fc); --on-accent: light-dark(#fff, #1e1b4b) }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0; background: light-dark(#f4f4f5, #18181b); color: light-dark(#27272a, #e4e4e7) }
-main { box-sizing: border-box; width: min(36rem, 100% - 32px); margin: 15vh auto 0; padding: 32px; border-radius: 12px; background: light-dark(#fff, #27272a); box-shadow: 0 1px 8px #0002 }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 16px } p { margin: 0 0 16px } small { color: light-dark(#52525b, #a1a1aa) }
-form { display: inline } a, button { display: inline-block; font: inherit; padding: 8px 16px; margin: 0 8px 8px 0; border-radius: 12px;
-border: 1px solid var(--accent); color: var(--accent); background: none; text-decoration: none; cursor: pointer }
-.first { background: var(--accent); color: var(--on-accent) } :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }`
+:root { color-scheme: light dark; --ground: light-dark(#f6f6f8, #121217); --card: light-dark(#fff, #1c1c23); --text: light-dark(#1c1c22, #ececf1);
+  --quiet: light-dark(#5b5b66, #a4a4b0); --line: light-dark(#dcdce3, #33333d); --accent: light-dark(#4f46e5, #a5b4fc); --on-accent: light-dark(#fff, #14142b) }
+* { box-sizing: border-box }
+body { margin: 0; background: var(--ground); color: var(--text); font: 16px/1.5 system-ui, sans-serif }
+main { max-width: 36rem; margin: 12vh auto 4rem; padding: 32px; background: var(--card); border: 1px solid var(--line);
+  border-radius: 12px; box-shadow: 0 8px 24px rgb(0 0 0 / 8%); overflow-wrap: anywhere }
+@media (max-width: 40rem) { main { margin: 16px; padding: 24px } }
+h1 { margin: 0 0 8px; font-size: 1.5rem; line-height: 1.25; text-wrap: balance } p { margin: 0 } .quiet { margin: 16px 0 0; color: var(--quiet); font-size: 0.9rem }
+.choice { display: flex; flex-wrap: wrap; gap: 16px; margin-top: 24px } .choice > * { flex: 1 1 13rem }
+a, button { display: block; width: 100%; padding: 12px 16px; border: 1px solid var(--accent); border-radius: 12px; background: none; color: var(--accent);
+  font: inherit; font-weight: 600; text-align: center; text-decoration: none; cursor: pointer }
+.first { background: var(--accent); color: var(--on-accent) } :focus-visible { outline: 3px solid var(--accent); outline-offset: 3px }`
 
 const autoSubmit = 'document.forms[0].submit()'
 const hashOf = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`
@@ -27,10 +33,10 @@ export function confirmLogoutPage(app: App, returnTo: string): RpAnswer {
   const content = html`
     <h1>Sign out?</h1>
     <p>You can sign out of every app you signed in to with this account, or of this app only.</p>
-    <form method="post" action="${app.base}/logout">${to}
+    <div class="choice"><form method="post" action="${app.base}/logout">${to}
       <input type="hidden" name="from" value="everywhere"><button>Sign out everywhere</button></form>
     <form method="post" action="${app.base}/logout">${to}
-      <input type="hidden" name="from" value="this-app"><button>Only from this app</button></form>`
+      <input type="hidden" name="from" value="this-app"><button>Only from this app</button></form></div>`
   return page(200, layout('Sign out', content), csp)
 }
 
@@ -45,7 +51,7 @@ export function goodbyePage(
   )
   const content = html`
     <h1>Signing out …</h1>
-    <form method="post" action="${endpoint}">${inputs}<button class="first">Continue</button></form>
+    <form class="choice" method="post" action="${endpoint}">${inputs}<button class="first">Continue</button></form>
     <script>${raw(autoSubmit)}</script>`
   return page(200, layout('Signing out', content), cspWithScript, cookies)
 }
@@ -64,10 +70,10 @@ export function loggedOutPage(
 ): RpAnswer {
   const { note, canRetry = false, status = 200, cookies, returnTo } = about
   const content = html`
-    <h1>You are signed out</h1>
+    <h1>${note === undefined ? 'You are signed out' : 'You are signed out of this app'}</h1>
     ${note !== undefined && html`<p>${note}</p>`}
-    ${canRetry && html`<form method="post" action="${app.base}/logout"><button>Try to sign out there</button></form>`}
-    <a class="first" href="${loginLink(app, returnTo)}">Sign in again</a><a href="${app.home}">Start page</a>`
+    <div class="choice">${canRetry && html`<form method="post" action="${app.base}/logout"><button class="first">Try to sign out there</button></form>`}
+    <a class="${canRetry ? '' : 'first'}" href="${loginLink(app, returnTo)}">Sign in again</a><a href="${app.home}">Start page</a></div>`
   return page(status, layout('Signed out', content), csp, cookies)
 }
 
@@ -75,11 +81,11 @@ export function loggedOutPage(
 export function signedInPage(app: App, cookies: readonly string[]): RpAnswer {
   const content = html`
     <h1>You are signed in</h1>
-    <a class="first" href="${app.home}">Start page</a><a href="${app.base}/logout">Sign out</a>`
+    <div class="choice"><a class="first" href="${app.home}">Start page</a><a href="${app.base}/logout">Sign out</a></div>`
   return page(200, layout('Signed in', content), csp, cookies)
 }
 
-/** A login that came to nothing: what happened, and one thing to do. Nothing is retried by itself. */
+/** A login that came to nothing: what happened, and one thing to do. Nothing is retried by itself; who was signed in before still is. */
 export function loginFailedPage(
   app: App,
   status: number,
@@ -89,11 +95,11 @@ export function loginFailedPage(
   returnTo?: string,
 ): RpAnswer {
   const content = html`
-    <h1>You are not signed in</h1>
+    <h1>The sign-in did not work</h1>
     <p>${what}</p>
-    <a class="first" href="${loginLink(app, returnTo)}">Try again</a><a href="${app.home}">Start page</a>
-    <p><small>Code: ${code}</small></p>`
-  return page(status, layout('Not signed in', content), csp, cookies)
+    <div class="choice"><a class="first" href="${loginLink(app, returnTo)}">Try again</a><a href="${app.home}">Start page</a></div>
+    <p class="quiet">Code: ${code}</p>`
+  return page(status, layout('The sign-in did not work', content), csp, cookies)
 }
 
 function loginLink({ origin, base }: App, returnTo: string | undefined): string {

@@ -91,7 +91,7 @@ describe('the OP iframe answers', () => {
     ['error when the OP cannot be asked about the origin', { statuses: ['network failure'] }, matching, 'error'],
     ['error when the OP is broken', { statuses: [500] }, matching, 'error'],
   ]
-  it.each(rows)('%s', async (_, setting, message, answer) => {
+  it.each(rows)('%s, and to the origin that asked [SM-3.2-f]', async (_, setting, message, answer) => {
     const { post, answers } = openFrame(setting)
     expect(await post(message)).toBe(answer)
     expect(answers).toEqual([{ answer, to: { targetOrigin: origin } }])

@@ -95,9 +95,14 @@ describe('after a logout, the page with frames', () => {
   })
 
   it('tells each RP its own sid, with iss [FCL-2-e]', async () => {
+    const board = (await logIn(browser, op, client('board'))).tokens
     const frames = framesOn(await logOut())
-    const sids = frames.map(({ searchParams }) => searchParams.get('sid'))
-    expect(new Set(sids).size).toBe(2)
+    const told = frames.map(({ host, searchParams }) => [`http://${host}`, searchParams.get('sid')])
+    expect(Object.fromEntries(told)).toEqual({
+      [rps.origin('notes')]: sidOf(tokens.id_token),
+      [rps.origin('board')]: sidOf(board.id_token),
+    })
+    expect(sidOf(board.id_token)).not.toBe(sidOf(tokens.id_token))
     for (const { searchParams } of frames) expect(searchParams.get('iss')).toBe(op.issuer)
   })
 

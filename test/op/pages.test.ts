@@ -59,6 +59,14 @@ describe('the pages', () => {
     expect(done.body).toContain(`<html lang="${language}">`)
   })
 
+  it.each([
+    ['en', 'You are signed out here'],
+    ['de', 'Sie sind hier abgemeldet'],
+    ['fr', 'Vous êtes déconnecté ici'],
+  ])('count no apps of which nothing is known yet: %s', (language, heading) => {
+    expect(wordsFor([language]).signedOut.heading(0, 2)).toBe(heading)
+  })
+
   it('speak the browser’s language when the app says nothing, also in errors', async () => {
     const { op, browser } = await signedIn()
     const page = await browser.open(logoutUrl(op, { client_id: 'nobody' }), { 'accept-language': 'fr;q=0.8, de' })

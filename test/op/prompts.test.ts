@@ -1,9 +1,9 @@
-import { type Configuration, interactionPolicy } from 'oidc-provider'
+import { type Configuration, interactionPolicy, type ResponseType } from 'oidc-provider'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { LockstepOptions } from '../../src/op.ts'
-import { answerOn, authorizationUrl, authorize, isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
+import { answerOn, authorizationUrl, authorize, isSignedIn, logIn, logoutUrl, redeem } from '../support/op-flow.ts'
 import { startRpSite } from '../support/rp-site.ts'
-import { type Interact, startTestOp } from '../support/test-op.ts'
+import { type Interact, signIn, startTestOp } from '../support/test-op.ts'
 import { createUserAgent } from '../support/user-agent.ts'
 
 const opened: { close(): Promise<unknown> }[] = []
@@ -23,10 +23,19 @@ async function start(parts: Parts = {}) {
   const rps = await startRpSite()
   const notes = rps.client('notes')
   const mail = rps.client('mail')
+  // implicit grants are https or a native app's
+  const desktop = {
+    ...rps.client('desktop'),
+    application_type: 'native' as const,
+    post_logout_redirect_uris: [],
+    response_types: ['code', 'id_token', 'code id_token'] as ResponseType[],
+    grant_types: ['authorization_code', 'implicit'],
+    redirect_uris: [`http://127.0.0.1:${new URL(rps.origin('desktop')).port}/cb`],
+  }
   const prompts: string[] = []
   const signIn: Interact = ({ params }) => ({ login: { accountId: hinted(params) } })
   const op = await startTestOp({
-    clients: [notes, mail],
+    clients: parts.configuration?.responseTypes ? [notes, mail, desktop] : [notes, mail],
     ...parts,
     interact: (interaction) => {
       prompts.push(interaction.prompt.name)
@@ -35,7 +44,7 @@ async function start(parts: Parts = {}) {
   })
   const browser = createUserAgent()
   opened.push(rps, op, browser)
-  return { rps, notes, mail, op, browser, prompts }
+  return { rps, notes, mail, desktop, op, browser, prompts }
 }
 
 const discovery = async ({ issuer }: { issuer: string }) =>
@@ -68,6 +77,27 @@ describe('prompt=create', () => {
     expect(prompts).toEqual(['create'])
     expect(subOf(tokens.id_token)).toBe('newcomer')
     expect(await isSignedIn(browser, op, notes)).toBe(true)
+  })
+
+  it.each([
+    'code',
+    'id_token',
+    'code id_token',
+  ])('is the same for response_type=%s, as is a prompt that is not supported [PC-4.1-a] [PC-4.1-d]', async (response_type) => {
+    const { op, browser, prompts, desktop } = await start({
+      ...create,
+      interact: (interaction) =>
+        interaction.prompt.name === 'consent' ? { consent: {} } : (create.interact ?? signIn)(interaction),
+      configuration: { responseTypes: ['code', 'id_token', 'code id_token'] },
+    })
+    const answer = await authorize(browser, op, desktop, { prompt: 'create', response_type })
+    expect(prompts).toEqual(['create', 'consent'])
+    expect([...answer.params.keys()]).toEqual(expect.arrayContaining(response_type.split(' ')))
+    const idToken = answer.params.get('id_token') ?? (await redeem(op, desktop, answer.code)).id_token
+    expect(subOf(idToken)).toBe('newcomer')
+    const refused = await browser.open(authorizationUrl(op, desktop, { prompt: 'make', response_type }))
+    expect(refused.status).toBe(400)
+    expect(JSON.parse(refused.body)).toMatchObject({ error_description: 'unsupported prompt value: make' })
   })
 
   it('for somebody who is signed in starts there too; the new account takes over, and the old one’s apps are told [PC §4] [SM-3.2-g]', async () => {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { LockstepError } from '../../src/protocol/errors.ts'
 import {
   createRelyingParty,
   type RelyingParty,
@@ -9,7 +10,7 @@ import {
 import { memoryStore } from '../../src/rp-memory.ts'
 import { START, someNotice, someSession } from '../../src/testing/rp-store-bench.ts'
 import { type FakeOp, startFakeOp } from './fake-op.ts'
-import { ask } from './plain-request.ts'
+import { ask, textOf } from './plain-request.ts'
 import { createVirtualTime, type VirtualTime } from './virtual-time.ts'
 
 let op: FakeOp
@@ -96,10 +97,14 @@ describe('the refresh token of a login that comes to nothing', () => {
     expect(answer.headers.location?.startsWith(`${op.issuer}/authorize`)).toBe(true)
   })
 
-  it('because the store fails is revoked at the OP [T7]', async () => {
+  it('because the store fails is revoked at the OP, and the page says that the store is away [T7]', async () => {
     start()
-    sessions.create = async () => noTable()
-    expect((await comeBack()).status).toBe(500)
+    sessions.create = async () => {
+      throw new LockstepError('store_failed', 'connection lost')
+    }
+    const answer = await comeBack()
+    expect(answer.status).toBe(503)
+    expect(textOf(answer)).toContain('This app cannot reach its sessions at the moment')
     expect(revoked()).toEqual(['r'])
   })
 

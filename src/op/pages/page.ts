@@ -13,7 +13,7 @@ body { margin: 0; background: var(--ground); color: var(--text); font: 16px/1.5 
 main { max-width: 36rem; margin: 12vh auto 4rem; padding: 32px; background: var(--card); border: 1px solid var(--line);
   border-radius: 12px; box-shadow: 0 8px 24px rgb(0 0 0 / 8%); overflow-wrap: anywhere; }
 @media (max-width: 40rem) { main { margin: 16px; padding: 24px; } }
-h1 { margin: 0 0 8px; font-size: 1.5rem; line-height: 1.25; }
+h1 { margin: 0 0 8px; font-size: 1.5rem; line-height: 1.25; text-wrap: balance; }
 p { margin: 0 0 16px; } .quiet { color: var(--quiet); font-size: 0.9rem; } form + .quiet { margin: 16px 0 0; }
 ul { list-style: none; margin: 16px 0 24px; padding: 0; border-top: 1px solid var(--line); }
 li { display: flex; justify-content: space-between; gap: 0 16px; padding: 12px 0; border-bottom: 1px solid var(--line); }

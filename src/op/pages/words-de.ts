@@ -26,6 +26,7 @@ export const de: Words = {
     title: 'Abgemeldet',
     heading: (told, all) => {
       if (all === 0) return 'Sie sind abgemeldet'
+      if (told === 0) return 'Sie sind hier abgemeldet'
       if (told < all) return `Sie sind hier abgemeldet und bei ${told} von ${all} Apps`
       return told === 1 ? 'Sie sind bei 1 App abgemeldet' : `Sie sind bei ${told} Apps abgemeldet`
     },

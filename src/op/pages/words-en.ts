@@ -26,6 +26,7 @@ export const en: Words = {
     title: 'Signed out',
     heading: (told, all) => {
       if (all === 0) return 'You are signed out'
+      if (told === 0) return 'You are signed out here'
       if (told < all) return `You are signed out here, and of ${told} of ${all} apps`
       return told === 1 ? 'You are signed out of 1 app' : `You are signed out of ${told} apps`
     },

@@ -30,6 +30,7 @@ export const fr: Words = {
     title: 'Déconnecté',
     heading: (told, all) => {
       if (all === 0) return 'Vous êtes déconnecté'
+      if (told === 0) return 'Vous êtes déconnecté ici'
       if (told < all) return `Vous êtes déconnecté ici, et de ${told} application${told > 1 ? 's' : ''} sur ${all}`
       return told === 1 ? 'Vous êtes déconnecté de 1 application' : `Vous êtes déconnecté de ${told} applications`
     },

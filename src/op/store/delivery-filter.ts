@@ -53,8 +53,8 @@ export function conditionsOf(filter: DeliveryFilter): readonly Condition[] {
     ...(accountId === undefined ? [] : [{ sql: 'l.account_id = ?', value: accountId }]),
     ...(clientId === undefined ? [] : [{ sql: 'd.client_id = ?', value: clientId }]),
     ...(state === undefined ? [] : [{ sql: (clientId === undefined ? states : statesOfClient)[state] }]),
-    ...(since === undefined ? [] : [{ sql: 'd.created_at >= ?', value: since }]),
-    ...(until === undefined ? [] : [{ sql: 'd.created_at < ?', value: until }]),
+    ...(since === undefined ? [] : [{ sql: 'd.created_at >= ?', value: Math.ceil(since) }]),
+    ...(until === undefined ? [] : [{ sql: 'd.created_at < ?', value: Math.ceil(until) }]),
   ]
 }
 
@@ -89,6 +89,14 @@ export const firstAt = (time: string): string => `
 export interface Span {
   readonly from: number
   readonly to: number
+}
+
+/** The times at whose {@link firstAt} the span of a filter begins and ends. */
+export function timesOf({ since, until }: DeliveryFilter): { readonly from?: number; readonly to?: number } {
+  return {
+    ...(since !== undefined && { from: Math.ceil(since) - clocksDiffer }),
+    ...(until !== undefined && { to: Math.ceil(until) + clocksDiffer }),
+  }
 }
 
 /** The rows are found by an index of their own, however many others there are. */

@@ -10,6 +10,7 @@ import {
   readCursor,
   roadOf,
   type Span,
+  timesOf,
   touched,
   writeCursor,
 } from './delivery-filter.ts'
@@ -203,10 +204,11 @@ async function change(
   return changed
 }
 
-async function spanOf(queries: Queries, { since, until }: DeliveryFilter): Promise<Span> {
-  const from = since === undefined ? undefined : (await queries.first(firstRow, since - clocksDiffer))?.seq
-  const to = until === undefined ? undefined : (await queries.first(firstRow, until + clocksDiffer))?.seq
-  return { from: from ?? anywhere.from, to: to ?? anywhere.to }
+async function spanOf(queries: Queries, filter: DeliveryFilter): Promise<Span> {
+  const rowAt = async (time: number | undefined): Promise<number | undefined> =>
+    time === undefined ? undefined : (await queries.first(firstRow, time))?.seq
+  const { from, to } = timesOf(filter)
+  return { from: (await rowAt(from)) ?? anywhere.from, to: (await rowAt(to)) ?? anywhere.to }
 }
 
 /** Statements have names, and filters have some dozens of shapes. */

@@ -8,6 +8,7 @@ import {
   readCursor,
   roadOf,
   type Span,
+  timesOf,
   touched,
   writeCursor,
 } from './delivery-filter.ts'
@@ -61,10 +62,11 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
   const propagated = db.prepare<[number, number]>('UPDATE logout SET propagated_at = ? WHERE cursor = ?')
 
   const firstRow = db.prepare<[number], { seq: number }>(firstAt('?'))
-  function spanOf({ since, until }: DeliveryFilter): Span {
-    const from = since === undefined ? undefined : firstRow.get(since - clocksDiffer)?.seq
-    const to = until === undefined ? undefined : firstRow.get(until + clocksDiffer)?.seq
-    return { from: from ?? anywhere.from, to: to ?? anywhere.to }
+  const rowAt = (time: number | undefined): number | undefined =>
+    time === undefined ? undefined : firstRow.get(time)?.seq
+  function spanOf(filter: DeliveryFilter): Span {
+    const { from, to } = timesOf(filter)
+    return { from: rowAt(from) ?? anywhere.from, to: rowAt(to) ?? anywhere.to }
   }
 
   /** Changes up to `limit` rows of each of the filters in turn, the oldest first. */

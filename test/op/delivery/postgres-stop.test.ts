@@ -1,3 +1,4 @@
+import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -10,6 +11,7 @@ import { egress } from '../../../src/runtime/egress.ts'
 import { world } from '../../../src/runtime/runtime.ts'
 import { loggedIn } from '../../../src/testing/op-store-bench.ts'
 import { hasPostgres, startPostgres, type TestPostgres } from '../../support/postgres.ts'
+import type { OpProcessParts } from './crash/op-process.ts'
 
 // A node that is stopped while an RP holds its POST: real sockets, and another node that is to go on.
 
@@ -87,6 +89,26 @@ describe.skipIf(!hasPostgres)('a node that is stopped', () => {
     const outcome = { state: 'delivered', status: 200 } as const
     const times = { dueAt: 0, startedAt: 0, finishedAt: 0 }
     await b.settle(taken ?? expect.unreachable(), { ...times, outcome })
+  })
+
+  it('ends its process although the database hangs meanwhile', async () => {
+    const script = new URL('crash/op-process.ts', import.meta.url).pathname
+    const { connectionString } = postgres
+    const parts: OpProcessParts = { issuer: 'https://stopped.example', clients: [], store: { connectionString } }
+    const child = fork(script, [JSON.stringify(parts)], {
+      execArgv: ['-C', '@lockstep/source'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    })
+    cleanups.push(async () => child.kill('SIGKILL'))
+    expect((await once(child, 'message'))[0]).toBe('ready')
+    const thaw = postgres.freeze()
+    try {
+      const gone = once(child, 'exit')
+      child.send('stop')
+      expect(await gone).toEqual([0, null])
+    } finally {
+      thaw()
+    }
   })
 
   it('finishes what its RP answers in time', async () => {

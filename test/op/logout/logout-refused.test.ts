@@ -1,3 +1,4 @@
+import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import { exportJWK, generateKeyPair, importJWK, SignJWT, UnsecuredJWT } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { openSecrets } from '../../../src/op.ts'
@@ -81,6 +82,15 @@ describe('a hint that is not one', () => {
         const { jwks } = await openSecrets(op.store, op.issuer)
         const { n } = await exportJWK(await importJWK({ ...jwks.keys[0], d: undefined } as never, 'RS256'))
         return new SignJWT(claimsOf(tokens.id_token)).setProtectedHeader({ alg: 'HS256' }).sign(Buffer.from(n ?? ''))
+      },
+    ],
+    [
+      'signed with the public key, as it stands in a PEM file, as a secret',
+      async () => {
+        const { jwks } = await openSecrets(op.store, op.issuer)
+        const key = createPublicKey({ key: jwks.keys[0] as JsonWebKey, format: 'jwk' })
+        const pem = key.export({ type: 'spki', format: 'pem' })
+        return new SignJWT(claimsOf(tokens.id_token)).setProtectedHeader({ alg: 'HS256' }).sign(Buffer.from(pem))
       },
     ],
     [

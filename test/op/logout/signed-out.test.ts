@@ -191,7 +191,7 @@ describe('when the store fails', () => {
   })
 })
 
-it('a login that is made while apps are still being told of a logout keeps its cookies [SM-3.2-a]', async () => {
+it('a login that is made while apps are still being told of a logout keeps its cookies [SM-3.2-g]', async () => {
   let answer = () => {}
   rps.answer('notes', (response) => {
     answer = () => response.end()
