@@ -25,7 +25,7 @@ const SITES: ReadonlySet<string> = new Set(['same-origin', 'same-site', 'cross-s
 export function checkSessionIframe(request: HttpRequest, settings: { cookie: string; path: string }): Answer {
   const site = request.header('sec-fetch-site') ?? ''
   const { script, csp } = opIframeScript()
-  const page = html`<!doctype html><html lang="en" data-site="${SITES.has(site) ? site : 'unknown'}" data-cookie="${settings.cookie}" data-check="${settings.path}"><meta charset="utf-8"><title>OP iframe</title><script type="module">${raw(script)}</script></html>`
+  const page = html`<!doctype html><html data-site="${SITES.has(site) ? site : 'unknown'}" data-cookie="${settings.cookie}" data-check="${settings.path}"><meta charset="utf-8"><title>OP iframe</title><script type="module">${raw(script)}</script>`
   return {
     status: 200,
     headers: {

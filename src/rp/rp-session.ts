@@ -6,6 +6,7 @@ export interface RpSession<Data = unknown> {
   /** Public name of this RP session; fit for logs and pages, worthless as a credential. */
   readonly id: string
   readonly sub: string
+  /** That of the login; the OP may know this RP session by others, too, since then. */
   readonly sid?: string
   /** What `mapSession` made at login. */
   readonly data: Data

@@ -169,6 +169,25 @@ describe.each(Object.keys(places))('the erasure of an account in %s', (name) => 
     expect(op.failures).toEqual([])
   })
 
+  it.skipIf(needs)('has nothing to do about addresses and browsers: they are in no table [T30]', async () => {
+    const place = places[name]?.() ?? expect.unreachable()
+    const op = await start(place.open())
+    op.provider.proxy = true
+    const hers = { 'x-forwarded-for': '203.0.113.77', 'user-agent': 'Netscape 4.7 of hers' }
+    const browser = newBrowser()
+    for (const app of ['notes', 'mail']) {
+      await browser.open(authorizationUrl(op, rps.client(app), { login_hint: her }), hers)
+    }
+    await browser.open(authorizationUrl(op, rps.client('notes'), { prompt: 'none' }), hers)
+    expect(await place.dump()).toContain(her)
+    const question = await browser.open(logoutUrl(op), hers)
+    await browser.submit(question, { answer: 'yes' }, '/ask')
+    await rps.received(2)
+    const dump = await place.dump()
+    expect(dump).toContain('op_logout')
+    for (const of of Object.values(hers)) expect(dump).not.toContain(of)
+  })
+
   it.skipIf(needs)('goes on in the next process, once the RP that was down has been told [T30]', async () => {
     const place = places[name]?.() ?? expect.unreachable()
     const op = await start(place.open())

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { authorize, isSignedIn, logIn } from '../support/op-flow.ts'
+import { authorizationUrl, authorize, isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -64,7 +64,28 @@ describe('the idle lifetime of an OP session', () => {
     await logIn(browser, op, notes)
     const first = await expiresAt()
     later(24 * hour)
-    await browser.frame(rps.origin('notes'), `${op.issuer}/session/check`)
+    const silent = await browser.frame(rps.origin('notes'), authorizationUrl(op, notes, { prompt: 'none' }))
+    expect(new URL(silent.url).searchParams.get('code')).toMatch(/./)
+    expect(await expiresAt()).toBe(first)
+  })
+
+  it('is not extended by the OP iframe, by whom it speaks for, or by the pages about the logout before [T11]', async () => {
+    await start()
+    await logIn(browser, op, notes)
+    await browser.submit(await browser.open(logoutUrl(op)), { answer: 'yes' }, '/ask')
+    await logIn(browser, op, notes)
+    const first = await expiresAt()
+    later(hour / 12) // the receipt is there for ten minutes
+    const opIframe = await browser.frame(rps.origin('notes'), `${op.issuer}/session/check`)
+    expect(opIframe.status).toBe(200)
+    const asked = JSON.stringify({ client_id: 'notes', origin: rps.origin('notes') })
+    const headers = { 'content-type': 'application/json' }
+    const speaks = await browser.fetch(op.issuer, opIframe.url, { method: 'POST', headers, body: asked })
+    expect(speaks.status).toBe(204)
+    const signedOut = `${op.issuer}/session/end/signed-out`
+    expect((await browser.fetch(op.issuer, signedOut, { headers: { accept: 'application/json' } })).status).toBe(200)
+    await browser.open(signedOut)
+    await browser.open(logoutUrl(op)) // asks, and is not answered
     expect(await expiresAt()).toBe(first)
   })
 

@@ -79,7 +79,7 @@ afterEach(async () => {
 })
 
 describe('when the store fails as a login ends what another user began in the same browser', () => {
-  it('the user sees an error page of the OP, and the app gets no code [design §4]', async () => {
+  it('the user sees an error page of the OP, and the app gets no code [design §4] [T5]', async () => {
     await start()
     await adaBesideIt('mail')
     storeFails = true

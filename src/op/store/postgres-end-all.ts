@@ -131,6 +131,7 @@ export function postgresEndAll(context: PostgresContext): EndAll {
 
     async claimEndJob({ limit, lease: duration }) {
       const clock = await context.clock()
+      // A lease that is lost with the power is harmless: two work on one batch, and each OP session is found alive by one of them.
       const claimed = await context.writeSoon(async (queries) => {
         const row = await queries.first(due, clock.now)
         if (!row) return undefined

@@ -119,6 +119,7 @@ export function sqliteEndAll(
     },
 
     async claimEndJob({ limit, lease: duration }) {
+      // A lease that is lost with the power is harmless: two work on one batch, and each OP session is found alive by one of them.
       const claimed = context.writeSoon(() => {
         const row = due.get(issuer, context.now())
         if (!row) return undefined

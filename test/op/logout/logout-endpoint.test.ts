@@ -310,7 +310,7 @@ describe('the routes of the Logout Endpoint', () => {
     await expectSignedIn()
   })
 
-  it('send pages that are never framed, cached or scripted [RPI-6] [T5]', async () => {
+  it('send pages that are never framed, cached or scripted, and say nothing of where they were [RPI-6] [T5] [T14] [T24]', async () => {
     const pages = [
       await browser.open(logoutUrl(op)),
       await browser.open(logoutUrl(op, { client_id: 'nobody' })),
@@ -322,6 +322,9 @@ describe('the routes of the Logout Endpoint', () => {
       expect(csp).toContain("frame-ancestors 'none'")
       expect(csp).toContain("default-src 'none'")
       expect(csp).not.toContain('unsafe-inline')
+      expect(csp).toContain("require-trusted-types-for 'script'; trusted-types 'none'")
+      expect(csp).toContain("base-uri 'none'")
+      expect(page.header('referrer-policy')).toBe('same-origin') // with no-referrer a form says that it comes from nowhere
       expect(page.header('cache-control')).toBe('no-store')
       expect(page.header('x-content-type-options')).toBe('nosniff')
       expect(page.body).not.toContain('<script')
