@@ -19,6 +19,8 @@ declare global {
   const idTokenClaims: { sub: string }
   const authenticationResponse: { session_state: string }
   function forgetTokens(): void
+  /** `auth(rp)` of `lockstep/rp/fetch`. */
+  function lockstep(request: Request): Promise<Response | undefined>
   /** As much of keycloak-js as the example uses. */
   interface KeycloakLike {
     readonly clientId: string

@@ -3,6 +3,7 @@ import { LockstepError } from '../../protocol/errors.ts'
 import { isProtected, notProtected, placeOf, refuseInsecure } from './redis-protection.ts'
 import type { Script } from './redis-script.ts'
 import { time } from './redis-scripts.ts'
+import { writeTogether } from './redis-writes.ts'
 
 /** Where Redis is: a URL, options of ioredis (Sentinel too), or the app's own instance, of which copies are made. */
 export type RedisPlace = string | RedisOptions | Redis | Cluster
@@ -176,6 +177,7 @@ type Timeouts = Pick<RedisOptions, 'connectTimeout' | 'commandTimeout'>
 
 async function evaluate(client: Redis | Cluster, { lua, sha }: Script, base: string, args: readonly string[]) {
   if (sha === undefined) return client.eval(lua, 1, base, ...args)
+  writeTogether(client)
   try {
     return await client.evalsha(sha, 1, base, ...args)
   } catch (error) {
