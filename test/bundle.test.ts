@@ -33,7 +33,11 @@ describe('what browsers load', () => {
     expect(gzipped(body)).toBeLessThanOrEqual(1_000)
   })
 
-  it.each(['session-monitor.js', 'op-iframe.js'])('holds nothing of a server and no path of a machine: %s', (file) => {
+  it.each([
+    'session-monitor.js',
+    'op-iframe.js',
+    'logout-page.js',
+  ])('holds nothing of a server and no path of a machine: %s', (file) => {
     for (const name of [
       'node:',
       'jose',

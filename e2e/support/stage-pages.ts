@@ -10,6 +10,8 @@ export function appPage(app: string, issuer: string, onEnded: 'event' | 'reload'
   return `<!doctype html><html lang="en"><title>${app}</title><link rel="icon" href="data:,">
 <script>${recordOpIframe(issuer)}
   const told = window.told = []
+  const violations = window.violations = []
+  document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => violations.push(violatedDirective + ' ' + blockedURI))
   for (const type of ['alive', 'unknown', 'userswitched', 'ended']) {
     document.addEventListener('lockstep:' + type, ({ detail }) => {
       told.push({

@@ -240,6 +240,12 @@ async function openPlay(site: Site, { port, folder, listeners, files }: Scene): 
     listener.all('/form', ({ method }, response) => {
       response.send(formPage(app, issuer, method))
     })
+    // As strict a policy as docs/open-tab.md says is enough; the nonce is for the record that the test keeps.
+    listener.get('/locked', (_request, response) => {
+      const policy = `default-src 'none'; script-src 'self' 'nonce-record'; connect-src 'self'; frame-src 'self' ${issuer}; img-src data:; require-trusted-types-for 'script'; trusted-types 'none'`
+      response.setHeader('content-security-policy', policy)
+      response.send(appPage(app, issuer).replace('<script>', '<script nonce="record">'))
+    })
     listener.get('/bare', (_request, response) => {
       response.send(barePage())
     })

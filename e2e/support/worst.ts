@@ -73,6 +73,18 @@ export function describeWorst(engine: Engine): void {
     expect(stage.seen.slice(before).filter(({ silent }) => silent)).toEqual([])
   })
 
+  it('the strictest policy that the guide calls enough is enough: nothing of the monitor is refused', async () => {
+    const tab = await open('mail', '/auth/login')
+    await hears(tab, 'alive')
+    await tab.go(`${play.url('mail')}/locked`)
+    await hears(tab, 'alive')
+    await until(tab, `opIframeSaid.length > 0`)
+    expect(await tab.run(`violations`)).toEqual([])
+    await play.end('ada')
+    expect(await end(tab)).toMatchObject({ heardBy: 'push', cause: 'logout_token' })
+    expect(await tab.run(`violations`)).toEqual([])
+  })
+
   it('a page that answered a form is loaded anew without the form being sent again', async () => {
     const tab = await open('mail', '/auth/login')
     await hears(tab, 'alive')

@@ -1,5 +1,6 @@
 import type { KoaContextWithOIDC, Session } from 'oidc-provider'
 import { seal, unseal } from './logout/sealed-request.ts'
+import { resumedInteraction } from './provider-seam.ts'
 
 /*
  * When somebody else signs in, oidc-provider answers with a page that posts to where the old OP session ends. What that needs
@@ -31,7 +32,8 @@ export async function keepUserSwitch(ctx: KoaContextWithOIDC, session: Session, 
     return
   }
   const { uid, state } = session
-  if (state?.postLogoutRedirectUri === undefined || ctx.oidc.result !== undefined || ctx.status !== 200) return
+  const isItsPage = resumedInteraction(ctx) !== undefined && ctx.oidc.result === undefined && ctx.status === 200
+  if (!isItsPage || state?.postLogoutRedirectUri === undefined) return
   const sealed = await seal('userSwitch', { uid, state }, await parts.sealingKey(), parts.now())
   ctx.cookies.set(parts.switchCookie, sealed, ATTRIBUTES)
 }

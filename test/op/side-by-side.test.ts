@@ -89,6 +89,20 @@ describe.each([
     expect((await rps.received(5)).map(({ app }) => app).sort()).toEqual(NAMES)
     expect(loginCookies()).toEqual([])
   })
+
+  it.skipIf(name !== 'SQLite' && !hasPostgres)(
+    'are ended together by an operator once the browser has been back',
+    async () => {
+      await start(stores())
+      await Promise.all(NAMES.map((each) => authorize(browser, op, rps.client(each))))
+      expect(await isSignedIn(browser, op, rps.client('a'))).toBe(true)
+      const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
+      await op.provider.opSessions.end(session?.uid ?? '')
+      expect(await left()).toEqual([])
+      const told = async () => [...new Set((await rps.received(5)).map(({ app }) => app))].sort()
+      await expect.poll(told).toEqual(NAMES) // of "a" two RP sessions end, where the question was asked in another OP session
+    },
+  )
 })
 
 describe('logins that were made side by side', () => {

@@ -97,3 +97,13 @@ it('a user switch that was posted without its page ends nothing', async () => {
   }
   expect(await left('ada')).toBe(1)
 })
+
+it('a user switch that was begun and left alone sets nothing in the answer to a silent check [SM-3.2-h]', async () => {
+  await upToTheForm()
+  const cookie = browser.cookies(op.issuer).map(({ name, value }) => `${name}=${value}`)
+  expect(cookie.join()).toContain('__Host-op_switch.')
+  const url = authorizationUrl(op, rps.client('notes'), { prompt: 'none', response_mode: 'form_post' })
+  const answer = await fetch(url, { headers: { cookie: cookie.join('; '), 'sec-fetch-dest': 'iframe' } })
+  expect(await answer.text()).toContain('name="code"')
+  expect(answer.headers.getSetCookie()).toEqual([])
+})
