@@ -8,6 +8,7 @@ import { type Accounts, accountsOf } from './accounts.ts'
 import { type BrowserLoginsParts, loginsIn, uidsOf } from './browser-logins.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { findClientOf } from './clients/find-client.ts'
+import { clientReader } from './clients/read-client.ts'
 import { storedClientsLook } from './clients/stored-clients.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
 import { type Deliveries, deliveriesOf } from './delivery/deliveries.ts'
@@ -16,7 +17,7 @@ import { readOutbox } from './delivery/metrics.ts'
 import { type Outbox, startOutbox } from './delivery/outbox.ts'
 import { receiverOf, wishesOf } from './delivery/receiver.ts'
 import { openTelemetry, type Telemetry } from './delivery/telemetry.ts'
-import { type Ending, type EndSessionParts, endSession, endTogether } from './end-session.ts'
+import { type EndSessionParts, endTogether } from './end-session.ts'
 import { type FollowUpParts, followUp, noteUserSwitch } from './follow-up.ts'
 import { toKoa } from './http.ts'
 import { joinedOpSession } from './join-login.ts'
@@ -36,7 +37,6 @@ import { checkSessionLifetime } from './session-lifetime.ts'
 import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { type SessionStateParts, sessionStateFor } from './session-state.ts'
 import { showError } from './show-error.ts'
-import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
 import { isBackgroundCheck, isSubresource } from './unseen.ts'
 import { userSwitchIn } from './user-switch.ts'
@@ -97,17 +97,18 @@ export class Provider extends OidcProvider {
     const telemetry = openTelemetry(issuer, resolved.log, () =>
       readOutbox(store, runtime.now(), outbox?.openBreakers() ?? 0),
     )
+    const adapter = modelAdapter(store, {
+      now: runtime.now,
+      lifetime: { absolute: resolved.sessionLifetime },
+      bearerKey: encryptionKeys.length > 0 ? async () => (await secrets()).bearers : undefined,
+    })
     const {
       configuration: complete,
       cookieNames,
       checkClient,
     } = completeConfiguration(configuration, {
       issuer,
-      adapter: modelAdapter(store, {
-        now: runtime.now,
-        lifetime: { absolute: resolved.sessionLifetime },
-        bearerKey: encryptionKeys.length > 0 ? async () => (await secrets()).bearers : undefined,
-      }),
+      adapter,
       fetch: (url, request) => telemetry.untraced(() => network.fetch(url, request)),
       checkSessionPath: CHECK_SESSION_PATH,
       firstPrompt: silentCheckGuard(resolved.silentChecks, runtime.now),
@@ -137,7 +138,7 @@ export class Provider extends OidcProvider {
       store,
       runtime,
       lifetime: resolved.sessionLifetime,
-      endOther: (uid) => this.#end(uid, { cause: 'user_switch' }),
+      endOthers: (uids) => endTogether(this.#endSession, uids, { cause: 'user_switch' }),
       opCookie: cookieNames.session,
       rotateBrowserState: rotate,
       paths: () => logoutPaths(this),
@@ -156,11 +157,14 @@ export class Provider extends OidcProvider {
           browserLogins: async () => uidsOf(await loginsIn(ctx, browserLogins)),
         }),
       endSession: async (session) => {
-        const ended = await this.#end(session.uid, { cause: 'user_switch' })
+        const ended = await endTogether(this.#endSession, [session.uid], { cause: 'user_switch' })
         noteUserSwitch(OidcProvider.ctx, ended)
       },
     })
-    this.receipts = receiptsOf(findClientOf(this, resolved.log), store, () => runtime.now())
+    const written = complete.clients ?? []
+    const readClient = clientReader(this, written, adapter('Client'))
+    const findClient = findClientOf(readClient, resolved.log)
+    this.receipts = receiptsOf(findClient, store, () => runtime.now())
     outbox = startOutbox({
       store,
       runtime,
@@ -168,7 +172,7 @@ export class Provider extends OidcProvider {
       log: resolved.log,
       telemetry,
       tell: tellBy((name, event) => this.emit(name, event), resolved.log),
-      ...receiverOf(this, runtime, new Set(complete.clients?.map(({ client_id }) => client_id))),
+      ...receiverOf(this, runtime, readClient, new Set(written.map(({ client_id }) => client_id))),
     })
     this.#outbox = outbox
     const { sweep, retention, log } = resolved
@@ -179,7 +183,7 @@ export class Provider extends OidcProvider {
     })
     this.#endSession = {
       store,
-      findReceiver: (clientId) => wishesOf(this, clientId),
+      findReceiver: (clientId) => wishesOf(readClient, clientId),
       wake: () => this.#outbox.wake(),
       log,
       telemetry,
@@ -202,7 +206,7 @@ export class Provider extends OidcProvider {
       store,
       runtime,
       receipts: this.receipts,
-      findClient: findClientOf(this, log),
+      findClient,
       log,
       sealingKey: () => this.#sealingKey(),
       ...resolved.logout,
@@ -290,10 +294,6 @@ export class Provider extends OidcProvider {
     } catch (error) {
       this.#options.log({ event: 'op_failed', task: 'first_attempts', message: messageOf(error) })
     }
-  }
-
-  #end(uid: string, ending: Ending): Promise<EndedOpSession | undefined> {
-    return endSession(this.#endSession, uid, ending)
   }
 
   async #sealingKey(): Promise<Uint8Array> {
