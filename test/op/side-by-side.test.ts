@@ -36,11 +36,15 @@ afterEach(async () => {
   for (const each of opened.splice(0).reverse()) await each.close()
 })
 
-async function start(stores: readonly OpStore[] = [sqliteStore(':memory:')], configuration: Configuration = {}) {
+async function start(
+  stores: readonly OpStore[] = [sqliteStore(':memory:')],
+  configuration: Configuration = {},
+  names: readonly string[] = NAMES,
+) {
   const [store, ...otherNodes] = stores
   if (!store) throw new Error('not reached')
   opened.push(...stores)
-  op = await startTestOp({ clients: NAMES.map((name) => rps.client(name)), store, otherNodes, configuration })
+  op = await startTestOp({ clients: names.map((name) => rps.client(name)), store, otherNodes, configuration })
   opened.push(op)
 }
 
@@ -158,8 +162,8 @@ describe('logins that were made side by side', () => {
   it('stay when an operator ends what is over already', async () => {
     await isSignedIn(browser, op, rps.client('c'))
     const { sessions } = await op.provider.opSessions.list({ accountId: 'ada' })
-    const uid = sessions[0]?.uid ?? ''
-    await op.provider.opSessions.endAll({ accountId: 'ada', except: sessions.slice(1).map((each) => each.uid) })
+    const uid = sessions.find(({ clients }) => clients.some(({ clientId }) => clientId === 'a'))?.uid ?? ''
+    await op.provider.opSessions.endAll({ clientId: 'a' })
     expect(await op.provider.opSessions.end(uid)).toBeUndefined()
     expect(await left()).toHaveLength(2)
   })
@@ -228,6 +232,63 @@ describe('logins that were made side by side', () => {
     for (let i = 0; i < 60; i++) browser.setCookie(op.issuer, `${loginCookies()[0]?.name}${i}=x; Path=/; Secure`)
     await logOut()
     expect(await left()).toEqual([])
+  })
+})
+
+describe('thirty tabs that are restored together', () => {
+  const MANY = Array.from({ length: 30 }, (_, i) => `app${i}`)
+
+  beforeEach(async () => {
+    await start(undefined, undefined, MANY)
+    for (const name of MANY) {
+      const tab = newTab()
+      await logIn(tab, op, rps.client(name))
+      take(tab)
+    }
+    expect(await left()).toHaveLength(30)
+  })
+
+  it('are signed out by one logout, and its page shows all thirty apps [BCL-2.3-a]', async () => {
+    const page = await logOut()
+    expect(await left()).toEqual([])
+    expect(page.match(/<span>APP\d+<\/span>/gi)).toHaveLength(30)
+  })
+
+  it('are signed out by one user switch [SM-3.2-g]', async () => {
+    await logIn(browser, op, rps.client('app0'), { login_hint: 'bob', prompt: 'login' })
+    expect(await left()).toEqual([])
+    expect(await left('bob')).toEqual(['app0'])
+  })
+})
+
+describe('two users who sign in at the same moment in one browser', () => {
+  const signInBoth = async (last: string) => {
+    await start()
+    for (const [i, user] of [last === 'ada' ? 'bob' : 'ada', last].entries()) {
+      const tab = newTab()
+      await logIn(tab, op, rps.client(NAMES[i] ?? ''), { login_hint: user })
+      take(tab)
+    }
+    expect([await left('ada'), await left('bob')].flat()).toHaveLength(2)
+  }
+
+  it.each([
+    ['ada', 'bob'],
+    ['bob', 'ada'],
+  ])('%s stays, whose OP cookie came last, and %s ends as in any user switch', async (stays, ends) => {
+    await signInBoth(stays)
+    await authorize(browser, op, rps.client('c'), { login_hint: stays })
+    expect(await left(ends)).toEqual([])
+    expect(await left(stays)).toEqual(['b', 'c'])
+    const [told] = await rps.received(1)
+    expect(told?.app).toBe('a')
+    expect(loginCookies()).toHaveLength(1)
+  })
+
+  it('are told apart by what a user does, and not by a background check [T11]', async () => {
+    await signInBoth('bob')
+    expect(await isSignedIn(browser, op, rps.client('b'))).toBe(true)
+    expect([await left('ada'), await left('bob')]).toEqual([['a'], ['b']])
   })
 })
 

@@ -298,6 +298,10 @@ const steps: readonly string[] = [
   -- When a logout was found to have reached all of its RPs: said once.
   ALTER TABLE logout ADD COLUMN propagated_at BIGINT;
   `,
+  `
+  -- When the last walk through the models began; NULL as long as it is the first, which began with the erasure.
+  ALTER TABLE erasure ADD COLUMN walk_at BIGINT;
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

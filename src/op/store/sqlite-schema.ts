@@ -326,6 +326,10 @@ const steps: readonly string[] = [
   -- When a logout was found to have reached all of its RPs: said once.
   ALTER TABLE logout ADD COLUMN propagated_at INTEGER;
   `,
+  `
+  -- When the last walk through the models began; NULL as long as it is the first, which began with the erasure.
+  ALTER TABLE erasure ADD COLUMN walk_at INTEGER;
+  `,
 ]
 
 /**
