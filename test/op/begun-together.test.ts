@@ -78,7 +78,7 @@ describe.each([
     'two nodes on one PostgreSQL',
     () => {
       const { connectionString = '' } = postgres ?? {}
-      return [1, 2].map(() => postgresStore({ connectionString, schema: 'side_by_side' }))
+      return [1, 2].map(() => postgresStore({ connectionString, schema: 'begun_together' }))
     },
   ],
 ] as const)('five tabs that are restored together: %s', (name, stores) => {
@@ -109,7 +109,7 @@ describe.each([
   )
 })
 
-describe('logins that were made side by side', () => {
+describe('logins that were begun together', () => {
   beforeEach(async () => {
     await start()
     for (const name of ['a', 'b', 'c']) {
@@ -261,37 +261,6 @@ describe('thirty tabs that are restored together', () => {
   })
 })
 
-describe('two users who sign in at the same moment in one browser', () => {
-  const signInBoth = async (last: string) => {
-    await start()
-    for (const [i, user] of [last === 'ada' ? 'bob' : 'ada', last].entries()) {
-      const tab = newTab()
-      await logIn(tab, op, rps.client(NAMES[i] ?? ''), { login_hint: user })
-      take(tab)
-    }
-    expect([await left('ada'), await left('bob')].flat()).toHaveLength(2)
-  }
-
-  it.each([
-    ['ada', 'bob'],
-    ['bob', 'ada'],
-  ])('%s stays, whose OP cookie came last, and %s ends as in any user switch', async (stays, ends) => {
-    await signInBoth(stays)
-    await authorize(browser, op, rps.client('c'), { login_hint: stays })
-    expect(await left(ends)).toEqual([])
-    expect(await left(stays)).toEqual(['b', 'c'])
-    const [told] = await rps.received(1)
-    expect(told?.app).toBe('a')
-    expect(loginCookies()).toHaveLength(1)
-  })
-
-  it('are told apart by what a user does, and not by a background check [T11]', async () => {
-    await signInBoth('bob')
-    expect(await isSignedIn(browser, op, rps.client('b'))).toBe(true)
-    expect([await left('ada'), await left('bob')]).toEqual([['a'], ['b']])
-  })
-})
-
 it('an ID Token of each of them logs out without a question: all are of this browser [RPI-2-a]', async () => {
   await start()
   const hints: string[] = []
@@ -313,54 +282,6 @@ it('a login of one user leaves one cookie, however often he steps up', async () 
   await op.provider.opSessions.endAll({ accountId: 'ada' }, { cause: 'password_change' })
   await logIn(browser, op, rps.client('a'))
   expect(loginCookies()).toHaveLength(1)
-})
-
-describe('the idle lifetime of logins that were made side by side', () => {
-  const HOUR = 3_600_000
-  let ahead: number
-
-  beforeEach(async () => {
-    ahead = 0
-    const store = sqliteStore(':memory:')
-    opened.push(store)
-    op = await startTestOp({
-      clients: NAMES.map((name) => rps.client(name)),
-      store,
-      configuration: { ttl: { Session: 2 * 3600 } },
-      options: { sessionLifetime: 5 * 3600, runtime: { now: () => Date.now() + ahead } },
-    })
-    opened.push(op)
-    for (const name of ['a', 'b']) {
-      const tab = newTab()
-      await logIn(tab, op, rps.client(name))
-      take(tab)
-    }
-  })
-
-  it('is one: a user who is busy in one of them is signed out of none', async () => {
-    for (const _ of [1, 2]) {
-      ahead += 1.5 * HOUR
-      await authorize(browser, op, rps.client('b'))
-    }
-    expect((await left()).sort()).toEqual(['a', 'b'])
-  })
-
-  it('is not extended by a background check [T11]', async () => {
-    ahead += 1.5 * HOUR
-    await isSignedIn(browser, op, rps.client('b'))
-    ahead += HOUR
-    expect(await left()).toEqual([])
-  })
-
-  it('ends at the absolute lifetime of each, however busy the browser is', async () => {
-    for (const _ of [1, 2, 3]) {
-      ahead += 1.5 * HOUR
-      await authorize(browser, op, rps.client('b'))
-    }
-    expect(await left()).toHaveLength(2)
-    ahead += HOUR
-    expect(await left()).toEqual([])
-  })
 })
 
 describe('five tabs that ask a signed-in browser at the same moment', () => {
