@@ -203,8 +203,8 @@ export function deliveriesContract(law: Law): void {
     await owe(bench, 'u3', ['a', 'b'])
     runtime.pass(5)
     equal(await op.dropDeliveries({ clientId: 'a' }, 'eve', 1), 1)
-    equal(await op.dropDeliveries({ clientId: 'a' }, 'eve', 9), 1)
-    equal(await op.dropDeliveries({ clientId: 'a' }, 'mallory', 9), 0)
+    equal(await op.dropDeliveries({ clientId: 'a', state: 'refused' }, 'eve', 9), 1)
+    equal(await op.dropDeliveries({ clientId: 'a', state: 'due' }, 'mallory', 9), 0)
     const dropped = await everything(op, { state: 'dropped' })
     deepEqual(
       dropped.map(({ logout }) => logout.uid),
@@ -237,6 +237,39 @@ export function deliveriesContract(law: Law): void {
     equal((await op.getDelivery(again.id, 9))?.delivery.droppedBy, 'eve')
     equal(await op.rescheduleDeliveries({ state: 'dropped' }, 9), 2)
     for (const one of await op.claimDue({ limit: 9, lease: 1000 })) equal(one.droppedBy, undefined)
+  })
+
+  law('drops what is in flight when its attempt is over, unless that arrives', async (bench) => {
+    const { op, runtime } = bench
+    const outcomes: Record<string, AttemptOutcome> = {
+      fails: { state: 'due', why: 'network', retryAt: runtime.now() },
+      refuses: { state: 'refused', status: 410 },
+      takes: { state: 'delivered', status: 200 },
+      waits: { state: 'due', why: 'released', retryAt: runtime.now() },
+    }
+    const rps = Object.keys(outcomes)
+    await owe(bench, 'u', rps)
+    const held = await op.claimDue({ limit: 9, lease: 1000 })
+    equal(await op.dropDeliveries({ accountId: 'alice' }, 'eve', 9), rps.length)
+    equal(await op.dropDeliveries({ accountId: 'alice' }, 'mallory', 9), 0)
+    equal((await op.countDeliveries(9))['in-flight'], rps.length)
+    deepEqual(await op.claimDue({ limit: 9, lease: 1000 }), [])
+    runtime.pass(5)
+    for (const one of held) equal(await op.settle(one, attempt(bench, outcomes[one.clientId] as AttemptOutcome)), true)
+    const dropped = await everything(op, { state: 'dropped' })
+    deepEqual(dropped.map(({ clientId }) => clientId).sort(), ['fails', 'refuses'])
+    for (const one of dropped) {
+      equal(one.droppedBy, 'eve')
+      equal(one.attempts, 1)
+      deepEqual(one.lastOutcome, { state: 'dead', why: 'dropped' })
+    }
+    deepEqual(
+      (await everything(op, { state: 'delivered' })).map(({ clientId }) => clientId),
+      ['takes'],
+    )
+    const again = await claimOne(op) // what was given back has one try more
+    equal(again.clientId, 'waits')
+    deepEqual(again.lastOutcome, { state: 'dead', why: 'dropped' })
   })
 
   law(

@@ -46,6 +46,12 @@ export function isAttempted(outcome: AttemptOutcome): boolean {
   return outcome.state !== 'due' || (outcome.why !== 'released' && outcome.why !== 'budget')
 }
 
+/** Whether a delivery that was dropped while it was in flight is dropped for good by this outcome; what was given back has one try more. */
+export function endsDropped(outcome: AttemptOutcome): boolean {
+  const isLastWord = outcome.state === 'dead' && outcome.why === 'dropped' // that of an operator's one try more
+  return isAttempted(outcome) && outcome.state !== 'delivered' && !isLastWord
+}
+
 /** One attempt as it is kept. Times are epoch milliseconds. */
 export interface AttemptRecord {
   /** When it was to be made; later than `startedAt` for one that was made early, to find out whether the RP is back. */
