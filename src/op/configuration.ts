@@ -69,9 +69,14 @@ export function completeConfiguration(given: Configuration, parts: Configuration
     'cookies.keys',
     'is missing: the OP cookie must be signed; openSecrets(store, issuer) makes keys and keeps them',
   )
-  const { rpInitiatedLogout, backchannelLogout, registration, ciba } = given.features ?? {}
+  const { rpInitiatedLogout, backchannelLogout, registration, ciba, clientIdMetadataDocument } = given.features ?? {}
   refuse(rpInitiatedLogout?.enabled === false, 'features.rpInitiatedLogout.enabled', 'must not be false')
   refuse(backchannelLogout?.enabled === false, 'features.backchannelLogout.enabled', 'must not be false')
+  refuse(
+    clientIdMetadataDocument?.enabled === true,
+    'features.clientIdMetadataDocument.enabled',
+    'must not be true: anybody could have Logout Tokens sent to a URL of their choice (T8), and each logout would wait for a document at their host. Register such clients',
+  )
 
   refuse(
     registration?.enabled === true && !registration.initialAccessToken && !parts.registration.dangerouslyAllowAnyone,

@@ -1,6 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import type { Context } from 'koa'
-import { type Client, type KoaContextWithOIDC, Provider as OidcProvider, type Session } from 'oidc-provider'
+import {
+  type AdapterPayload,
+  type Client,
+  type ClientMetadata,
+  type KoaContextWithOIDC,
+  Provider as OidcProvider,
+  type Session,
+} from 'oidc-provider'
 import { LockstepError } from '../protocol/errors.ts'
 import { BACKCHANNEL_LOGOUT_EVENT, type LogoutDetails, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
 import { isPseudonym } from './pseudonym.ts'
@@ -87,6 +94,7 @@ export function attachSeam(provider: OidcProvider, actions: SeamActions): void {
 /** Fails at start, with a sentence, when this oidc-provider no longer has what the seam builds on. */
 export function assertSeam(provider: OidcProvider): void {
   const assumptions: readonly (readonly [string, boolean])[] = [
+    ['Client(metadata, ctx)', arity(provider.Client) === 2],
     ['Client.prototype.includeSid()', arity(provider.Client.prototype.includeSid) === 0],
     ['Client.prototype.backchannelLogout(sub, sid)', arity(provider.Client.prototype.backchannelLogout) === 2],
     ['Session.prototype.destroy()', arity(provider.Session.prototype.destroy) === 0],
@@ -145,6 +153,12 @@ function arity(method: unknown): number {
 /** True for the error of `IdToken.validate` that says that the OP has no key of this algorithm and `kid` (any more). */
 export function isOfUnknownKey(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ERR_JWKS_NO_MATCHING_KEY'
+}
+
+/** A client of this registration. Unlike `Client.find` it holds it against the rules and asks no host about it. */
+export function clientFrom(provider: OidcProvider, metadata: ClientMetadata | AdapterPayload): Client {
+  const Registered: unknown = provider.Client
+  return new (Registered as new (registration: object) => Client)(metadata)
 }
 
 /** Gives a request outside oidc-provider's routes the context its hooks (`findAccount`, `pairwiseIdentifier`) expect. */

@@ -8,6 +8,7 @@ import { type Accounts, accountsOf } from './accounts.ts'
 import { type BrowserLoginsParts, loginsIn, uidsOf } from './browser-logins.ts'
 import { rotateBrowserState, type SignedIn } from './browser-state.ts'
 import { findClientOf } from './clients/find-client.ts'
+import { clientReader } from './clients/read-client.ts'
 import { storedClientsLook } from './clients/stored-clients.ts'
 import { CHECK_SESSION_PATH, type CookieNames, completeConfiguration } from './configuration.ts'
 import { type Deliveries, deliveriesOf } from './delivery/deliveries.ts'
@@ -97,17 +98,18 @@ export class Provider extends OidcProvider {
     const telemetry = openTelemetry(issuer, resolved.log, () =>
       readOutbox(store, runtime.now(), outbox?.openBreakers() ?? 0),
     )
+    const adapter = modelAdapter(store, {
+      now: runtime.now,
+      lifetime: { absolute: resolved.sessionLifetime },
+      bearerKey: encryptionKeys.length > 0 ? async () => (await secrets()).bearers : undefined,
+    })
     const {
       configuration: complete,
       cookieNames,
       checkClient,
     } = completeConfiguration(configuration, {
       issuer,
-      adapter: modelAdapter(store, {
-        now: runtime.now,
-        lifetime: { absolute: resolved.sessionLifetime },
-        bearerKey: encryptionKeys.length > 0 ? async () => (await secrets()).bearers : undefined,
-      }),
+      adapter,
       fetch: (url, request) => telemetry.untraced(() => network.fetch(url, request)),
       checkSessionPath: CHECK_SESSION_PATH,
       firstPrompt: silentCheckGuard(resolved.silentChecks, runtime.now),
@@ -160,7 +162,10 @@ export class Provider extends OidcProvider {
         noteUserSwitch(OidcProvider.ctx, ended)
       },
     })
-    this.receipts = receiptsOf(findClientOf(this, resolved.log), store, () => runtime.now())
+    const written = complete.clients ?? []
+    const readClient = clientReader(this, written, adapter('Client'))
+    const findClient = findClientOf(readClient, resolved.log)
+    this.receipts = receiptsOf(findClient, store, () => runtime.now())
     outbox = startOutbox({
       store,
       runtime,
@@ -168,7 +173,7 @@ export class Provider extends OidcProvider {
       log: resolved.log,
       telemetry,
       tell: tellBy((name, event) => this.emit(name, event), resolved.log),
-      ...receiverOf(this, runtime, new Set(complete.clients?.map(({ client_id }) => client_id))),
+      ...receiverOf(this, runtime, readClient, new Set(written.map(({ client_id }) => client_id))),
     })
     this.#outbox = outbox
     const { sweep, retention, log } = resolved
@@ -179,7 +184,7 @@ export class Provider extends OidcProvider {
     })
     this.#endSession = {
       store,
-      findReceiver: (clientId) => wishesOf(this, clientId),
+      findReceiver: (clientId) => wishesOf(readClient, clientId),
       wake: () => this.#outbox.wake(),
       log,
       telemetry,
@@ -202,7 +207,7 @@ export class Provider extends OidcProvider {
       store,
       runtime,
       receipts: this.receipts,
-      findClient: findClientOf(this, log),
+      findClient,
       log,
       sealingKey: () => this.#sealingKey(),
       ...resolved.logout,

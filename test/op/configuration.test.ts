@@ -57,6 +57,10 @@ describe('a configuration that contradicts Lockstep', () => {
     ['cookies.keys', { cookies: { keys: [] } }],
     ['features.rpInitiatedLogout.enabled', { ...keys, features: { rpInitiatedLogout: { enabled: false } } }],
     ['features.backchannelLogout.enabled', { ...keys, features: { backchannelLogout: { enabled: false } } }],
+    [
+      'features.clientIdMetadataDocument.enabled',
+      { ...keys, features: { clientIdMetadataDocument: { enabled: true, ack: 'draft-02' } } },
+    ],
   ])('is refused with a TypeError that names %s [T21]', (key, configuration) => {
     expect(() => construct(configuration)).toThrow(TypeError)
     expect(() => construct(configuration)).toThrow(`configuration.${key} `)

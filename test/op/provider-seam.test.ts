@@ -1,6 +1,6 @@
-import { type Configuration, Provider as OidcProvider } from 'oidc-provider'
+import { type Configuration, errors, Provider as OidcProvider } from 'oidc-provider'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { assertSeam, mintLogoutToken } from '../../src/op/provider-seam.ts'
+import { assertSeam, clientFrom, mintLogoutToken } from '../../src/op/provider-seam.ts'
 import { LockstepError } from '../../src/protocol/errors.ts'
 import { logIn, logoutUrl } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
@@ -52,6 +52,7 @@ describe('the seam’s check at start', () => {
   type Tamper = (provider: OidcProvider) => void
   const without = (object: object, name: string) => Object.defineProperty(object, name, { value: undefined })
   it.each<[string, Tamper]>([
+    ['Client(metadata, ctx)', (provider) => Object.defineProperty(provider.Client, 'length', { value: 1 })],
     ['Client.prototype.includeSid()', (provider) => without(provider.Client.prototype, 'includeSid')],
     [
       'Client.prototype.backchannelLogout(sub, sid)',
@@ -134,6 +135,16 @@ describe('what the seam assumes of oidc-provider', () => {
     expect(new Probe('https://op.example', configuration)).toBeInstanceOf(OidcProvider)
     expect(registered).toEqual(
       expect.arrayContaining(['query', 'fragment', 'form_post', 'jwt', 'query.jwt', 'fragment.jwt', 'form_post.jwt']),
+    )
+  })
+
+  it('a Client is made of a registration, and asks nobody about it', () => {
+    const sector = 'https://127.0.0.1:1/sector'
+    const made = clientFrom(op.provider, { ...rps.client('board'), sector_identifier_uri: sector })
+    expect(made).toBeInstanceOf(op.provider.Client)
+    expect(made.metadata()).toMatchObject({ client_id: 'board', sector_identifier_uri: sector })
+    expect(() => clientFrom(op.provider, { client_id: 'board', redirect_uris: ['nowhere'] })).toThrow(
+      errors.InvalidClientMetadata,
     )
   })
 

@@ -1,18 +1,19 @@
-import { type Client, errors, type Provider as OidcProvider } from 'oidc-provider'
+import { type Client, errors } from 'oidc-provider'
 import { messageOf, sanitize } from '../../runtime/message-of.ts'
 import type { OpLog } from '../log.ts'
+import type { ReadClient } from './read-client.ts'
 
 /** Finds a client's registration; `undefined` when it is gone, or cannot be read now. */
 export type FindClient = (clientId: string) => Promise<Client | undefined>
 
 /**
- * Finds clients where a logout must not wait for one of them: what a registration refers to (its `sector_identifier_uri`)
- * may be down just now. Then the operator hears of it, and the client is one that is not known.
+ * Finds clients where a logout must not fail for one of them: its registration may be one that the rules refuse. Then the
+ * operator hears of it, and the client is one that is not known.
  */
-export function findClientOf(provider: OidcProvider, log: OpLog): FindClient {
+export function findClientOf(readClient: ReadClient, log: OpLog): FindClient {
   return async (clientId) => {
     try {
-      return await provider.Client.find(clientId)
+      return await readClient(clientId)
     } catch (error) {
       log({ event: 'op_failed', task: 'client', clientId, message: clientTrouble(error) })
       return undefined

@@ -67,6 +67,7 @@ function checked(name: string, uri: unknown): URL {
   if (!url || (url.protocol !== 'https:' && url.protocol !== 'http:'))
     throw refused(name, 'must be an absolute web URI')
   if (String(uri).includes('#')) throw refused(name, 'must not have a fragment')
+  if (url.username !== '' || url.password !== '') throw refused(name, 'must not have a user name or a password')
   return url
 }
 

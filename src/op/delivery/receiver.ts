@@ -12,6 +12,7 @@ import {
   REVOKE_OFFLINE,
 } from '../clients/client-metadata.ts'
 import { nameOf } from '../clients/client-name.ts'
+import type { ReadClient } from '../clients/read-client.ts'
 import type { Receiver } from '../fan-out.ts'
 import { mintLogoutToken } from '../provider-seam.ts'
 import type { ClaimedDelivery } from '../store/contract.ts'
@@ -23,7 +24,7 @@ export interface ReceiverParts {
 }
 
 /**
- * Answers the outbox's questions from oidc-provider's clients and keys, as they are at the time of the attempt.
+ * Answers the outbox's questions from the registrations and oidc-provider's keys, as they are at the time of the attempt.
  *
  * @param written The ids of the clients that the operator wrote down. All others registered themselves, but for those that the
  *   operator has marked as first-party in the store: no client can take that mark for itself (T13).
@@ -31,11 +32,12 @@ export interface ReceiverParts {
 export function receiverOf(
   provider: OidcProvider,
   runtime: Pick<Runtime, 'random'>,
+  readClient: ReadClient,
   written: ReadonlySet<string>,
 ): ReceiverParts {
   return {
     async findReceiver(clientId) {
-      const client = await provider.Client.find(clientId)
+      const client = await readClient(clientId)
       if (client?.backchannelLogoutUri === undefined) return undefined
       return {
         url: client.backchannelLogoutUri,
@@ -44,12 +46,12 @@ export function receiverOf(
       }
     },
     async mint(delivery) {
-      const client = await provider.Client.find(delivery.clientId)
+      const client = await readClient(delivery.clientId)
       if (!client) throw new Error(`client ${delivery.clientId} is gone`)
       const { cause, reason = cause } = delivery.logout
       return mintLogoutToken(provider, client, delivery, {
         jti: base64url(runtime.random(16)),
-        ...(client[LOGOUT_DETAILS] === true && { details: await detailsOf(provider, delivery) }),
+        ...(client[LOGOUT_DETAILS] === true && { details: await detailsOf(readClient, delivery) }),
         ...(client[LOGOUT_REASON] === true && { reason }),
         revokeOffline: client[REVOKE_OFFLINE] === true && revokesOffline(cause),
       })
@@ -58,11 +60,8 @@ export function receiverOf(
 }
 
 /** How a client wants to hear of logouts, as it is registered now. */
-export async function wishesOf(
-  { Client }: Pick<OidcProvider, 'Client'>,
-  clientId: string,
-): Promise<Receiver | undefined> {
-  const client = await Client.find(clientId)
+export async function wishesOf(readClient: ReadClient, clientId: string): Promise<Receiver | undefined> {
+  const client = await readClient(clientId)
   if (!client) return undefined
   const { backchannelLogoutUri, [IGNORED_CAUSES]: ignored } = client
   return { backchannelLogoutUri, frontchannelLogoutUri: frontchannelLogoutUriOf(client), [IGNORED_CAUSES]: ignored }
@@ -74,7 +73,7 @@ export function frontchannelLogoutUriOf(client: Client): string | undefined {
   return typeof uri === 'string' ? uri : undefined
 }
 
-async function detailsOf(provider: OidcProvider, { logout }: ClaimedDelivery): Promise<LogoutDetails> {
-  const initiator = logout.initiator === undefined ? undefined : await provider.Client.find(logout.initiator)
+async function detailsOf(readClient: ReadClient, { logout }: ClaimedDelivery): Promise<LogoutDetails> {
+  const initiator = logout.initiator === undefined ? undefined : await readClient(logout.initiator)
   return { ended_at_ms: logout.endedAt, ...(initiator ? { ended_by: nameOf(initiator) } : {}) }
 }

@@ -15,7 +15,8 @@ export function named<Result>(work: () => Result): Result {
 export function naming(store: RpSessionStore): RpSessionStore {
   return new Proxy(store, {
     get(target, name: keyof RpSessionStore) {
-      const method: (...args: never[]) => Promise<unknown> = target[name]
+      const method: ((...args: never[]) => Promise<unknown>) | undefined = target[name]
+      if (method === undefined) return undefined // what is awaited is asked for `then`
       return async (...args: never[]) => {
         try {
           return await method(...args)

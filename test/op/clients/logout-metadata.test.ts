@@ -49,6 +49,9 @@ describe('a frontchannel_logout_uri', () => {
     ['with a fragment', 'https://app.example/out#top'],
     ['with an empty fragment', 'https://app.example/out#'],
     ['at an IPv6 address', 'https://[::1]/out'],
+    ['with a user name and a password', 'https://mallory:pw@app.example/out'],
+    ['with a user name', 'https://mallory@app.example/out'],
+    ['with a password', 'https://:pw@app.example/out'],
     ['that is relative', '/out'],
     ['without a scheme', '//app.example/out'],
     ['that is a script', 'javascript:alert(1)'],
@@ -89,6 +92,8 @@ describe('a backchannel_logout_uri', () => {
     ['with a fragment', 'https://app.example/out#x'],
     ['that is relative', '/out'],
     ['that is a script', 'javascript:alert(1)'],
+    ['with a user name and a password', 'https://mallory:pw@app.example/out'],
+    ['with a user name', 'https://mallory@app.example/out'],
   ])('%s is refused [BCL-2.2-a] [E13]', (_what, uri) => {
     expect(() => check({ backchannel_logout_uri: uri })).toThrow(errors.InvalidClientMetadata)
   })
@@ -181,6 +186,8 @@ describe('Dynamic Client Registration', () => {
     { frontchannel_logout_uri: 'https://other.example/out' },
     { frontchannel_logout_uri: 'https://app.example/out#x' },
     { frontchannel_logout_uri: '/out' },
+    { frontchannel_logout_uri: 'https://mallory:pw@app.example/out' },
+    { backchannel_logout_uri: 'https://mallory:pw@app.example/out' },
     { frontchannel_logout_session_required: 'yes' },
     { backchannel_logout_uri: 'https://app.example/out#x' },
     { backchannel_logout_uri: 'https://victim.example/' },
@@ -206,9 +213,16 @@ describe('Dynamic Client Registration', () => {
 describe('a client that the operator wrote down', () => {
   it('is held to the same rules [E13]', async () => {
     const rps = await startRpSite()
-    const wrong = { frontchannel_logout_uri: 'http://elsewhere.localhost/out' }
-    const op = await startTestOp({ clients: [rps.client('notes', wrong)] })
-    await expect(op.provider.Client.find('notes')).rejects.toThrow(errors.InvalidClientMetadata)
+    const named = (uri: string) => uri.replace('://', '://mallory:pw@')
+    const wrong = [
+      { frontchannel_logout_uri: 'http://elsewhere.localhost/out' },
+      { frontchannel_logout_uri: named(`${rps.origin('app1')}/out`) },
+      { backchannel_logout_uri: named(`${rps.origin('app2')}/out`) },
+    ]
+    const op = await startTestOp({ clients: wrong.map((metadata, i) => rps.client(`app${i}`, metadata)) })
+    for (const i of wrong.keys()) {
+      await expect(op.provider.Client.find(`app${i}`)).rejects.toThrow(errors.InvalidClientMetadata)
+    }
     await op.close()
     await rps.close()
   })

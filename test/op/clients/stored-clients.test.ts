@@ -67,6 +67,8 @@ it.each([
     'must share scheme, host and port with one of redirect_uris',
   ],
   ['frontchannel_logout_uri', 'http://[::1]:3000/out', 'must name a host: browsers load no frame from an IPv6 address'],
+  ['backchannel_logout_uri', 'https://u:p@app.example/out', 'must not have a user name or a password'],
+  ['frontchannel_logout_uri', 'https://u@app.example/out', 'must not have a user name or a password'],
   ['lockstep_ignored_causes', 'expired', 'must be an array of causes'],
 ])('the operator hears at the start of a stored client whose %s is %s, and why [E13] [FCL-2-a]', async (member, value, rule) => {
   await restartWith([rps.client('fine'), rps.client('board', { [member]: value })])

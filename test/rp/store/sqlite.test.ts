@@ -109,6 +109,14 @@ describe('sqliteStore when a write fails', () => {
     await dispose()
   })
 
+  it('gives RP sessions that an async function may return, like those of any store', async () => {
+    const { store, dispose } = await openFile()
+    const find = async () => store.forClient(identity, frozenClock())
+    expect(await (await find()).get('nobody')).toBeUndefined()
+    await store.close()
+    await dispose()
+  })
+
   it('looks for what other processes do only while somebody listens', async () => {
     const time = createVirtualTime(START * 1000)
     const { file, store, dispose } = await openFile()
