@@ -2,6 +2,7 @@
 export interface AttemptFailure {
   readonly why: 'refusal' | 'status' | 'timeout' | 'network' | 'egress' | 'internal'
   readonly status?: number
+  /** A code of OAuth or OpenID, or `other`. */
   readonly error?: string
   /** `error_description` of the answer; the RP's own words, so they are in no log. */
   readonly errorDescription?: string
