@@ -10,6 +10,7 @@ import type {
 import { issuer, type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
 
 const hour = 3_600_000
+const day = 24 * hour
 
 /** What an OP store promises to operators: what it lists, and what happens to deliveries by hand. */
 export function deliveriesContract(law: Law): void {
@@ -352,25 +353,38 @@ export function deliveriesContract(law: Law): void {
 
   law('tells once that an RP has been in trouble for so long, until it is out of it', async ({ op, runtime }) => {
     const began = runtime.now()
-    equal(await op.noteTrouble('a', hour), undefined)
+    equal(await troubleOf(op, 'a'), undefined)
     runtime.pass(hour - 1)
-    equal(await op.noteTrouble('a', hour), undefined)
-    equal(await op.noteTrouble('b', hour), undefined)
+    equal(await troubleOf(op, 'a'), undefined)
+    equal(await troubleOf(op, 'b'), undefined)
     runtime.pass(1)
-    const told = await Promise.all([1, 2, 3].map(() => op.noteTrouble('a', hour)))
+    const told = await Promise.all([1, 2, 3].map(() => troubleOf(op, 'a')))
     deepEqual(
       told.filter((since) => since !== undefined),
       [began],
     )
-    equal(await op.noteTrouble('b', hour), undefined)
+    equal(await troubleOf(op, 'b'), undefined)
     runtime.pass(9 * hour)
-    equal(await op.noteTrouble('a', hour), undefined)
+    equal(await troubleOf(op, 'a'), undefined)
     await op.endTrouble('a')
-    equal(await op.noteTrouble('a', hour), undefined)
+    equal(await troubleOf(op, 'a'), undefined)
     const again = runtime.now()
     runtime.pass(hour)
-    equal(await op.noteTrouble('a', hour), again)
+    equal(await troubleOf(op, 'a'), again)
     await op.endTrouble('unknown')
+  })
+
+  law('lets trouble begin anew with a failure that comes long after the last', async ({ op, runtime }) => {
+    await troubleOf(op, 'a')
+    runtime.pass(hour)
+    const first = runtime.now() - hour
+    equal(await troubleOf(op, 'a'), first)
+    runtime.pass(day - 1)
+    deepEqual(await op.noteTrouble('a', { tellAfter: hour, pause: day }), { since: first, isToTell: false })
+    runtime.pass(day)
+    deepEqual(await op.noteTrouble('a', { tellAfter: hour, pause: day }), { since: runtime.now(), isToTell: false })
+    runtime.pass(hour)
+    equal(await troubleOf(op, 'a'), runtime.now() - hour)
   })
 
   law('shows and changes nothing of another issuer [T20]', async (bench) => {
@@ -387,12 +401,18 @@ export function deliveriesContract(law: Law): void {
     }
     equal(await other.getDelivery(claimed.id, 9), undefined)
     equal((await other.countDeliveries(9)).dead, 0)
-    await op.noteTrouble('a', hour)
+    await troubleOf(op, 'a')
     runtime.pass(hour)
-    equal(await other.noteTrouble('a', hour), undefined)
+    equal(await troubleOf(other, 'a'), undefined)
     await other.endTrouble('a')
-    equal(await op.noteTrouble('a', hour), runtime.now() - hour)
+    equal(await troubleOf(op, 'a'), runtime.now() - hour)
   })
+}
+
+/** Notes that an RP failed; answers since when it does where that is to be told now. */
+async function troubleOf(op: OpIssuerStore, clientId: string): Promise<number | undefined> {
+  const { since, isToTell } = await op.noteTrouble(clientId, { tellAfter: hour, pause: day })
+  return isToTell ? since : undefined
 }
 
 async function everything(

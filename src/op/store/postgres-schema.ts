@@ -298,6 +298,10 @@ const steps: readonly string[] = [
   -- When a logout was found to have reached all of its RPs: said once.
   ALTER TABLE logout ADD COLUMN propagated_at BIGINT;
   `,
+  `
+  -- When the RP failed last (by the database's clock): failures far apart are no one trouble.
+  ALTER TABLE client_trouble ADD COLUMN failed_at BIGINT;
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -326,6 +326,10 @@ const steps: readonly string[] = [
   -- When a logout was found to have reached all of its RPs: said once.
   ALTER TABLE logout ADD COLUMN propagated_at INTEGER;
   `,
+  `
+  -- When the RP failed last: failures far apart are no one trouble.
+  ALTER TABLE client_trouble ADD COLUMN failed_at INTEGER;
+  `,
 ]
 
 /**
