@@ -5,6 +5,7 @@ import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { messageOf } from './log.ts'
 import { askOp } from './redeem-code.ts'
+import { openRefreshToken, sealRefreshToken } from './refresh-token.ts'
 import { renewSid } from './renew-sid.ts'
 import { saveRefreshed } from './save-refreshed.ts'
 import { namesOf } from './session-id.ts'
@@ -100,8 +101,8 @@ async function refresh<Data>(
 ): Promise<RefreshResult> {
   const { store, sealer, op, options } = context
   const done = (accessToken: string | undefined): RefreshResult => ({ state: 'done', accessToken })
-  const token = await sealer.open('refresh-token', session.refreshToken.sealed)
-  if (typeof token !== 'string') {
+  const token = await openRefreshToken(sealer, session.refreshToken.sealed)
+  if (token === undefined) {
     return done(await giveUp(context, session, 'no secret opens the refresh token any more'))
   }
   const requestedAt = await store.now()
@@ -109,7 +110,7 @@ async function refresh<Data>(
   try {
     const configuration = await op.configuration()
     if (options.runtime.now() > beginBy) return { state: 'late' }
-    answer = await ask(configuration, token, session.sub)
+    answer = await ask(configuration, token.refreshToken, session.sub)
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error
     if (error.cause instanceof oidc.ResponseBodyError && error.cause.error === 'invalid_grant') {
@@ -147,7 +148,8 @@ async function save<Data>(
   const { access_token: accessToken, refresh_token: rotated, id_token: idToken = before.idToken } = answer
   const tokens: RpTokens = { idToken, accessToken, ...lifeOf(answer.expires_in, seconds(context)) }
   const used = session.refreshToken
-  const refreshToken = rotated === undefined ? used : { ...used, sealed: await sealer.seal('refresh-token', rotated) }
+  const refreshToken =
+    rotated === undefined ? used : { ...used, sealed: await sealRefreshToken(sealer, rotated, session) }
   const renewed = { tokens: await sealer.seal('tokens', tokens), refreshToken }
   const result = await saveRefreshed(context, () => store.saveTokens(session.handle, renewed, used.sealed))
   if (result === 'saved') return accessToken

@@ -12,6 +12,7 @@ import { isSilentState, type LoginTransaction, takeTransaction } from './login-t
 import { packOpWatch, trustAfterLogin } from './op-watch.ts'
 import { loginFailedPage } from './pages.ts'
 import { oauthErrorOf, type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
+import { sealRefreshToken } from './refresh-token.ts'
 import { namesOf, newSessionId } from './session-id.ts'
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
@@ -110,11 +111,12 @@ async function openedBy<Data>(
   const value = options.wantsClaims ? await options.mapSession(await withUserInfo(context, redeemed)) : undefined
   const now = seconds(context)
   const tokens: RpTokens = { idToken, accessToken, ...lifeOf(expiresIn, now) }
+  const { sub, sid } = claims
+  const login = { sub, ...(typeof sid === 'string' && sid !== '' ? { sid } : {}) }
   return {
     handle: names.handle,
     publicId: names.publicId,
-    sub: claims.sub,
-    ...(typeof claims.sid === 'string' && claims.sid !== '' ? { sid: claims.sid } : {}),
+    ...login,
     firstIat: claims.iat,
     createdAt: now,
     idleExpiresAt: now + options.lifetime.idle,
@@ -124,7 +126,7 @@ async function openedBy<Data>(
     tokens: await sealer.seal('tokens', tokens),
     ...(refreshToken === undefined
       ? {}
-      : { refreshToken: { sealed: await sealer.seal('refresh-token', refreshToken), offline } }),
+      : { refreshToken: { sealed: await sealRefreshToken(sealer, refreshToken, login), offline } }),
   }
 }
 

@@ -71,7 +71,7 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
   const leavePlace = takePlace(resolved)
   return {
     async respond(request) {
-      const name = routeOf(resolved.base, request)
+      const name = routeOf(resolved, request)
       if (name === undefined || !routes.has(name)) return undefined // such as the app's own login beside ours
       return serve(routes, context, request, (route, error) => refusalFor(resolved, route, error))
     },

@@ -71,9 +71,12 @@ export function opKeys(
       if (!over.signal.aborted) throw new errors.JWKSTimeout()
     })
     if (!remote.reloading) fetches += 1
-    try {
-      await Promise.race([remote.reload(), limit])
+    // Also when the answer comes in after nobody waits for it any more.
+    const fetched = remote.reload().then(() => {
       fetchedAt = runtime.now()
+    })
+    try {
+      await Promise.race([fetched, limit])
     } finally {
       over.abort()
     }

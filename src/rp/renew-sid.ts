@@ -19,8 +19,9 @@ export async function renewSid<Data>(
   { sid, ...learnt }: Renewal,
 ): Promise<boolean> {
   if (typeof sid !== 'string' || sid === '') return true
+  const { sidReused } = context.options.allow
   const isNews = learnt.from === 'browser' || sid !== session.sid
-  const result = isNews ? await context.store.addSid(session.handle, { sid, ...learnt }) : 'added'
+  const result = isNews ? await context.store.addSid(session.handle, { sid, ...learnt }, { sidReused }) : 'added'
   if (result === 'outdated') {
     await endRpSession(context, session.handle, { cause: 'logout_token', at: seconds(context) })
   }

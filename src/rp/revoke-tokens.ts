@@ -2,6 +2,7 @@ import * as oidc from 'openid-client'
 import type { OpConnection } from './connect-op.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { type Payer, startPaying } from './pay-owed.ts'
+import { type GrantedToken, openRefreshToken } from './refresh-token.ts'
 import type { Sealer } from './seal.ts'
 import type { RpSessionStore } from './store/contract.ts'
 
@@ -10,13 +11,6 @@ interface Parts {
   readonly op: OpConnection
   readonly sealer: Sealer
   readonly options: Pick<ResolvedAppOptions, 'runtime' | 'log'>
-}
-
-/** A refresh token of a login that came to nothing, as it is owed to the OP. */
-export interface Discarded {
-  readonly refreshToken: string
-  readonly sub: string
-  readonly sid?: string
 }
 
 /** Revokes the refresh tokens that ended RP sessions leave, at the OP (Back-Channel §2.7, T7). */
@@ -28,11 +22,9 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): Payer 
       kind: 'revocation',
       route: 'revocation',
       async pay({ debt, attempts }) {
-        const owed = (await sealer.open('refresh-token', debt)) as string | Discarded | undefined
-        if (typeof owed === 'string') return revoke(owed, op)
-        if (owed !== undefined) return (await isGrantInUse(store, owed)) ? undefined : revoke(owed.refreshToken, op)
-        const message = 'no secret opens the refresh token any more'
-        log({ event: 'revocation_given_up', attempts, message })
+        const token = await openRefreshToken(sealer, debt)
+        if (token !== undefined) return revokeUnlessInUse({ store, op }, token)
+        log({ event: 'revocation_given_up', attempts, message: 'no secret opens the refresh token any more' })
         return undefined
       },
       failed({ attempts }, message, how) {
@@ -42,14 +34,30 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): Payer 
   )
 }
 
-/** Whether an RP session is alive that may have the grant of the login that came to nothing. */
-export async function isGrantInUse(store: RpSessionStore, { sub, sid }: Discarded): Promise<boolean> {
+/**
+ * Revokes a refresh token unless a live RP session has the same grant at the OP, such as that of a login since: its tokens
+ * would go too, and its own refresh token will be revoked when it ends. This is asked before each attempt. Resolves with
+ * what went wrong, also when the store cannot say; with `undefined` when nothing is left to be done.
+ */
+export async function revokeUnlessInUse(
+  { store, op }: Pick<Parts, 'store' | 'op'>,
+  { refreshToken, login }: GrantedToken,
+): Promise<unknown> {
+  try {
+    if (login !== undefined && (await isGrantInUse(store, login))) return undefined
+  } catch (error) {
+    return error
+  }
+  return revoke(refreshToken, op)
+}
+
+async function isGrantInUse(store: RpSessionStore, { sub, sid }: NonNullable<GrantedToken['login']>): Promise<boolean> {
   const alive = await store.listBySub(sub)
-  return alive.some((session) => sid === undefined || session.sid === sid)
+  return alive.some((session) => session.refreshToken !== undefined && (sid === undefined || session.sid === sid))
 }
 
 /** `undefined` when the token is worthless now, also because this OP revokes nothing or knows it no more. */
-export async function revoke(token: string, op: OpConnection): Promise<unknown> {
+async function revoke(token: string, op: OpConnection): Promise<unknown> {
   try {
     const configuration = await op.configuration()
     if (configuration.serverMetadata().revocation_endpoint === undefined) return undefined

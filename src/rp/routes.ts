@@ -14,6 +14,7 @@ import { receiveFrontchannelLogout } from './receive-frontchannel.ts'
 import { showSession } from './session-document.ts'
 import { streamSession } from './session-events.ts'
 import { serveSessionMonitor } from './session-monitor-file.ts'
+import { isBelow, isOfAnother, type Place } from './side-by-side.ts'
 import { startSilentCheck } from './silent-check.ts'
 import { startLogin, startRegistration } from './start-login.ts'
 
@@ -72,13 +73,13 @@ export type RouteTable<Context> = ReadonlyMap<
 >
 
 /** Finds a request's route and runs it; `undefined` for what is not under the prefix. */
-export async function serve<Context extends { readonly options: { readonly base: string } }>(
+export async function serve<Context extends { readonly options: Place }>(
   routes: RouteTable<Context>,
   context: Context,
   request: RpRequest,
   failed: (route: string, error: unknown) => RpAnswer,
 ): Promise<RpAnswer | undefined> {
-  const name = routeOf(context.options.base, request)
+  const name = routeOf(context.options, request)
   if (name === undefined) return undefined
   const methods = routes.get(name)
   if (methods === undefined) return refusal(404, 'not_found', 'there is nothing here')
@@ -100,10 +101,11 @@ export async function serve<Context extends { readonly options: { readonly base:
   }
 }
 
-/** The name of the route a request is for, `undefined` when it is not under the prefix. */
-export function routeOf(base: string, { url }: Pick<RpRequest, 'url'>): string | undefined {
+/** The name of the route a request is for, `undefined` when it is not under the prefix, or under another's below that. */
+export function routeOf(place: Place, { url }: Pick<RpRequest, 'url'>): string | undefined {
   const path = url.split(/[?#]/, 1)[0] as string
-  return path === base || path.startsWith(`${base}/`) ? path.slice(base.length + 1) : undefined
+  if (!isBelow(path, place.base) || isOfAnother(place, path)) return undefined
+  return path.slice(place.base.length + 1)
 }
 
 /** What went wrong, in a form that tells the outside nothing it should not know. */

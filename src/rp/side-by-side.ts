@@ -1,7 +1,8 @@
 import type { RpRequest } from './http.ts'
 import type { ResolvedAppOptions } from './options.ts'
 
-type Place = Pick<ResolvedAppOptions, 'origin' | 'base'>
+/** Where a relying party or a logout receiver answers. */
+export type Place = Pick<ResolvedAppOptions, 'origin' | 'base'>
 
 /** How many relying parties and logout receivers of this process answer below each path, by origin of their app. */
 const places = new Map<string, Map<string, number>>()
@@ -21,6 +22,17 @@ export function takePlace({ origin, base }: Place): () => void {
   }
 }
 
+/** Says whether a longer prefix below `base` is another's, and this path with it. */
+export function isOfAnother({ origin, base }: Place, path: string): boolean {
+  const others = [...(places.get(origin)?.keys() ?? [])]
+  return others.some((other) => isBelow(other, base) && other !== base && isBelow(path, other))
+}
+
+/** Says whether a path is `base` or below it. */
+export function isBelow(path: string, base: string): boolean {
+  return path === base || path.startsWith(`${base}/`)
+}
+
 /**
  * Says whether a request is for a route of ours, of whichever relying party of this app: an adapter that stands in front of
  * another's sees these too, and nobody uses the app by them (T11).
@@ -28,5 +40,5 @@ export function takePlace({ origin, base }: Place): () => void {
 export function isOfOurs({ origin }: Pick<Place, 'origin'>, { url }: Partial<Pick<RpRequest, 'url'>>): boolean {
   const path = url?.split(/[?#]/, 1)[0]
   if (path === undefined) return false
-  return [...(places.get(origin)?.keys() ?? [])].some((base) => path === base || path.startsWith(`${base}/`))
+  return [...(places.get(origin)?.keys() ?? [])].some((base) => isBelow(path, base))
 }

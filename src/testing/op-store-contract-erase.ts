@@ -122,9 +122,10 @@ export function eraseContract(law: Law, durable: boolean): void {
 
   law('deletes grants and tokens for good, a part at a time, and nobody else’s [T30]', async (bench) => {
     const { op, runtime } = bench
-    await Promise.all(
-      Array.from({ length: 1500 }, (_, i) => op.putModel({ kind: 'AccessToken', handle: `x${i}`, payload: {} })),
-    )
+    for (let i = 0; i < 1500; i += 100) {
+      const handles = Array.from({ length: 100 }, (_, j) => `x${i + j}`)
+      await Promise.all(handles.map((handle) => op.putModel({ kind: 'AccessToken', handle, payload: {} })))
+    }
     await logIn(bench, 'hers', 'alice')
     await logIn(bench, 'his', 'bob')
     const login = { kind: 'Interaction', accountId: 'alice', payload: {} }
@@ -194,6 +195,55 @@ export function eraseContract(law: Law, durable: boolean): void {
       (await op.listErasures(10)).map(({ state }) => state),
       ['done', 'done', 'done'],
     )
+  })
+
+  law('erases with the account what a later end of it refuses, and the name of that end [T30] [T2]', async (bench) => {
+    const { op, runtime } = bench
+    await op.eraseAccount('alice', ending)
+    runtime.pass(1000)
+    await logIn(bench, 'late', 'alice') // findAccount still knew her
+    const alone = { grantId: 'alone', accountId: 'alice', payload: {} } // outlived its OP session
+    for (const kind of ['Grant', 'RefreshToken']) await op.putModel({ kind, handle: 'alone', ...alone })
+    await erase(bench)
+    runtime.pass(day / 2)
+    const { id, notBefore } = await op.endAll({ accountId: 'alice' }, { ...ending, actor: 'alice' })
+    await endSessions(bench)
+    await tellRps(bench)
+    runtime.pass(notBefore + day - 600_000 - runtime.now())
+    equal((await erase(bench))?.state, 'running') // the later end has still requests to refuse
+    runtime.pass(600_000)
+    const done = await erase(bench)
+    deepEqual([done?.state, done?.accountId], ['done', undefined])
+    const job = await op.getEndJob(id)
+    deepEqual([job?.scope, job?.actor], [{ accountId: done?.pseudonym }, done?.pseudonym])
+    for (const handle of ['token-late', 'alone']) equal(await op.getModel('RefreshToken', { handle }), undefined)
+    equal(await op.getModel('Grant', { handle: 'alone' }), undefined)
+  })
+
+  law('waits for a later end of the account that has not ended all OP sessions yet [T30]', async (bench) => {
+    const { op, runtime } = bench
+    await op.eraseAccount('alice', ending)
+    await endSessions(bench)
+    await logIn(bench, 'late', 'alice')
+    runtime.pass(1)
+    await op.endAll({ accountId: 'alice' }, ending)
+    runtime.pass(2 * day)
+    equal((await erase(bench))?.state, 'running')
+    await endSessions(bench)
+    await tellRps(bench)
+    equal((await erase(bench))?.state, 'done')
+  })
+
+  law('leaves alone what a later end of the account leaves alone [T30]', async (bench) => {
+    const { op, runtime } = bench
+    await op.eraseAccount('alice', ending)
+    await logIn(bench, 'late', 'alice')
+    runtime.pass(1)
+    await op.endAll({ accountId: 'alice' }, ending, ['late'])
+    await endSessions(bench)
+    runtime.pass(day)
+    equal((await erase(bench))?.state, 'done')
+    ok(await op.getModel('RefreshToken', { handle: 'token-late' }))
   })
 
   law('leaves an account of another issuer alone [T20]', async (bench) => {

@@ -116,6 +116,52 @@ export function sidsContract(law: RpLaw): void {
     assert.deepEqual(await statesOf(rp, one), ['ended'])
   })
 
+  law('keeps the sids of refreshed tokens that were learnt last, whatever the browser shows', async ({ rp, clock }) => {
+    const [many = '', mixed = ''] = await opened(rp, someSession({ sid: 'login' }), someSession({ sid: 'other login' }))
+    const [over = ''] = await opened(rp, someSession({ sid: 'third login' }))
+    clock.pass(60)
+    for (let i = 9; i > 0; i--) await rp.addSid(many, refreshed(`of tokens ${i}`, 0))
+    for (let i = 0; i < 8; i++) await rp.addSid(mixed, shown(`shown ${i}`, i))
+    await rp.addSid(mixed, refreshed('of its tokens', 20))
+    await rp.addSid(mixed, shown('shown 8', 21))
+    for (let i = 1; i < 10; i++) await rp.addSid(over, refreshed(`over ${i}`, 0))
+    const late = { watermark: START + 59, jtiExpiresAt: START + 600 }
+    await rp.endBy({ sid: 'of tokens 9' }, someNotice(late))
+    await rp.endBy({ sid: 'shown 1' }, someNotice(late))
+    await rp.endBy({ sid: 'over 1' }, someNotice(late))
+    assert.deepEqual(await statesOf(rp, many, mixed, over), ['alive', 'alive', 'alive'])
+    await rp.endBy({ sid: 'of tokens 8' }, someNotice(late))
+    await rp.endBy({ sid: 'of its tokens' }, someNotice(late))
+    await rp.endBy({ sid: 'over 2' }, someNotice(late))
+    assert.deepEqual(await statesOf(rp, many, mixed, over), ['ended', 'ended', 'ended'])
+  })
+
+  law('keeps the sid that the browser has shown last, however many refreshed tokens bring', async ({ rp, clock }) => {
+    const [handle = ''] = await opened(rp, someSession({ sid: 'login' }))
+    clock.pass(60)
+    await rp.addSid(handle, shown('browser', 1))
+    for (let i = 0; i < 9; i++) await rp.addSid(handle, refreshed(`of tokens ${i}`, i))
+    await rp.endBy({ sid: 'browser' }, someNotice({ watermark: START + 59, jtiExpiresAt: START + 600 }))
+    assert.deepEqual(await statesOf(rp, handle), ['ended'])
+  })
+
+  law(
+    'with a sid that is reused, a late logout of an older login overtakes nothing that was asked for [T3]',
+    async ({ rp, clock }) => {
+      clock.pass(50)
+      const [young = '', old = ''] = await opened(
+        rp,
+        someSession({ sid: 'of young', firstIat: START + 50 }),
+        someSession({ sid: 'of old', firstIat: START + 10 }),
+      )
+      clock.pass(0.001)
+      await rp.endBy({ sid: 'a' }, someNotice({ watermark: START + 10, sidReused: true }))
+      assert.equal(await rp.addSid(young, shown('a', 50), { sidReused: true }), 'added')
+      assert.equal(await rp.addSid(old, shown('a', 50), { sidReused: true }), 'outdated')
+      assert.equal(await rp.addSid(old, refreshed('a', 50), { sidReused: false }), 'outdated')
+    },
+  )
+
   law(
     'gives no RP session a sid that was logged out meanwhile, and none to what is gone [T3]',
     async ({ rp, clock }) => {

@@ -131,13 +131,44 @@ describe('the refresh token of a login that comes to nothing', () => {
     await comeBack('first')
     await vi.waitFor(() => expect(revoked()).toEqual(['first', 'first']), patience) // at once, and the first time that it is owed
     op.answers.delete('/revoke')
-    await sessions.create(someSession({ sid: 's' }), { requestedAt: START * 1000 })
+    const refreshToken = { sealed: 'x', offline: false }
+    await sessions.create(someSession({ sid: 's', refreshToken }), { requestedAt: START * 1000 })
     await comeBack('second')
     await vi.waitFor(async () => {
       await time.pass(60)
       expect(await sessions.nextOwedAt()).toBeUndefined()
     }, patience)
     expect(revoked()).toEqual(['first', 'first'])
+  })
+
+  it('is revoked beside an RP session that has no refresh token: none would be revoked in its place when that ends [T7]', async () => {
+    start({ mapSession: noTable })
+    await sessions.create(someSession({ sid: 's' }), { requestedAt: START * 1000 })
+    await comeBack()
+    expect(revoked()).toEqual(['r'])
+  })
+
+  describe('while the store cannot say whether an RP session has the same grant', () => {
+    beforeEach(async () => {
+      start({ mapSession: noTable })
+      const refreshToken = { sealed: 'x', offline: false }
+      await sessions.create(someSession({ sid: 's', refreshToken }), { requestedAt: START * 1000 })
+      vi.spyOn(sessions, 'listBySub').mockRejectedValueOnce(new LockstepError('store_failed', 'connection lost'))
+    })
+
+    it('is owed, and judged when the store can be read [T7]', async () => {
+      await comeBack()
+      await vi.waitFor(async () => expect(await sessions.nextOwedAt()).toBeUndefined(), patience)
+      expect(revoked()).toEqual([])
+      expect(log).toContainEqual({ event: 'revocation_failed', attempts: 1, message: 'connection lost' })
+    })
+
+    it('is left, and that is logged, when the store takes no debt either', async () => {
+      sessions.owe = async () => noTable()
+      await comeBack()
+      expect(revoked()).toEqual([])
+      expect(log).toContainEqual({ event: 'revocation_given_up', attempts: 1, message: 'no such table' })
+    })
   })
 
   it('is not lost without a word when neither the OP nor the store takes it [T7]', async () => {

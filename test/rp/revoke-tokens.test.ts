@@ -122,6 +122,30 @@ describe('a refresh token that an ended RP session leaves', () => {
     expect(JSON.stringify(log)).not.toContain('the refresh token')
   })
 
+  it('after a refresh that brought it is left alone once another login with the same sid has the grant [T7]', async () => {
+    const sealer = createSealer(['s'.repeat(32)])
+    const accessTokenLife = { expiresAt: START, refreshAt: START }
+    const tokens = await sealer.seal('tokens', { idToken: 'i', accessToken: 'a', accessTokenLife })
+    const refreshToken = { sealed: await sealer.seal('refresh-token', 'used'), offline: false }
+    await opened(sessions, someSession({ ...namesOf(id), sid: 's', tokens, refreshToken }))
+    const body = { access_token: 'b', token_type: 'Bearer', refresh_token: 'rotated' }
+    op.answers.set('/token', { status: 200, body })
+    op.answers.set('/revoke', { status: 500, body: {} })
+    const headers = { cookie: `__Host-lockstep-notes=${id}`, 'sec-fetch-site': 'same-origin' }
+    const app = startRp()
+    expect(await app.accessToken(headers.cookie)).toBe('b')
+    await postForm(app, '/auth/logout', { from: 'this-app' }, headers)
+    await vi.waitFor(() => expect(log).toContainEqual(expect.objectContaining({ event: 'revocation_failed' })))
+    await opened(sessions, someSession({ sid: 's', refreshToken }))
+    op.answers.delete('/revoke')
+    const attempts = revoked()
+    await vi.waitFor(async () => {
+      await time.pass(60)
+      expect(await sessions.nextOwedAt()).toBeUndefined()
+    })
+    expect([attempts[0], revoked()]).toEqual(['rotated', attempts])
+  })
+
   it('is given up after a week, and that is logged', async () => {
     op.answers.set('/revoke', 'hang up')
     await openWithRefreshToken()

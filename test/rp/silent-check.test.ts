@@ -65,6 +65,22 @@ describe('a silent check', () => {
     await vi.waitFor(() => expect(app.ended).toEqual([{ sub: 'ada', cause: 'logout_token' }]))
   })
 
+  it('ends nobody over a late logout of an older login while it is under way, where the OP uses a sid again [T3]', async () => {
+    const { app, newAgent, signIn } = await start({ rp: { allow: { sidReused: true } } })
+    const agent = newAgent()
+    const tab = await signIn(agent, app)
+    const { addSid, endBy } = app.sessions
+    app.sessions.addSid = async (handle, learnt, options) => {
+      const end = { cause: 'logout_token', at: 1 } as const
+      const until = Math.ceil((await app.sessions.now()) / 1000) + 600
+      const known = { jti: 'late', jtiExpiresAt: until, watermark: 1, watermarkExpiresAt: until, sidReused: true }
+      await endBy({ sid: learnt.sid }, { ...known, end, revokeOffline: false })
+      return addSid(handle, { ...learnt, requestedAt: learnt.requestedAt - 1 }, options)
+    }
+    expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'same' })
+    expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
   it('asks who is signed in, however long ago he authenticated, and ends no login over max_age [SM-3.1-g/h]', async () => {
     const { app, newAgent, signIn } = await start({ rp: { authorizationParams: { max_age: '3600', acr_values: 'x' } } })
     const agent = newAgent()

@@ -19,10 +19,11 @@ export interface ErasureStore {
   /** Ends all OP sessions of an account, as `endAll` does, and records in the same transaction that it is to be erased. */
   eraseAccount(accountId: string, ending: StoreEnding): Promise<Erasure>
   /**
-   * Takes one step, one transaction, in the erasure that is longest due, if no other node is at it. First its models go: some
-   * at a time, each with all of its grant, which nothing brings back. Then, as soon as a logout owes no RP anything, up to `limit` a step,
-   * its account is replaced by the pseudonym, and what RPs answered in their own words is dropped. When none is left, the
-   * job is done and a day is over (so is every request that was under way), the jobs of the account's name are renamed.
+   * Takes one step, one transaction, in the erasure that is longest due, if no other node is at it. First its models go that are
+   * refused: some at a time, each with all of its grant, which nothing brings back. Then, as soon as a logout owes no RP anything, up to
+   * `limit` a step, its account is replaced by the pseudonym, and what RPs answered in their own words is dropped. When none is
+   * left, all jobs of the account's name are done and the youngest of them is a day old (every request that was under way is over),
+   * the models are looked through once more, for what such a request committed behind the first look; then the jobs are renamed.
    *
    * The next step is due after `pause` milliseconds while there is more to do, and after `wait` where it waits for others.
    *

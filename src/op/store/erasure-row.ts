@@ -1,6 +1,7 @@
 import { pseudonymOf } from '../pseudonym.ts'
 import type { AttemptOutcome } from './contract-attempts.ts'
 import type { Erasure } from './contract-erasures.ts'
+import { longestRequest } from './longest-request.ts'
 
 /** An erasure as the tables keep it. */
 export interface ErasureRow {
@@ -12,7 +13,23 @@ export interface ErasureRow {
   /** How far the models have been looked through; the kind is NULL once that is over. */
   after_kind: string | null
   after_handle: string
+  /** When the last walk through the models began; NULL while it is the first. */
+  walk_at: number | null
   finished_at: number | null
+}
+
+/** How far an erasure is once nothing names the account but the jobs that refuse it. */
+export type LastStep = 'wait' | 'walk' | 'finish'
+
+/**
+ * What comes next when only jobs name the account, of which the youngest is of `youngest`: first they wait for the requests that were under
+ * way. One of those may have committed a model behind the walk of before, where only the jobs refuse it. So there is a last walk,
+ * and then the jobs give the name up.
+ */
+export function lastStep({ at, walk_at: walkAt }: ErasureRow, youngest: number | null, now: number): LastStep {
+  const from = (youngest ?? at) + longestRequest * 1000
+  if (now < from) return 'wait'
+  return (walkAt ?? at) < from ? 'walk' : 'finish'
 }
 
 /** Models that are looked through in one step. */

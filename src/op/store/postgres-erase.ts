@@ -1,15 +1,23 @@
 import { type Queries, statement } from '../../runtime/postgres.ts'
 import { pseudonymOf } from '../pseudonym.ts'
 import type { ErasureStore } from './contract.ts'
-import { type ErasureRow, lastKind, modelsAtOnce, toErasure, withoutWords } from './erasure-row.ts'
-import { longestRequest } from './longest-request.ts'
+import {
+  type ErasureRow,
+  type LastStep,
+  lastKind,
+  lastStep,
+  modelsAtOnce,
+  toErasure,
+  withoutWords,
+} from './erasure-row.ts'
 import type { PostgresContext } from './postgres-context.ts'
 import { recordJob } from './postgres-end-all.ts'
+import { isModelRefused } from './postgres-refusals.ts'
 import { bury, lock, type Name } from './postgres-tombstones.ts'
 
 type Running = ErasureRow & { account_id: string }
 
-const columns = 'e.seq, e.id, e.job_id, e.account_id, e.at, e.after_kind, e.after_handle, e.finished_at'
+const columns = 'e.seq, e.id, e.job_id, e.account_id, e.at, e.after_kind, e.after_handle, e.walk_at, e.finished_at'
 const insert = statement<ErasureRow>(
   'erasure_insert',
   `INSERT INTO erasure AS e (issuer, id, job_id, account_id, at, after_kind, after_handle, due_at)
@@ -24,6 +32,10 @@ const due = statement<Running>(
 const walked = statement(
   'erasure_walked',
   'UPDATE erasure SET after_kind = $3, after_handle = $4 WHERE issuer = $1 AND seq = $2',
+)
+const walkAgain = statement(
+  'erasure_walk_again',
+  `UPDATE erasure SET after_kind = '', after_handle = '', walk_at = $3 WHERE issuer = $1 AND seq = $2`,
 )
 const again = statement('erasure_again', 'UPDATE erasure SET due_at = $3 WHERE issuer = $1 AND seq = $2')
 const finish = statement<ErasureRow>(
@@ -50,8 +62,9 @@ const endOfPart = statement<{ kind: string; handle: string }>(
 )
 const ofAccount = statement<{ kind: string; handle: string; grant_id: string | null }>(
   'erase_find_models',
-  `SELECT kind, handle, grant_id FROM model
-   WHERE issuer = $1 AND (kind, handle) > ($2, $3) AND (kind, handle) <= ($4, $5) AND account_id = $6 AND since <= $7`,
+  `SELECT m.kind, m.handle, CASE WHEN m.kind <> 'Interaction' THEN m.grant_id END AS grant_id FROM model m
+   WHERE m.issuer = $1 AND (m.kind, m.handle) > ($2, $3) AND (m.kind, m.handle) <= ($4, $5) AND m.account_id = $6
+     AND ${isModelRefused}`,
 )
 const removeModels = statement(
   'erase_models',
@@ -86,23 +99,28 @@ const keepOutcomes = statement(
 const isLeft = statement<{ found: 1 }>(
   'erase_left',
   `SELECT 1 AS found WHERE EXISTS (SELECT 1 FROM logout WHERE issuer = $1 AND account_id = $2)
-     OR EXISTS (SELECT 1 FROM end_job WHERE issuer = $1 AND id = $3 AND finished_at IS NULL)`,
+     OR EXISTS (SELECT 1 FROM end_job
+                WHERE issuer = $1 AND scope = 'account' AND name = $2 AND finished_at IS NULL)`,
+)
+const youngestJob = statement<{ at: number | null }>(
+  'erase_youngest_job',
+  `SELECT max(at) AS at FROM end_job WHERE issuer = $1 AND scope = 'account' AND name = $2`,
 )
 const renameJobs = statement(
   'erase_jobs',
   `UPDATE end_job SET name = $3, actor = CASE actor WHEN $2 THEN $3 ELSE actor END
-   WHERE issuer = $1 AND scope = 'account' AND name = $2 AND at <= $4`,
+   WHERE issuer = $1 AND scope = 'account' AND name = $2`,
 )
 
 /** The erasure of accounts in PostgreSQL (T30). */
 export function postgresErase(context: PostgresContext): ErasureStore {
-  /** Removes the account's models in the next part of all; true while there are more parts. */
+  /** Removes the account's models that are refused in the next part of all; true while there are more parts. */
   async function eraseModels(queries: Queries, row: Running): Promise<boolean> {
-    const { seq, account_id: account, at, after_kind: kind, after_handle: handle } = row
+    const { seq, account_id: account, after_kind: kind, after_handle: handle } = row
     if (kind === null) return false
     const end = await queries.first(endOfPart, kind, handle)
     const { kind: toKind, handle: toHandle } = end ?? { kind: lastKind, handle: '' }
-    const found = await queries.all(ofAccount, kind, handle, toKind, toHandle, account, at)
+    const found = await queries.all(ofAccount, kind, handle, toKind, toHandle, account)
     const grants = [...new Set(found.flatMap(({ grant_id: grant }) => (grant === null ? [] : [grant])))]
     const names = grants.map((grant): Name => ['grant', grant])
     await lock(queries, names)
@@ -132,6 +150,13 @@ export function postgresErase(context: PostgresContext): ErasureStore {
     return cursors.length === limit
   }
 
+  /** What comes next when there is nothing more to erase at this moment. */
+  async function next(queries: Queries, row: Running, now: number): Promise<LastStep> {
+    const { account_id: account } = row
+    if (await queries.first(isLeft, account)) return 'wait'
+    return lastStep(row, (await queries.first(youngestJob, account))?.at ?? null, now)
+  }
+
   return {
     async eraseAccount(accountId, ending) {
       const clock = await context.clock()
@@ -148,12 +173,13 @@ export function postgresErase(context: PostgresContext): ErasureStore {
         const row = await queries.first(due, clock.now)
         if (!row) return undefined
         const isMore = (await eraseModels(queries, row)) || (await eraseLogouts(queries, row, limit))
-        const isLate = clock.now >= row.at + longestRequest * 1000
-        if (!isMore && isLate && !(await queries.first(isLeft, row.account_id, row.job_id))) {
-          await queries.change(renameJobs, row.account_id, pseudonymOf(row.id), row.at)
+        const step = isMore ? 'go on' : await next(queries, row, clock.now)
+        if (step === 'finish') {
+          await queries.change(renameJobs, row.account_id, pseudonymOf(row.id))
           return toErasure((await queries.first(finish, row.seq, clock.now)) as ErasureRow, clock.toNode)
         }
-        await queries.change(again, row.seq, clock.now + Math.ceil(isMore ? pause : wait))
+        if (step === 'walk') await queries.change(walkAgain, row.seq, clock.now)
+        await queries.change(again, row.seq, clock.now + Math.ceil(step === 'wait' ? wait : pause))
         return toErasure(row, clock.toNode)
       })
     },

@@ -299,6 +299,10 @@ const steps: readonly string[] = [
   ALTER TABLE logout ADD COLUMN propagated_at BIGINT;
   `,
   `
+  -- When the last walk through the models began; NULL as long as it is the first, which began with the erasure.
+  ALTER TABLE erasure ADD COLUMN walk_at BIGINT;
+  `,
+  `
   -- When the RP failed last (by the database's clock): failures far apart are no one trouble.
   ALTER TABLE client_trouble ADD COLUMN failed_at BIGINT;
   `,

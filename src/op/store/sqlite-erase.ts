@@ -1,9 +1,17 @@
 import { pseudonymOf } from '../pseudonym.ts'
 import type { ErasureStore } from './contract.ts'
-import { type ErasureRow, lastKind, modelsAtOnce, toErasure, withoutWords } from './erasure-row.ts'
-import { longestRequest } from './longest-request.ts'
+import {
+  type ErasureRow,
+  type LastStep,
+  lastKind,
+  lastStep,
+  modelsAtOnce,
+  toErasure,
+  withoutWords,
+} from './erasure-row.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import type { RecordJob } from './sqlite-end-all.ts'
+import { isModelRefused } from './sqlite-refusals.ts'
 import type { SqliteTombstones } from './sqlite-tombstones.ts'
 
 type Running = ErasureRow & { account_id: string }
@@ -21,6 +29,9 @@ export function sqliteErase(context: SqliteContext, tombstones: SqliteTombstones
   const walked = db.prepare<[string | null, string, number]>(
     'UPDATE erasure SET after_kind = ?, after_handle = ? WHERE seq = ?',
   )
+  const walkAgain = db.prepare<[number, number]>(
+    `UPDATE erasure SET after_kind = '', after_handle = '', walk_at = ? WHERE seq = ?`,
+  )
   const again = db.prepare<[number, number]>('UPDATE erasure SET due_at = ? WHERE seq = ?')
   const finish = db.prepare<[number, number], ErasureRow>(
     'UPDATE erasure SET account_id = NULL, due_at = NULL, finished_at = ? WHERE seq = ? RETURNING *',
@@ -37,13 +48,10 @@ export function sqliteErase(context: SqliteContext, tombstones: SqliteTombstones
      ORDER BY kind, handle LIMIT 1 OFFSET ${modelsAtOnce - 1}`,
   )
   type Part = { issuer: number; kind: string | null; handle: string; toKind: string; toHandle: string }
-  const ofAccount = db.prepare<
-    [Part & { account: string; at: number }],
-    { kind: string; handle: string; grant_id: string | null }
-  >(
-    `SELECT kind, handle, grant_id FROM model
-     WHERE issuer = @issuer AND (kind, handle) > (@kind, @handle) AND (kind, handle) <= (@toKind, @toHandle)
-       AND account_id = @account AND since <= @at`,
+  const ofAccount = db.prepare<[Part & { account: string }], { kind: string; handle: string; grant_id: string | null }>(
+    `SELECT m.kind, m.handle, CASE WHEN m.kind <> 'Interaction' THEN m.grant_id END AS grant_id FROM model m
+     WHERE m.issuer = @issuer AND (m.kind, m.handle) > (@kind, @handle) AND (m.kind, m.handle) <= (@toKind, @toHandle)
+       AND m.account_id = @account AND ${isModelRefused}`,
   )
   const removeModel = db.prepare<[number, string, string]>(
     'DELETE FROM model WHERE issuer = ? AND kind = ? AND handle = ?',
@@ -68,19 +76,22 @@ export function sqliteErase(context: SqliteContext, tombstones: SqliteTombstones
     'SELECT 1 AS found FROM logout WHERE issuer = ? AND account_id = ? LIMIT 1',
   )
   const jobRuns = db.prepare<[number, string], { found: 1 }>(
-    'SELECT 1 AS found FROM end_job WHERE issuer = ? AND id = ? AND finished_at IS NULL',
+    `SELECT 1 AS found FROM end_job WHERE issuer = ? AND scope = 'account' AND name = ? AND finished_at IS NULL LIMIT 1`,
   )
-  const renameJobs = db.prepare<{ issuer: number; account: string; pseudonym: string; at: number }>(
+  const youngestJob = db.prepare<[number, string], { at: number | null }>(
+    `SELECT max(at) AS at FROM end_job WHERE issuer = ? AND scope = 'account' AND name = ?`,
+  )
+  const renameJobs = db.prepare<{ issuer: number; account: string; pseudonym: string }>(
     `UPDATE end_job SET name = @pseudonym, actor = CASE actor WHEN @account THEN @pseudonym ELSE actor END
-     WHERE issuer = @issuer AND scope = 'account' AND name = @account AND at <= @at`,
+     WHERE issuer = @issuer AND scope = 'account' AND name = @account`,
   )
 
-  /** Removes the account's models in the next part of all; true while there are more parts. */
-  function eraseModels({ seq, account_id: account, at, after_kind: kind, after_handle: handle }: Running): boolean {
+  /** Removes the account's models that are refused in the next part of all; true while there are more parts. */
+  function eraseModels({ seq, account_id: account, after_kind: kind, after_handle: handle }: Running): boolean {
     if (kind === null) return false
     const end = endOfPart.get(issuer, kind, handle)
     const { kind: toKind, handle: toHandle } = end ?? { kind: lastKind, handle: '' }
-    const found = ofAccount.all({ issuer, kind, handle, toKind, toHandle, account, at })
+    const found = ofAccount.all({ issuer, kind, handle, toKind, toHandle, account })
     const grants = new Set(found.flatMap(({ grant_id: grant }) => (grant === null ? [] : [grant])))
     tombstones.put('grant', [...grants], 0)
     for (const grant of grants) removeGrant.run(issuer, grant)
@@ -100,9 +111,11 @@ export function sqliteErase(context: SqliteContext, tombstones: SqliteTombstones
     return found.length === limit
   }
 
-  function isOver({ account_id: account, job_id: job, at }: Running): boolean {
-    const isLate = context.now() >= at + longestRequest * 1000
-    return isLate && !named.get(issuer, account) && !jobRuns.get(issuer, job)
+  /** What comes next when there is nothing more to erase at this moment. */
+  function next(row: Running, now: number): LastStep {
+    const { account_id: account } = row
+    if (named.get(issuer, account) || jobRuns.get(issuer, account)) return 'wait'
+    return lastStep(row, youngestJob.get(issuer, account)?.at ?? null, now)
   }
 
   return {
@@ -119,12 +132,13 @@ export function sqliteErase(context: SqliteContext, tombstones: SqliteTombstones
         const now = context.now()
         const row = due.get(issuer, now)
         if (!row) return undefined
-        const isMore = eraseModels(row) || eraseLogouts(row, limit)
-        if (!isMore && isOver(row)) {
-          renameJobs.run({ issuer, account: row.account_id, pseudonym: pseudonymOf(row.id), at: row.at })
+        const step = eraseModels(row) || eraseLogouts(row, limit) ? 'go on' : next(row, now)
+        if (step === 'finish') {
+          renameJobs.run({ issuer, account: row.account_id, pseudonym: pseudonymOf(row.id) })
           return toErasure(finish.get(now, row.seq) as ErasureRow)
         }
-        again.run(now + Math.ceil(isMore ? pause : wait), row.seq)
+        if (step === 'walk') walkAgain.run(now, row.seq)
+        again.run(now + Math.ceil(step === 'wait' ? wait : pause), row.seq)
         return toErasure(row)
       })
     },

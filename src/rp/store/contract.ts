@@ -157,12 +157,13 @@ export interface RpSessionStore {
   /**
    * Adds a `sid` to those that a live RP session has: a logout of any of them ends it. Only one of a `sid` that the browser
    * has left behind ends nothing: when a logout happened (by its watermark) before `browser` has shown another `sid`, the
-   * End-User had signed in anew. Of the added ones the latest eight are kept.
+   * End-User had signed in anew. Of the added ones eight are kept: the one that the browser has shown last, and those that
+   * were learnt last.
    *
-   * `outdated` when a logout of this `sid` arrived after it was asked for: then nothing is written, and the caller ends the
-   * RP session. `gone` when it is not alive.
+   * `outdated` when a logout of this `sid` arrived after it was asked for, and with `sidReused` (default `false`) is not older
+   * than the first ID Token: then nothing is written, and the caller ends the RP session. `gone` when it is not alive.
    */
-  addSid(handle: string, learnt: LearntSid): Promise<AddSidResult>
+  addSid(handle: string, learnt: LearntSid, options?: { readonly sidReused: boolean }): Promise<AddSidResult>
 
   /**
    * Takes the right to refresh the tokens of a live RP session for `lease` milliseconds; `false` while another has it. A

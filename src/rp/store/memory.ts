@@ -18,10 +18,10 @@ import {
   afterExpiry,
   expiryEnd,
   fateOf,
-  isLeftBehind,
   isLive,
   isMeant,
   isOfGrant,
+  isOutdated,
   isOwed,
   isOwedAfterReplacement,
   logoutOf,
@@ -199,12 +199,11 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       return true
     },
 
-    async addSid(handle, learnt) {
+    async addSid(handle, learnt, options = { sidReused: false }) {
       const [session] = live([handle])
       if (session === undefined) return 'gone'
-      const mark = markOf(loggedOutSids, learnt.sid)
-      const isOver = mark !== undefined && mark.arrivedAt > learnt.requestedAt
-      if (isOver && !isLeftBehind(learnt.sid, sids.further(handle), mark.watermark)) return 'outdated'
+      const logout = markOf(loggedOutSids, learnt.sid)
+      if (isOutdated(session, sids.further(handle), learnt, logout, options)) return 'outdated'
       sids.learn(session, learnt)
       return 'added'
     },

@@ -59,10 +59,10 @@ export const update: Statement<never> = statement(
    WHERE client = $1 AND handle = $2 AND idle_expires_at > rp_now($5) / 1000.0 AND expires_at > rp_now($5) / 1000.0`,
 )
 
-/** handle, key of the sid, when it was asked for, whether it is of the grant */
+/** handle, key of the sid, when it was asked for, whether it is of the grant, whether a sid is reused */
 export const addSid: Statement<{ outcome: AddSidResult }> = statement(
   'rp_add_sid',
-  'SELECT rp_add_sid($1, $2, $3, $4, $5, $6) AS outcome',
+  'SELECT rp_add_sid($1, $2, $3, $4, $5, p_sid_reused => $6, p_now => $7) AS outcome',
 )
 
 /** handle, lease */

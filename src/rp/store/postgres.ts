@@ -165,9 +165,9 @@ function createPostgresStore(
       return changed > 0
     },
 
-    async addSid(handle, { sid, requestedAt, from }) {
+    async addSid(handle, { sid, requestedAt, from }, { sidReused } = { sidReused: false }) {
       const id = await client()
-      const row = await db.first(sql.addSid, id, handle, sha256(sid), requestedAt, from === 'grant', now())
+      const row = await db.first(sql.addSid, id, handle, sha256(sid), requestedAt, from === 'grant', sidReused, now())
       return row?.outcome ?? 'gone'
     },
 

@@ -11,7 +11,8 @@ export interface Script {
  * KEYS[1] names the client, and every key of its RP sessions starts with it:
  *
  *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh and `sid:<sid>` for each
- *                               sid besides that of its login: "asked grant", in epoch milliseconds and as a flag; or how it
+ *                               sid besides that of its login: "asked grant learnt", in epoch milliseconds, as a flag and as
+ *                               a number that grows with each that is learnt; or how it
  *                               `ended`, with `all` if offline tokens were to go too, and the refresh token that the front
  *                               channel left. What leaves a refresh token outlives its expiry, until a login sweeps it.
  *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
@@ -71,8 +72,8 @@ local function further_sids(session)
   for field, value in pairs(session) do
     local sid = string.match(field, '^sid:(.*)$')
     if sid then
-      local asked, grant = string.match(value, '^(%S+) (%S+)$')
-      sids[sid] = { asked = tonumber(asked), grant = grant == '1' }
+      local asked, grant, learnt = string.match(value, '^(%S+) (%S+) (%S+)$')
+      sids[sid] = { sid = sid, asked = tonumber(asked), grant = grant == '1', learnt = tonumber(learnt) }
     end
   end
   return sids

@@ -73,23 +73,34 @@ end
 return 1
 `)
 
-/** handle, sid, requestedAt, whether it is of the grant */
+/** handle, sid, requestedAt, whether it is of the grant, whether a sid is reused */
 export const addSid: Script = script(`
-local handle, sid, requested, of_grant = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local handle, sid, requested, of_grant, reused = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1', ARGV[6] == '1'
 local session = read(handle)
 if not is_live(session) then return 'gone' end
 local mark = mark_of('sid', sid)
-if mark and mark.arrived > requested and not is_left_behind(session, sid, mark.watermark) then return 'outdated' end
+if mark and mark.arrived > requested and not (reused and tonumber(session.iat) > mark.watermark)
+  and not is_left_behind(session, sid, mark.watermark) then return 'outdated' end
 local sids = further_sids(session)
 -- That of the login is kept among them once the browser has had others.
 if session.sid == sid and (of_grant or next(sids) == nil) then return 'added' end
-local known = sids[sid] or { asked = 0, grant = false }
-local asked = of_grant and known.asked or math.max(known.asked, requested)
-local others = {}
-for other, each in pairs(sids) do if other ~= sid then others[#others + 1] = { sid = other, asked = each.asked } end end
-table.sort(others, function(a, b) return a.asked > b.asked end)
+local added = sids[sid] or { asked = 0, grant = false }
+if of_grant then added.grant = true else added.asked = math.max(added.asked, requested) end
+sids[sid] = nil
+local others, last, shown_last = {}, 0, added.asked
+for _, each in pairs(sids) do
+  others[#others + 1] = each
+  last, shown_last = math.max(last, each.learnt), math.max(shown_last, each.asked)
+end
+-- Where they are too many, the one that was learnt longest ago goes, but not the one that the browser has shown last.
+local function is_shown_last(each) return each.asked > 0 and each.asked == shown_last end
+table.sort(others, function(a, b)
+  if is_shown_last(a) ~= is_shown_last(b) then return is_shown_last(a) end
+  return a.learnt > b.learnt
+end)
 index(base .. ':sid:' .. sid, handle, session.exp)
-redis.call('HSET', key_of(handle), 'sid:' .. sid, whole(asked) .. ' ' .. ((of_grant or known.grant) and '1' or '0'))
+redis.call('HSET', key_of(handle), 'sid:' .. sid,
+  whole(added.asked) .. ' ' .. (added.grant and '1' or '0') .. ' ' .. whole(last + 1))
 for i = 8, #others do
   redis.call('HDEL', key_of(handle), 'sid:' .. others[i].sid)
   if others[i].sid ~= session.sid then redis.call('ZREM', base .. ':sid:' .. others[i].sid, handle) end

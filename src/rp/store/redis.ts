@@ -191,8 +191,9 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       return changed
     },
 
-    async addSid(handle, { sid, requestedAt, from }) {
-      return (await run(scripts.addSid, handle, sid, String(requestedAt), flag(from === 'grant'))) as AddSidResult
+    async addSid(handle, { sid, requestedAt, from }, { sidReused } = { sidReused: false }) {
+      const flags = [flag(from === 'grant'), flag(sidReused)]
+      return (await run(scripts.addSid, handle, sid, String(requestedAt), ...flags)) as AddSidResult
     },
 
     async claimRefresh(handle, lease) {

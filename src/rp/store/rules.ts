@@ -62,7 +62,11 @@ export interface FurtherSid {
 
 const MOST_SIDS = 8
 
-/** What an RP session has after another `sid` was learnt. That of its login is kept with them once the browser has had others. */
+/**
+ * What an RP session has after another `sid` was learnt, that one first. That of its login is kept with them once the browser
+ * has had others. Where they are too many, the one that was learnt longest ago goes, but never the one that the browser has
+ * shown last: that is the OP session which the End-User is in.
+ */
 export function withSid(
   { sid }: Pick<StoredRpSession, 'sid'>,
   further: readonly FurtherSid[],
@@ -73,8 +77,27 @@ export function withSid(
   const known = further.find((one) => one.sid === learnt.sid)
   const since = learnt.from === 'browser' ? Math.max(learnt.requestedAt, known?.since ?? 0) : (known?.since ?? 0)
   const added = { sid: learnt.sid, since, ofGrant: learnt.from === 'grant' || known?.ofGrant === true }
-  const others = further.filter((one) => one.sid !== learnt.sid).toSorted((a, b) => b.since - a.since)
-  return [added, ...others.slice(0, MOST_SIDS - 1)]
+  const all = [added, ...further.filter((one) => one.sid !== learnt.sid)]
+  if (all.length <= MOST_SIDS) return all
+  const shownLast = Math.max(...all.map((one) => one.since))
+  const oldest = all.findLast((one) => one.since === 0 || one.since !== shownLast)
+  return all.filter((one) => one !== oldest)
+}
+
+/**
+ * Says whether a `sid` comes too late for an RP session, because a logout of it arrived after it was asked for. Not so if the
+ * browser has left it behind since, or if by a `sid` that is reused the logout was of an older login.
+ */
+export function isOutdated(
+  { firstIat }: Pick<StoredRpSession, 'firstIat'>,
+  further: readonly FurtherSid[],
+  learnt: LearntSid,
+  logout: { readonly arrivedAt: number; readonly watermark: number } | undefined,
+  { sidReused }: { readonly sidReused: boolean },
+): boolean {
+  if (logout === undefined || logout.arrivedAt <= learnt.requestedAt) return false
+  if (sidReused && !endsBySub({ firstIat }, logout.watermark)) return false
+  return !isLeftBehind(learnt.sid, further, logout.watermark)
 }
 
 /**

@@ -62,6 +62,9 @@ const migrations: readonly string[] = [
     PRIMARY KEY (client, handle, sid),
     FOREIGN KEY (client, handle) REFERENCES rp_session ON DELETE CASCADE) WITHOUT ROWID;
   CREATE INDEX rp_further_sid_sid ON rp_further_sid (client, sid);`,
+
+  // How many sids the RP session has learnt since.
+  'ALTER TABLE rp_further_sid ADD COLUMN learnt_since INTEGER NOT NULL DEFAULT 0',
 ]
 
 /** Brings a file to the newest schema; several processes may try at once. */

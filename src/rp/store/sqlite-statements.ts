@@ -38,8 +38,8 @@ export interface Statements {
   readonly update: Statement<[number, string | null, number, string, number, number]>
   readonly furtherSids: Statement<[number, string], FurtherSidRow>
   readonly forgetSids: Statement<[number, string]>
-  /** client, handle, sid, when the browser was asked, whether it is of the grant */
-  readonly addSid: Statement<[number, string, string, number, number]>
+  /** client, handle, sid, when the browser was asked, whether it is of the grant, how many were learnt since */
+  readonly addSid: Statement<[number, string, string, number, number, number]>
   /** claimed until, client, handle, now in milliseconds, now, now */
   readonly claimRefresh: Statement<[number, number, string, number, number, number]>
   /** tokens, refresh token, offline, client, handle */
@@ -67,8 +67,8 @@ export interface Statements {
   /** client, sid, sub, now */
   readonly marks: Statement<[number, string | null, string, number], { kind: 'sid' | 'sub'; watermark: number }>
   readonly wasLoggedOut: Statement<[number, string | null, string, number, number]>
-  /** client, sid, when it was asked for, now */
-  readonly wasSidLoggedOut: Statement<[number, string, number, number], { watermark: number }>
+  /** client, sid, now */
+  readonly logoutOfSid: Statement<[number, string, number], { arrivedAt: number; watermark: number }>
   /** client, kind, debt, now, now */
   readonly owe: Statement<[number, OwedKind, string, number, number]>
   /** lease end, client, kind, now, limit */
@@ -109,9 +109,11 @@ export function prepareStatements(db: Sqlite): Statements {
       `UPDATE rp_session SET idle_expires_at = max(idle_expires_at, ?), session_state = coalesce(?, session_state)
        WHERE client = ? AND handle = ? AND idle_expires_at > ? AND expires_at > ?`,
     ),
-    furtherSids: db.prepare('SELECT sid, asked_at, of_grant FROM rp_further_sid WHERE client = ? AND handle = ?'),
+    furtherSids: db.prepare(
+      'SELECT sid, asked_at, of_grant FROM rp_further_sid WHERE client = ? AND handle = ? ORDER BY learnt_since',
+    ),
     forgetSids: db.prepare('DELETE FROM rp_further_sid WHERE client = ? AND handle = ?'),
-    addSid: db.prepare('INSERT INTO rp_further_sid VALUES (?, ?, ?, ?, ?)'),
+    addSid: db.prepare('INSERT INTO rp_further_sid VALUES (?, ?, ?, ?, ?, ?)'),
     claimRefresh: db.prepare(
       `UPDATE rp_session SET refreshing_until = ?
        WHERE client = ? AND handle = ? AND refreshing_until <= ? AND idle_expires_at > ? AND expires_at > ?`,
@@ -158,8 +160,9 @@ export function prepareStatements(db: Sqlite): Statements {
       `SELECT 1 FROM rp_logged_out WHERE client = ? AND ((kind = 'sid' AND value = ?) OR (kind = 'sub' AND value = ?))
        AND arrived_at > ? AND expires_at > ?`,
     ),
-    wasSidLoggedOut: db.prepare(
-      `SELECT watermark FROM rp_logged_out WHERE client = ? AND kind = 'sid' AND value = ? AND arrived_at > ? AND expires_at > ?`,
+    logoutOfSid: db.prepare(
+      `SELECT arrived_at AS arrivedAt, watermark FROM rp_logged_out
+       WHERE client = ? AND kind = 'sid' AND value = ? AND expires_at > ?`,
     ),
     owe: db.prepare('INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at) VALUES (?, ?, ?, ?, 0, ?)'),
     claimOwed: db.prepare(

@@ -23,6 +23,7 @@ import {
   isLeftBehind,
   isLive,
   isMeant,
+  isOutdated,
   isOwed,
   isOwedAfterReplacement,
   logoutOf,
@@ -184,16 +185,16 @@ function createSqliteStore(
       return changes > 0
     },
 
-    addSid: async (handle, learnt) =>
+    addSid: async (handle, learnt, options = { sidReused: false }) =>
       atomically(() => {
         const session = live(handle)
         if (session === undefined) return 'gone'
         const before = furtherSids(handle)
-        const mark = sql.wasSidLoggedOut.get(client, learnt.sid, learnt.requestedAt, now())
-        if (mark && !isLeftBehind(learnt.sid, before, mark.watermark)) return 'outdated'
+        const logout = sql.logoutOfSid.get(client, learnt.sid, now())
+        if (isOutdated(session, before, learnt, logout, options)) return 'outdated'
         sql.forgetSids.run(client, handle)
-        for (const { sid, since, ofGrant } of withSid(session, before, learnt)) {
-          sql.addSid.run(client, handle, sid, since, Number(ofGrant))
+        for (const [i, { sid, since, ofGrant }] of withSid(session, before, learnt).entries()) {
+          sql.addSid.run(client, handle, sid, since, Number(ofGrant), i)
         }
         return 'added'
       }),

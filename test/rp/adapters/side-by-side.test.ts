@@ -123,4 +123,25 @@ describe.each(Object.entries(frameworks))('two relying parties in one app of %s'
     await ask('/?of=/auth/guests/session')
     expect(await idleUntil()).toBe(START + 1_800 + 86_400) // a day from then on, as the default is
   })
+
+  it('answer each below its own prefix, also where one prefix is below the other [every 10]', async () => {
+    const common = { clientId: 'desk', appUrl: 'https://desk.example', store: memoryStore(), log: () => {} }
+    const party = (name: string, prefix: string): RelyingParty =>
+      createRelyingParty({
+        ...common,
+        issuer: `https://${name}.example`,
+        clientSecret: 's',
+        prefix,
+        cookieSuffix: name,
+      })
+    const kept = { ...common, issuer: 'https://kept.example', prefix: '/auth/kept', readSession: async () => undefined }
+    const all: All = [party('staff', '/auth'), party('partner', '/auth/partner'), createLogoutReceiver(kept)]
+    cleanup.push(() => Promise.all(all.map((one) => one.close())))
+    const url = await serveAll(all)
+    const status = async (path: string) => [path, (await fetch(url + path)).status]
+    for (const path of ['/auth/session', '/auth/partner/session', '/auth/kept/session']) {
+      expect(await status(path)).toEqual([path, 401])
+    }
+    for (const path of ['/auth/part', '/auth/partner/nothing']) expect(await status(path)).toEqual([path, 404])
+  })
 })
