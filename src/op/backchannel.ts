@@ -25,12 +25,22 @@ export interface DeliveryParts extends Pick<Turn, 'admissionOf'> {
   mint(delivery: ClaimedDelivery): Promise<string>
 }
 
+/** What of ours an attempt goes through, by the name of its task in the log, and in words. */
+const ourSteps = {
+  client: 'looking the client up',
+  budgets: 'asking the budgets',
+  mint: 'signing the Logout Token',
+} as const
+type OurStep = keyof typeof ourSteps
+
 /** How an attempt ended, with the error behind it where there was one. */
 export interface Attempt extends Pick<AttemptRecord, 'connectedAt' | 'answeredAt'> {
   readonly outcome: AttemptOutcome
   /** Epoch milliseconds until which the RP asked to be left alone. */
   readonly notBefore?: number
   readonly cause?: unknown
+  /** What of ours failed, where it was not the RP. */
+  readonly failedAt?: OurStep
   /** Where the RP had to be admitted. */
   readonly admission?: Admission | undefined
 }
@@ -57,10 +67,10 @@ export async function deliverLogoutToken(
   const { runtime, options, findReceiver } = parts
   let receiver: BackchannelReceiver | undefined
   try {
-    const limit = { ms: options.timeout * 1000, what: tooLong('looking the client up'), signal }
+    const limit = { ms: options.timeout * 1000, what: tooLong('client'), signal }
     receiver = await inTime(runtime, limit, () => findReceiver(delivery.clientId))
   } catch (cause) {
-    return signal.aborted ? released(runtime) : ourFailure(delivery, parts, cause)
+    return signal.aborted ? released(runtime) : ourFailure(delivery, parts, 'client', cause)
   }
   if (!receiver) return { outcome: { state: 'dead', why: 'client_gone' } }
   const trace = receiver.isFirstParty && traceparent !== undefined ? { traceparent } : {}
@@ -91,9 +101,9 @@ async function post(sending: Sending): Promise<Attempt | 'stale'> {
   const context = (): AttemptContext => contextOf(delivery, runtime, options)
   const times: { connectedAt?: number; answeredAt?: number } = {}
   /** What of ours the POST waits for: what fails or hangs there is no failure of the RP. */
-  let waitsFor: string | undefined
-  const ours = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
-    waitsFor = what
+  let waitsFor: OurStep | undefined
+  const ours = async <T>(step: OurStep, work: () => Promise<T>): Promise<T> => {
+    waitsFor = step
     const done = await work()
     waitsFor = undefined
     return done
@@ -104,14 +114,14 @@ async function post(sending: Sending): Promise<Attempt | 'stale'> {
       url: receiver.url,
       headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...trace },
       body: async () => {
-        const token = await ours('signing the Logout Token', () => mint(delivery))
+        const token = await ours('mint', () => mint(delivery))
         if (isLeaseOver(delivery, runtime)) throw new Error('the lease ran out while this process stood still')
         return new URLSearchParams({ logout_token: token }).toString()
       },
       timeout: options.timeout * 1000,
       signal,
       pool: delivery.clientId,
-      admit: admission && ((addresses) => ours('asking the budgets', () => admission.admit(addresses))),
+      admit: admission && ((addresses) => ours('budgets', () => admission.admit(addresses))),
       onConnected: () => {
         times.connectedAt = runtime.now()
       },
@@ -135,7 +145,7 @@ async function post(sending: Sending): Promise<Attempt | 'stale'> {
     }
     const why = whyPostFailed(cause)
     if (waitsFor !== undefined) {
-      return ourFailure(delivery, parts, why === 'timeout' ? new Error(tooLong(waitsFor), { cause }) : cause)
+      return ourFailure(delivery, parts, waitsFor, why === 'timeout' ? new Error(tooLong(waitsFor), { cause }) : cause)
     }
     if (why === 'stale' && !isSecondTry) return 'stale'
     return { ...times, outcome: judgeFailure(why === 'stale' ? 'network' : why, context()), cause }
@@ -151,12 +161,17 @@ function released({ now }: Pick<Runtime, 'now'>): Attempt {
   return { outcome: { state: 'due', retryAt: now(), why: 'released' } }
 }
 
-function ourFailure(delivery: ClaimedDelivery, { runtime, options }: DeliveryParts, cause: unknown): Attempt {
-  return { outcome: judgeFailure('internal', contextOf(delivery, runtime, options)), cause }
+function ourFailure(
+  delivery: ClaimedDelivery,
+  { runtime, options }: DeliveryParts,
+  failedAt: OurStep,
+  cause: unknown,
+): Attempt {
+  return { outcome: judgeFailure('internal', contextOf(delivery, runtime, options)), failedAt, cause }
 }
 
-function tooLong(what: string): string {
-  return `${what} took longer than backchannel.timeout`
+function tooLong(step: OurStep): string {
+  return `${ourSteps[step]} took longer than backchannel.timeout`
 }
 
 /** Marks a success that ended nothing, where no earlier attempt may have ended it (T28). */

@@ -1,11 +1,10 @@
 import type { Context } from 'koa'
-import type { KoaContextWithOIDC } from 'oidc-provider'
+import type { Session } from 'oidc-provider'
 import { seal, unseal } from './logout/sealed-request.ts'
-import type { EndedOpSession, OpIssuerStore } from './store/contract.ts'
 
 /*
  * A browser that restores five tabs sends five logins before the first is answered. Each makes an OP session, and of the five
- * OP cookies the last one to arrive is kept: no cookie with one name can hold what was begun side by side. So a login also
+ * OP cookies the last one to arrive is kept: no cookie with one name can hold what was begun together. So a login also
  * leaves a cookie under a name of its own. It opens nothing; it says which OP sessions were begun in this browser, so that a
  * later login joins the one there is, and a logout ends all of them.
  */
@@ -17,9 +16,6 @@ export interface BrowserLoginsParts {
   readonly sealingKey: () => Promise<Uint8Array>
   readonly now: () => number
 }
-
-/** Cookies that are looked at in one request: more are left by nobody who signs in by hand, and the rest has its turn later. */
-const MOST = 20
 
 /** The most that browsers keep a cookie, since it must outlive every OP session; milliseconds. */
 const LIFETIME = 400 * 86_400_000
@@ -34,7 +30,10 @@ const ATTRIBUTES = {
   signed: false,
 } as const
 
-/** The logins that were made in this browser, by the names of their cookies: uids of OP sessions, which may have ended; `undefined` where a cookie does not open. That of `except` is left out. */
+/**
+ * The logins that were made in this browser, by the names of their cookies: uids of OP sessions, which may have ended; `undefined`
+ * where a cookie does not open. That of `except` is left out. As many as a request may have: a logout must miss none.
+ */
 export async function loginsIn(
   ctx: Context,
   { prefix, sealingKey, now }: BrowserLoginsParts,
@@ -46,7 +45,6 @@ export async function loginsIn(
     .map((cookie) => cookie.split('=', 2) as [string, string | undefined])
     .filter(([name]) => name.startsWith(prefix) && /^[\w-]+$/.test(name.slice(prefix.length)))
     .filter(([name]) => except === undefined || name !== cookieNameOf(except.uid, prefix))
-    .slice(0, MOST)
   if (cookies.length === 0) return new Map()
   const key = await sealingKey()
   const opened = cookies.map(async ([name, value = '']) => [name, await unseal('login', value, key, now())] as const)
@@ -60,44 +58,18 @@ function cookieNameOf(uid: string, prefix: string): string {
 
 /** The OP sessions of such logins. */
 export function uidsOf(logins: ReadonlyMap<string, string | undefined>): readonly string[] {
-  return [...logins.values()].filter((uid) => uid !== undefined)
+  return [...new Set(logins.values())].filter((uid) => uid !== undefined)
 }
 
-/** What it takes to settle the logins of a browser. */
-export interface SettleLoginsParts extends BrowserLoginsParts {
-  readonly store: Pick<OpIssuerStore, 'getOpSession'>
-  /** Ends an OP session that somebody else was signed in in. */
-  readonly endOther: (uid: string) => Promise<EndedOpSession | undefined>
-}
-
-/**
- * After a login: leaves its cookie, ends what somebody else began in this browser, as in any user switch, and takes away the
- * cookies of what is over. What the same user began stays: its apps are signed in there.
- *
- * @returns what ended.
- */
-export async function settleLogins(
-  ctx: KoaContextWithOIDC,
-  { store, endOther, ...parts }: SettleLoginsParts,
-): Promise<readonly EndedOpSession[]> {
-  const { session, result } = ctx.oidc
-  if (!result?.login || !session?.accountId || session.destroyed) return []
-  const logins = await loginsIn(ctx, parts)
-  const over: string[] = []
-  const ended: EndedOpSession[] = []
-  for (const [name, uid] of logins) {
-    const found = uid === undefined ? undefined : await store.getOpSession({ uid })
-    if (uid === session.uid || found?.accountId === session.accountId) continue
-    const other = found && (await endOther(found.uid))
-    if (other) ended.push(other)
-    over.push(name)
-  }
-  forgetLogins(ctx, over)
-  if (uidsOf(logins).includes(session.uid)) return ended
-  const sealed = await seal('login', session.uid, await parts.sealingKey(), parts.now())
-  const lifetime = session.transient ? {} : { maxAge: LIFETIME } // a transient one goes when the browser is closed
-  ctx.cookies.set(cookieNameOf(session.uid, parts.prefix), sealed, { ...ATTRIBUTES, ...lifetime })
-  return ended
+/** After a login: its cookie. */
+export async function leaveLogin(
+  ctx: Context,
+  { uid, transient }: Pick<Session, 'uid' | 'transient'>,
+  { prefix, sealingKey, now }: BrowserLoginsParts,
+): Promise<void> {
+  const sealed = await seal('login', uid, await sealingKey(), now())
+  const lifetime = transient ? {} : { maxAge: LIFETIME } // a transient one goes when the browser is closed
+  ctx.cookies.set(cookieNameOf(uid, prefix), sealed, { ...ATTRIBUTES, ...lifetime })
 }
 
 /** Deletes the cookies of logins that mean nothing any more. */

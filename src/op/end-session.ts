@@ -3,6 +3,7 @@ import { clientTrouble } from './clients/find-client.ts'
 import { noTelemetry, type Telemetry } from './delivery/telemetry.ts'
 import { planFanOut, type Receiver } from './fan-out.ts'
 import type { OpLog } from './log.ts'
+import { allTogether } from './logins-together.ts'
 import type {
   EndableOpSession,
   EndedOpSession,
@@ -53,16 +54,17 @@ export async function endSession(
   return ended
 }
 
-/** Ends the OP sessions that one browser has, one as a rule: all of them or none, for one cause. */
+/** Ends OP sessions of one browser, one as a rule, and what it is known to have begun together with them: all or none, for one cause. */
 export async function endTogether(
   parts: EndSessionParts,
   uids: readonly string[],
   ending: Ending,
 ): Promise<readonly EndedOpSession[]> {
-  const [uid, ...others] = uids
+  const all = await allTogether(uids, parts.store)
+  const [uid, ...others] = all
   if (uid === undefined) return []
   if (others.length === 0) return [await endSession(parts, uid, ending)].filter((ended) => ended !== undefined)
-  const sessions = await Promise.all(uids.map((each) => parts.store.getOpSession({ uid: each })))
+  const sessions = await Promise.all(all.map((each) => parts.store.getOpSession({ uid: each })))
   return endSessions(
     parts,
     sessions.filter((session) => session !== undefined),

@@ -2,23 +2,17 @@ import type { Context } from 'koa'
 import type { Configuration, KoaContextWithOIDC, Session } from 'oidc-provider'
 import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import { type SettleLoginsParts, settleLogins } from './browser-logins.ts'
 import { type SignedIn, signedInOf } from './browser-state.ts'
-import type { OpLog } from './log.ts'
 import type { LogoutPaths } from './logout/logout-http.ts'
 import { throughNotices } from './logout/show-frames.ts'
 import { isRotatedAnonymous, withholdCookie } from './op-cookie.ts'
-import { keepTogether, type ParallelLoginsParts } from './parallel-logins.ts'
+import { type SettleLoginsParts, settleLogins } from './settle-logins.ts'
 import { showFailure } from './show-error.ts'
 import type { EndedOpSession } from './store/contract.ts'
 import { keepUserSwitch, type UserSwitchParts } from './user-switch.ts'
 
 /** What it takes to see to a browser after a request of oidc-provider's. */
-export interface FollowUpParts
-  extends Omit<SettleLoginsParts, 'store'>,
-    Omit<ParallelLoginsParts, 'store'>,
-    UserSwitchParts {
-  readonly store: SettleLoginsParts['store'] & ParallelLoginsParts['store']
+export interface FollowUpParts extends SettleLoginsParts, UserSwitchParts {
   readonly runtime: Pick<Runtime, 'now'>
   /** The name of the OP cookie. */
   readonly opCookie: string
@@ -26,17 +20,16 @@ export interface FollowUpParts
   /** In the request at hand: its mount path counts. */
   readonly paths: () => LogoutPaths
   readonly configuration: Configuration
-  readonly log: OpLog
   /** Tells the operator what failed. */
   readonly failed: (ctx: KoaContextWithOIDC, error: Error) => void
 }
 
 /** OP sessions that ended inside a request of oidc-provider's: in a user switch. */
-const switched: WeakMap<object, EndedOpSession> = new WeakMap()
+const switched: WeakMap<object, readonly EndedOpSession[]> = new WeakMap()
 
-/** Notes that the OP session of somebody else ended inside this request. */
-export function noteUserSwitch(ctx: object | undefined, ended: EndedOpSession | undefined): void {
-  if (ctx && ended) switched.set(ctx, ended)
+/** Notes that OP sessions of somebody else ended inside this request. */
+export function noteUserSwitch(ctx: object | undefined, ended: readonly EndedOpSession[]): void {
+  if (ctx) switched.set(ctx, ended)
 }
 
 /** What follows for the browser from a request that oidc-provider has answered. */
@@ -54,14 +47,12 @@ export async function followUp(ctx: Context, parts: FollowUpParts): Promise<void
   }
 }
 
-/** After a login: what others began in this browser ends, and their apps that are told in frames are shown on the way. */
+/** What others began in this browser ends, and their apps that are told in frames are shown on the way. */
 async function settle(ctx: KoaContextWithOIDC, session: Session, parts: FollowUpParts): Promise<void> {
   await keepUserSwitch(ctx, session, parts)
   const others = await settleLogins(ctx, parts)
-  await keepTogether(ctx, parts)
   await parts.rotateBrowserState(ctx, signedInOf(session))
-  const before = switched.get(ctx)
-  const framed = (before ? [before, ...others] : others).filter(({ frames }) => frames.length > 0)
+  const framed = [...(switched.get(ctx) ?? []), ...others].filter(({ frames }) => frames.length > 0)
   if (framed.length === 0 || ctx.status !== 303) return // an answer that is a page of its own cannot wait for another
   const notices = {
     logoutIds: framed.map(({ logout }) => logout.id),

@@ -1,7 +1,7 @@
 import { isEndCause } from './causes.ts'
 import { type Ending, whole } from './end-session.ts'
+import { allTogether } from './logins-together.ts'
 import { handleOf } from './models/handles.ts'
-import { togetherWith } from './parallel-logins.ts'
 import type {
   EndCause,
   EndedOpSession,
@@ -45,7 +45,10 @@ export interface EndOptions {
 export type EndAllScope =
   | {
       accountId: string
-      /** Uids of OP sessions, and of interactions, that stay: the one in which the user has just changed the password. */
+      /**
+       * Uids of OP sessions, and of interactions, that stay: the one in which the user has just changed the password. With an OP
+       * session stays what its browser is known to have begun together with it.
+       */
       except?: readonly string[]
     }
   | { clientId: string }
@@ -62,7 +65,7 @@ export interface OpSessions {
   list(scope: OpSessionScope, page?: { cursor?: string; limit?: number }): Promise<OpSessionList>
   /**
    * Ends an OP session: its RPs are told, its tokens revoked, and nothing brings it back. What its browser is known to have
-   * begun at the same moment (tabs that were restored together) ends with it, in one transaction.
+   * begun together with it (its tabs were restored) ends with it, in one transaction.
    *
    * @returns the id of the logout of this OP session, `undefined` when it was not alive.
    */
@@ -74,7 +77,8 @@ export interface OpSessions {
    *
    * When it resolves, whatever is older is refused already, what is under way included: OP sessions, logins, and, where the
    * cause means that a token may be in wrong hands, all tokens. A job then tells the RPs, at the rate of the `sweep` options;
-   * a restart does not stop it, and nothing takes it back.
+   * a restart does not stop it, and nothing takes it back. Of a client, those in which it is logged in end and no others, whatever
+   * else their browsers began together with them.
    */
   endAll(scope: EndAllScope, options?: EndOptions & { dryRun?: false }): Promise<EndJob>
   /** What `endAll` has still to tell. */
@@ -88,6 +92,7 @@ export interface OpSessions {
 /** What {@link opSessionsOf} works with. */
 export interface OpSessionsParts {
   readonly store: OpIssuerStore
+  /** Ends OP sessions, and what their browser began together with them. */
   end(uids: readonly string[], ending: Ending): Promise<readonly EndedOpSession[]>
   /** Called when there is a job to work on. */
   readonly wake: () => void
@@ -103,8 +108,9 @@ export function opSessionsOf({ store, end, wake }: OpSessionsParts): OpSessions 
   ): Promise<number | EndJob> {
     const ending = checkedEnding(options)
     const { scope, except } = checkedScope(given)
+    const kept = await allTogether(except, store)
     // What names an interaction in `except` names it by its uid, which the store knows as a hash only.
-    const spared = except.flatMap((uid) => [uid, handleOf(uid)])
+    const spared = kept.flatMap((uid) => [uid, handleOf(uid)])
     if (dryRun) return store.countOpSessions(scope, spared)
     const job = await store.endAll(scope, whole(ending), spared)
     wake()
@@ -121,7 +127,7 @@ export function opSessionsOf({ store, end, wake }: OpSessionsParts): OpSessions 
     async end(uid, options = {}) {
       const ending = checkedEnding(options)
       if (!(await store.getOpSession({ uid }))) return undefined // what else its browser began is another matter then
-      const ended = await end(await togetherWith(uid, store), ending)
+      const ended = await end([uid], ending)
       return ended.find(({ logout }) => logout.uid === uid)?.logout.id
     },
     endAll,

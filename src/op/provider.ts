@@ -17,7 +17,7 @@ import { readOutbox } from './delivery/metrics.ts'
 import { type Outbox, startOutbox } from './delivery/outbox.ts'
 import { receiverOf, wishesOf } from './delivery/receiver.ts'
 import { openTelemetry, type Telemetry } from './delivery/telemetry.ts'
-import { type Ending, type EndSessionParts, endSession, endTogether } from './end-session.ts'
+import { type EndSessionParts, endTogether } from './end-session.ts'
 import { type FollowUpParts, followUp, noteUserSwitch } from './follow-up.ts'
 import { toKoa } from './http.ts'
 import { joinedOpSession } from './join-login.ts'
@@ -37,7 +37,6 @@ import { checkSessionLifetime } from './session-lifetime.ts'
 import { logoutPaths, type SessionRoutes, sessionRoutes } from './session-routes.ts'
 import { type SessionStateParts, sessionStateFor } from './session-state.ts'
 import { showError } from './show-error.ts'
-import type { EndedOpSession } from './store/contract.ts'
 import { type Sweeper, startSweeper } from './sweeper.ts'
 import { isBackgroundCheck, isSubresource } from './unseen.ts'
 import { userSwitchIn } from './user-switch.ts'
@@ -139,7 +138,7 @@ export class Provider extends OidcProvider {
       store,
       runtime,
       lifetime: resolved.sessionLifetime,
-      endOther: (uid) => this.#end(uid, { cause: 'user_switch' }),
+      endOthers: (uids) => endTogether(this.#endSession, uids, { cause: 'user_switch' }),
       opCookie: cookieNames.session,
       rotateBrowserState: rotate,
       paths: () => logoutPaths(this),
@@ -158,7 +157,7 @@ export class Provider extends OidcProvider {
           browserLogins: async () => uidsOf(await loginsIn(ctx, browserLogins)),
         }),
       endSession: async (session) => {
-        const ended = await this.#end(session.uid, { cause: 'user_switch' })
+        const ended = await endTogether(this.#endSession, [session.uid], { cause: 'user_switch' })
         noteUserSwitch(OidcProvider.ctx, ended)
       },
     })
@@ -295,10 +294,6 @@ export class Provider extends OidcProvider {
     } catch (error) {
       this.#options.log({ event: 'op_failed', task: 'first_attempts', message: messageOf(error) })
     }
-  }
-
-  #end(uid: string, ending: Ending): Promise<EndedOpSession | undefined> {
-    return endSession(this.#endSession, uid, ending)
   }
 
   async #sealingKey(): Promise<Uint8Array> {

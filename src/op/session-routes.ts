@@ -5,7 +5,12 @@ import { checkOrigin, checkSessionIframe } from './check-session-iframe.ts'
 import { CHECK_SESSION_PATH } from './configuration.ts'
 import { type Answer, fromKoa, toKoa } from './http.ts'
 import { type LogoutEndpoint, type LogoutEndpointParts, logoutEndpoint, refuse } from './logout/logout-endpoint.ts'
-import { type AccountsParts, accountsOf, exchangeOf, type LogoutExchangeParts } from './logout/logout-exchange.ts'
+import {
+  type AccountNamesParts,
+  accountNamesOf,
+  exchangeOf,
+  type LogoutExchangeParts,
+} from './logout/logout-exchange.ts'
 import type { LogoutPaths } from './logout/logout-http.ts'
 import { withOidcContext } from './provider-seam.ts'
 import { normalized } from './request-path.ts'
@@ -14,7 +19,7 @@ import { normalized } from './request-path.ts'
 export interface SessionRoutesParts
   extends Pick<LogoutEndpointParts, 'receipts' | 'findClient' | 'pages' | 'declined' | 'end' | 'firstAttempts'>,
     Omit<LogoutExchangeParts, 'store'>,
-    AccountsParts {
+    AccountNamesParts {
   readonly runtime: Pick<Runtime, 'now'>
   readonly store: LogoutEndpointParts['store'] & LogoutExchangeParts['store']
   readonly sealingKey: () => Promise<Uint8Array>
@@ -78,7 +83,7 @@ async function logoutRoute(ctx: Context, route: LogoutRoute, parts: SessionRoute
   let isSignedOut = false
   const answer = async (): Promise<Answer> => {
     const sealingKey = await parts.sealingKey()
-    const endpoint = logoutEndpoint({ ...parts, ...accountsOf(oidc, parts), paths, sealingKey })
+    const endpoint = logoutEndpoint({ ...parts, ...accountNamesOf(oidc, parts), paths, sealingKey })
     const exchange = await exchangeOf(oidc, parts)
     isSignedOut = AFTER_LOGOUT.has(route) && exchange.sessions.length === 0
     return endpoint[route](exchange)

@@ -35,17 +35,21 @@ export function addressPolicy(allow: readonly string[]): AddressPolicy {
   const hosts = new Set<string>()
   for (const entry of allow) {
     const network = parseNetwork(entry)
-    if (network) networks.push(network)
+    if (network) networks.push(network, ...carriedBy(network))
     else hosts.add(parseHost(entry))
   }
+  const isListed = (address: Address): boolean => networks.some((network) => within(address, network))
   return {
     permits({ protocol, host, address }) {
       const parsed = parseAddress(address)
       if (!parsed || (protocol !== 'https:' && protocol !== 'http:')) return false
       if (hosts.has(withoutDot(host))) return true
-      const inner = parsed.kind() === 'ipv6' ? embedded(parsed as ipaddr.IPv6) : undefined
-      if (networks.some((network) => within(parsed, network) || (inner && within(inner, network)))) return true
-      return protocol === 'https:' && isPublic(parsed)
+      const isHttps = protocol === 'https:'
+      const inner = embeddedIn(parsed)
+      if (!inner) return isListed(parsed) || (isHttps && isPublic(parsed))
+      // an entry that covers the carrier does not say where the packet may go from there
+      if (!isListed(inner) && !(isHttps && isPublic(inner))) return false
+      return !isIsatap(parsed) || isListed(parsed) || (isHttps && isGlobal(parsed))
     },
 
     permitsName: (protocol, host) => protocol === 'https:' || (protocol === 'http:' && hosts.has(withoutDot(host))),
@@ -56,21 +60,15 @@ export function addressPolicy(allow: readonly string[]): AddressPolicy {
       const parsed = parseAddress(address)
       if (parsed?.kind() !== 'ipv6') return parsed?.toString() ?? address
       const v6 = parsed as ipaddr.IPv6
-      return embedded(v6)?.toString() ?? `${new ipaddr.IPv6([...v6.parts.slice(0, 4), 0, 0, 0, 0]).toString()}/64`
+      return embeddedIn(v6)?.toString() ?? `${new ipaddr.IPv6([...v6.parts.slice(0, 4), 0, 0, 0, 0]).toString()}/64`
     },
   }
 }
 
-/**
- * Public unicast by the registries of special addresses. IPv6 that carries an IPv4 address is judged by what it carries,
- * since that is where the packet goes.
- */
+/** Public unicast by the registries of special addresses; of an address that carries no other. */
 function isPublic(address: Address): boolean {
-  if (address.kind() === 'ipv4') return address.range() === 'unicast' && !metadata.has(address.toString())
-  const v6 = address as ipaddr.IPv6
-  const inner = embedded(v6)
-  if (inner) return isPublic(inner) && (!isIsatap(v6) || isGlobal(v6))
-  return isGlobal(v6) && v6.range() === 'unicast'
+  if (address.range() !== 'unicast') return false
+  return address.kind() === 'ipv4' ? !metadata.has(address.toString()) : isGlobal(address)
 }
 
 /** Addresses in public ranges at which clouds answer their own machines with secrets; the others are not public anyway. */
@@ -79,8 +77,8 @@ const metadata: ReadonlySet<string> = new Set(['168.63.129.16'])
 /** The only IPv6 block from which addresses are given out. */
 const globalUnicast = ipaddr.IPv6.parseCIDR('2000::/3')
 
-function isGlobal(address: ipaddr.IPv6): boolean {
-  return address.match(globalUnicast)
+function isGlobal(address: Address): boolean {
+  return within(address, globalUnicast)
 }
 
 /** Blocks whose addresses carry an IPv4 address, and the byte at which it begins. */
@@ -93,16 +91,34 @@ const carriers: readonly { block: [ipaddr.IPv6, number]; at: number; inverted?: 
   { block: ipaddr.IPv6.parseCIDR('2001::/32'), at: 12, inverted: true },
 ]
 
-function embedded(address: ipaddr.IPv6): ipaddr.IPv4 | undefined {
-  const carrier = carriers.find(({ block }) => address.match(block)) ?? (isIsatap(address) ? { at: 12 } : undefined)
+/** The IPv4 address that IPv6 carries, and the bits before it. `::` and `::1` carry none (RFC 4291 §2.5.5.1). */
+function carriedIn(address: Address): { inner: ipaddr.IPv4; bitsBefore: number } | undefined {
+  if (address.kind() === 'ipv4' || within(address, unspecifiedAndLoopback)) return undefined
+  const v6 = address as ipaddr.IPv6
+  const carrier = carriers.find(({ block }) => v6.match(block)) ?? (isIsatap(v6) ? { at: 12 } : undefined)
   if (!carrier) return undefined
-  const bytes = address.toByteArray().slice(carrier.at, carrier.at + 4)
-  return new ipaddr.IPv4('inverted' in carrier ? bytes.map((byte) => byte ^ 0xff) : bytes)
+  const bytes = v6.toByteArray().slice(carrier.at, carrier.at + 4)
+  const inner = new ipaddr.IPv4('inverted' in carrier ? bytes.map((byte) => byte ^ 0xff) : bytes)
+  return { inner, bitsBefore: carrier.at * 8 }
+}
+
+const unspecifiedAndLoopback = ipaddr.IPv6.parseCIDR('::/127')
+
+function embeddedIn(address: Address): ipaddr.IPv4 | undefined {
+  return carriedIn(address)?.inner
+}
+
+/** The IPv4 network that an entry written as IPv6 means; none where it says nothing of what is carried. */
+function carriedBy([network, bits]: [Address, number]): [Address, number][] {
+  const carried = carriedIn(network)
+  if (!carried || bits <= carried.bitsBefore) return []
+  return [[carried.inner, Math.min(32, bits - carried.bitsBefore)]]
 }
 
 /** ISATAP (RFC 5214 §6.1): any prefix, then 0000:5efe or 0200:5efe, then the IPv4 address. */
-function isIsatap(address: ipaddr.IPv6): boolean {
-  const [, , , , group5, group6] = address.parts
+function isIsatap(address: Address): boolean {
+  if (address.kind() === 'ipv4') return false
+  const [, , , , group5, group6] = (address as ipaddr.IPv6).parts
   return (group5 === 0 || group5 === 0x200) && group6 === 0x5efe
 }
 

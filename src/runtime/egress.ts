@@ -31,7 +31,7 @@ export interface Egress {
    * of more than 256 kB breaks off with an error.
    */
   fetch(url: string | URL | Request, options?: RequestInit): Promise<Response>
-  /** Waits for requests under way, then closes the connections. */
+  /** Waits for requests under way, a few seconds at most, then closes the connections; opens none from then on. */
   close(): Promise<void>
 }
 
@@ -58,9 +58,15 @@ export function egress({
 }: EgressOptions): Egress {
   const policy = addressPolicy(allow)
   const proxy = proxyUrl && egressProxy(proxyUrl)
+  const find = resolve ?? nameResolver({ isVouchedFor: policy.names })
+  let isClosed = false
   const parts: ConnectionParts = {
     policy,
-    resolve: resolve ?? nameResolver({ isVouchedFor: policy.names }),
+    async resolve(hostname) {
+      const found = await find(hostname)
+      if (isClosed) throw new Error('the way out is closed')
+      return found
+    },
     connect,
     proxy,
     proxyEnforces,
@@ -72,18 +78,24 @@ export function egress({
     url: URL,
     {
       body,
+      signal,
       ...options
-    }: Omit<Dispatcher.RequestOptions, 'origin' | 'path' | 'body'> & { body(): Promise<string | null> },
+    }: Pick<Dispatcher.RequestOptions, 'method' | 'headers'> & {
+      readonly signal: AbortSignal | null
+      body(): Promise<string | null>
+    },
     { pool: owner = '', admit, onConnected }: Pick<PostRequest, 'pool' | 'admit' | 'onConnected'> = {},
   ): Promise<Dispatcher.ResponseData> {
     const name = `${owner} ${url.origin}`
-    const open = admit ? await admitted(name, url, admit) : () => pools.of(name, url.origin, connector)
+    const open = admit ? await admitted(name, url, admit, signal) : () => pools.of(name, url.origin, connector)
+    signal?.throwIfAborted()
     const text = await body()
+    signal?.throwIfAborted()
     const pool = open()
     const dialsBefore = pool.dials
     const dispatcher = onConnected ? watched(pool.dispatcher, onConnected) : pool.dispatcher
     try {
-      return await request(url, { ...options, body: text, dispatcher })
+      return await request(url, { ...options, signal, body: text, dispatcher })
     } catch (error) {
       // No connection was asked for meanwhile, so the request went out on one that was open before.
       if (isReset(error) && pool.dials === dialsBefore) throw new StaleConnectionError({ cause: error })
@@ -96,12 +108,14 @@ export function egress({
     name: string,
     { protocol, hostname, origin }: URL,
     admit: NonNullable<PostRequest['admit']>,
+    signal: AbortSignal | null,
   ): Promise<() => ConnectionPool> {
     if (proxyEnforces) {
       await admit([])
       return () => pools.of(name, origin, connector)
     }
     const addresses = (await permittedAddresses(parts, protocol, hostname)).slice(0, mostTargets)
+    signal?.throwIfAborted() // who hung in the look-up must not use up a budget
     await admit([...new Set(addresses.map(({ address }) => policy.destinationOf(address)))].sort())
     const targets = addresses.map(({ address }) => address).sort()
     const pinned = { ...parts, resolve: async () => addresses }
@@ -127,12 +141,13 @@ export function egress({
       if (text !== undefined && text !== null && typeof text !== 'string') {
         throw new TypeError('egress.fetch sends text and forms only')
       }
-      const answer = await send(new URL(url), {
+      const sent = send(new URL(url), {
         method,
         headers: Object.fromEntries(new Headers(headers)),
         body: async () => text ?? null,
         signal: signal ?? null,
       })
+      const answer = await (signal ? Promise.race([sent, aborted(signal)]) : sent)
       const empty = [101, 204, 205, 304].includes(answer.statusCode)
       if (empty) await answer.body.dump()
       return new Response(empty ? null : webOf(upTo(documentLimit, answer.body)), {
@@ -142,6 +157,7 @@ export function egress({
     },
 
     async close() {
+      isClosed = true
       await pools.close()
       await proxy?.close()
     },

@@ -81,6 +81,14 @@ export function owedContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await owedBy(rp), ['online', 'put by'])
   })
 
+  law('owes what has expired at a logout of somebody else, too', async ({ rp, clock }) => {
+    await opened(rp, someSession({ refreshToken: online }))
+    clock.pass(86_401)
+    const later = { jtiExpiresAt: START + 90_000, watermark: START + 86_401, watermarkExpiresAt: START + 172_800 }
+    await rp.endBy({ sid: 'of somebody else' }, someNotice(later))
+    assert.deepEqual(await owedBy(rp), ['online'])
+  })
+
   law(
     'knows whose grant an expired one had: of those alive, their tokens tell, and not their browsers',
     async ({ rp, clock }) => {

@@ -2,7 +2,7 @@ import type { Configuration } from 'oidc-provider'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { OpLogEvent, OpStore } from '../../src/op.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
-import { authorizationUrl, isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
+import { authorizationUrl, authorize, isSignedIn, logIn, logoutUrl } from '../support/op-flow.ts'
 import { type RpSite, startRpSite } from '../support/rp-site.ts'
 import { startTestOp, type TestOp } from '../support/test-op.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -16,10 +16,11 @@ let rps: RpSite
 let op: TestOp
 let browser: UserAgent
 let storeFails = false
+let notesFail = false
 const events: OpLogEvent[] = []
 const opened: { close(): Promise<unknown> }[] = []
 
-/** A real store that can be told to fail where OP sessions that another user began are ended. */
+/** A real store that can be told to fail where OP sessions that another user began are ended, or where those of one user are kept together. */
 function failing(inner: OpStore): OpStore {
   return {
     forIssuer(issuer, runtime) {
@@ -29,6 +30,10 @@ function failing(inner: OpStore): OpStore {
         async endOpSession(uid, ending, plan) {
           if (storeFails && ending.cause === 'user_switch') throw new Error('the disk of op.db is full')
           return opened.endOpSession(uid, ending, plan)
+        },
+        async putModel(model) {
+          if (notesFail && model.kind === 'LoginsTogether') throw new Error('the disk of op.db is full')
+          return opened.putModel(model)
         },
       }
     },
@@ -69,6 +74,7 @@ const left = async (accountId: string) => (await op.provider.opSessions.list({ a
 
 beforeEach(async () => {
   storeFails = false
+  notesFail = false
   events.length = 0
   rps = await startRpSite()
   browser = createUserAgent()
@@ -126,6 +132,16 @@ describe('when the store fails as a login ends what another user began in the sa
     expect(op.failures.map((error) => error.message)).toContain('no template')
   })
 
+  it('what was begun there is ended when the new user goes on', async () => {
+    await start()
+    await adaBesideIt('mail')
+    storeFails = true
+    await browser.open(authorizationUrl(op, rps.client('notes'), asBob))
+    storeFails = false
+    await authorize(browser, op, rps.client('notes'), asBob) // he is signed in already, so this is no login
+    expect([await left('ada'), await left('bob')]).toEqual([0, 1])
+  })
+
   it('what was begun there is ended by the next logout all the same', async () => {
     await start()
     await adaBesideIt('mail')
@@ -135,6 +151,33 @@ describe('when the store fails as a login ends what another user began in the sa
     storeFails = false
     await browser.submit(await browser.open(logoutUrl(op)), { answer: 'yes' }, '/ask')
     expect([await left('ada'), await left('bob')]).toEqual([0, 0])
+  })
+})
+
+describe('when the store fails to note what one user began together', () => {
+  it.each(['none', undefined])('the app gets its code all the same, the operator hears: prompt=%s', async (prompt) => {
+    await start()
+    await logIn(browser, op, rps.client('notes'))
+    await adaBesideIt('mail')
+    notesFail = true
+    const asked = prompt === undefined ? {} : { prompt }
+    const { params } = await authorize(browser, op, rps.client('notes'), asked)
+    expect(params.get('code')).toMatch(/./)
+    expect(events).toContainEqual({ event: 'op_failed', task: 'keep_together', message: 'the disk of op.db is full' })
+    expect(op.failures).toEqual([])
+  })
+
+  it('the next request notes it', async () => {
+    await start()
+    await logIn(browser, op, rps.client('notes'))
+    await adaBesideIt('mail')
+    notesFail = true
+    await authorize(browser, op, rps.client('notes'))
+    notesFail = false
+    await authorize(browser, op, rps.client('notes'))
+    const [session] = (await op.provider.opSessions.list({ accountId: 'ada' })).sessions
+    await op.provider.opSessions.end(session?.uid ?? '')
+    expect(await left('ada')).toBe(0)
   })
 })
 

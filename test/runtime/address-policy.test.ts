@@ -92,6 +92,38 @@ describe('the allow-list', () => {
     expect(policy.permits({ protocol: 'http:', host: 'x', address: '::1' })).toBe(false)
   })
 
+  it.each([
+    ['6to4 of loopback', '2002:7f00:1::', '2000::/3'],
+    ['6to4 of loopback', '2002:7f00:1::', '2002::/16'],
+    ['Teredo of private', '2001:0:4136:e378:8000:63bf:f5ff:fffe', '2000::/3'],
+    ['ISATAP of loopback', '2606:4700::5efe:7f00:1', '2000::/3'],
+    ['mapped loopback', '::ffff:127.0.0.1', '::/0'],
+    ['NAT64 of metadata', '64:ff9b::a9fe:a9fe', '64:ff9b::/96'],
+    ['IPv6 loopback, which carries nothing', '::1', '0.0.0.0/8'],
+    ['ISATAP of an allowed address under a prefix that is not', 'fd00::5efe:a00:1', '10.0.0.0/8'],
+  ])('does not permit %s (%s) by %s: where the packet goes and what carries it must both be allowed [T25]', (_, address, entry) => {
+    expect(permitsHttps(address, [entry])).toBe(false)
+    expect(addressPolicy([entry]).permits({ protocol: 'http:', host: 'x', address })).toBe(false)
+  })
+
+  it('takes http to an ISATAP address for http to its prefix too [T25]', () => {
+    const target = { protocol: 'http:', host: 'x', address: '2606:4700::5efe:a00:1' }
+    expect(addressPolicy(['10.0.0.0/8']).permits(target)).toBe(false)
+    expect(addressPolicy(['10.0.0.0/8', '2606:4700::/32']).permits(target)).toBe(true)
+  })
+
+  it.each([
+    ['::1', '::1'],
+    ['::ffff:10.0.0.1', '::ffff:10.0.0.1'],
+    ['::ffff:10.0.0.0/104', '10.9.9.9'],
+    ['2002:a00:1::/48', '2002:a00:1::7'],
+    ['2606:4700::5efe:a00:1', '2606:4700::5efe:a00:1'],
+  ])('takes the entry %s for the address that it carries, and permits %s', (entry, address) => {
+    expect(permitsHttps(address, [entry])).toBe(true)
+    expect(addressPolicy([entry]).permits({ protocol: 'http:', host: 'x', address })).toBe(true)
+    expect(permitsHttps('127.0.0.1', [entry])).toBe(false)
+  })
+
   it('permits an exact host name at whatever address it has', () => {
     const policy = addressPolicy(['Intranet.example', 'localhost'])
     expect(policy.permits({ protocol: 'http:', host: 'intranet.example', address: '10.0.0.1' })).toBe(true)

@@ -30,7 +30,7 @@ export function firstAttemptsOf({
   /** A store that hangs keeps nobody waiting for longer than that. */
   function readLogout(logoutId: string, ms: number): ReturnType<typeof store.getLogout> {
     const what = 'the store did not say in time how far the logout is'
-    return inTime(runtime, { ms, what, signal: new AbortController().signal }, () => store.getLogout(logoutId))
+    return inTime(runtime, { ms, what }, () => store.getLogout(logoutId))
   }
 
   /** Another node may have made an attempt and has no way to tell: only its row shows it. */

@@ -1,6 +1,6 @@
 import type { Runtime } from '../../runtime/runtime.ts'
 
-/** Milliseconds an RP may take to answer before its attempt gives its place to another: waiting takes a socket, no work. */
+/** Milliseconds an attempt may wait, for a look-up or for its RP, before it gives its place to another: waiting is no work. */
 const patience = 250
 /** Attempts under way at most, those that only wait included, for each place. */
 const waitersPerPlace = 8
@@ -8,8 +8,8 @@ const waitersPerPlace = 8
 /**
  * The places of a worker for attempts under way, `concurrency` of them.
  *
- * A place stands for work (signing, sending), so one is held only until the RP has had a moment to answer: RPs that hang
- * take sockets until their time-out, and not the places of those that are well. Times are epoch milliseconds.
+ * A place stands for work (signing, sending), so one is held only for a moment from the start, and again from when the POST
+ * was let out: RPs that hang, and look-ups of them that do, take no places of those that are well. Times are epoch milliseconds.
  */
 export interface Places {
   /** How many attempts can start now. */
@@ -18,21 +18,21 @@ export interface Places {
   nextFreeAt(now: number): number | undefined
   take(attempt: object): void
   leave(attempt: object): void
-  /** The same runtime; what is posted by it is this attempt's, which waits from then on. */
+  /** The same runtime for this attempt, which begins now; what is posted by it is the attempt's. */
   watched(runtime: Runtime, attempt: object): Runtime
 }
 
 /** Makes the places of a worker. */
 export function createPlaces(concurrency: number): Places {
   const taken = new Set<object>()
-  /** When the POST of each attempt went out, the oldest first. */
-  const posted = new Map<object, number>()
+  /** When each attempt last had work to do, the oldest first. */
+  const busy = new Map<object, number>()
   const isFull = (): boolean => taken.size >= concurrency * waitersPerPlace
 
   return {
     free(now) {
       let waiting = 0
-      for (const at of posted.values()) {
+      for (const at of busy.values()) {
         if (now - at < patience) break
         waiting += 1
       }
@@ -40,28 +40,30 @@ export function createPlaces(concurrency: number): Places {
     },
     nextFreeAt(now) {
       if (isFull()) return undefined
-      for (const at of posted.values()) if (now - at < patience) return at + patience
-      return taken.size > posted.size ? now + patience : undefined // those still at work post in a moment
+      for (const at of busy.values()) if (now - at < patience) return at + patience
+      return undefined
     },
     take: (attempt) => void taken.add(attempt),
     leave(attempt) {
       taken.delete(attempt)
-      posted.delete(attempt)
+      busy.delete(attempt)
     },
-    watched: (runtime, attempt) => ({
-      ...runtime,
-      post(request) {
-        const begin = (): void => {
-          posted.delete(attempt) // it goes to the end
-          posted.set(attempt, runtime.now())
-        }
-        begin()
-        const body = (): Promise<string> => {
-          begin() // it was let out: from here on it is work
-          return request.body()
-        }
-        return runtime.post({ ...request, body })
-      },
-    }),
+    watched(runtime, attempt) {
+      const isAtWork = (): void => {
+        busy.delete(attempt) // it goes to the end
+        busy.set(attempt, runtime.now())
+      }
+      isAtWork()
+      return {
+        ...runtime,
+        post(request) {
+          const body = (): Promise<string> => {
+            isAtWork() // it was let out
+            return request.body()
+          }
+          return runtime.post({ ...request, body })
+        },
+      }
+    },
   }
 }

@@ -15,7 +15,7 @@ const failuresToTell = 4
  */
 export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDelivery, attempt: Attempt) => void {
   const refusedByEgress = createLatest<true>()
-  return (delivery, { outcome, cause }) => {
+  return (delivery, { outcome, cause, failedAt }) => {
     const { id: deliveryId, logout, clientId, lastOutcome, scheduledAt, attemptsBefore = 0 } = delivery
     const about = { deliveryId, logoutId: logout.id, clientId, attempts: delivery.attempts + 1 }
     const wasGivenUp = lastOutcome?.state === 'refused' || lastOutcome?.state === 'dead'
@@ -43,7 +43,7 @@ export function attemptReporter(log: OpLog, tell: Tell): (delivery: ClaimedDeliv
       case 'due': {
         const { why, retryAt, status, error } = outcome
         if (why === 'released' || why === 'budget') return
-        if (why === 'internal') log({ event: 'op_failed', task: 'mint', clientId, message: messageOf(cause) })
+        if (failedAt !== undefined) log({ event: 'op_failed', task: failedAt, clientId, message: messageOf(cause) })
         if (why === 'egress' && !refusedByEgress.get(clientId)) {
           refusedByEgress.set(clientId, true)
           log({ event: 'egress_refused', clientId, message: messageOf(cause) })

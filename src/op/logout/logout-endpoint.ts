@@ -20,7 +20,7 @@ export interface LogoutEndpointParts extends FramesParts {
   readonly store: FramesParts['store'] & Pick<OpIssuerStore, 'getOpSession'>
   /** Where "no" leads. */
   readonly declined: 'page' | 'redirect'
-  /** Ends OP sessions, all of them or none; answers those that were alive. */
+  /** Ends OP sessions and what their browser began together with them, all or none; answers those that were alive. */
   readonly end: (uids: readonly string[], ending: Ending) => Promise<readonly EndedOpSession[]>
   /** The `sub` by which a client knows an account (pairwise subjects differ), `undefined` when that cannot be told. */
   readonly subFor: (accountId: string, client: Client) => Promise<string | undefined>
@@ -31,7 +31,7 @@ export interface LogoutEndpointParts extends FramesParts {
 /** The browser's side of a logout request. */
 export interface LogoutExchange {
   readonly request: HttpRequest
-  /** The OP sessions that are signed in in this browser: that of the OP cookie first. More than one are of simultaneous logins. */
+  /** The OP sessions that are signed in in this browser: that of the OP cookie first. More than one were begun together. */
   readonly sessions: readonly Session[]
   /** The logouts this browser just made, from its short-lived cookie. */
   readonly lastLogout: string | undefined

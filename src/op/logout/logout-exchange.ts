@@ -31,7 +31,7 @@ export interface LogoutExchangeParts {
 }
 
 /** What it takes to know a user by the names that apps and people have for him. */
-export interface AccountsParts {
+export interface AccountNamesParts {
   readonly findAccount: Configuration['findAccount']
   readonly pairwiseIdentifier: Configuration['pairwiseIdentifier']
   readonly log: OpLog
@@ -81,9 +81,9 @@ async function sessionsOf(
 }
 
 /** What apps and people call a user. */
-export function accountsOf(
+export function accountNamesOf(
   ctx: KoaContextWithOIDC,
-  { findAccount, pairwiseIdentifier, log }: AccountsParts,
+  { findAccount, pairwiseIdentifier, log }: AccountNamesParts,
 ): Pick<LogoutEndpointParts, 'subFor' | 'accountName'> {
   return {
     async subFor(accountId, client) {

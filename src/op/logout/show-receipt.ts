@@ -17,8 +17,8 @@ export interface ShowReceiptParts {
   readonly home: string
 }
 
-/** Logouts of one browser whose receipts are shown together: it had as many OP sessions, one as a rule. */
-const MOST = 20
+/** Logouts of one browser whose receipts are shown together, one as a rule: a cookie of 4,096 bytes holds their ids. */
+const MOST = 100
 
 /** The receipt of the logouts that a browser made at once. */
 async function receiptOf(

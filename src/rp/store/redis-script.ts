@@ -14,7 +14,7 @@ export interface Script {
  *                               sid besides that of its login: "asked grant learnt", in epoch milliseconds, as a flag and as
  *                               a number that grows with each that is learnt; or how it
  *                               `ended`, with `all` if offline tokens were to go too, and the refresh token that the front
- *                               channel left. What leaves a refresh token outlives its expiry, until a login sweeps it.
+ *                               channel left. What leaves a refresh token outlives its expiry, until a login or a logout sweeps it.
  *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
  *   :exp                 zset   handles of what leaves a refresh token, by absolute expiry
  *   :left:sid:<sid> :left:sub:<sub>  zset   the same of what the front channel left
@@ -169,12 +169,26 @@ local function index(key, handle, expires)
   keep(key, tonumber(expires) * 1000 - now)
 end
 
--- Keeps what leaves a refresh token for a month after its expiry, for a login to owe it.
+-- Keeps what leaves a refresh token for a month after its expiry, for a login or a logout to owe it.
 local function keep_token(handle, expires)
   local left = tonumber(expires) * 1000 - now + 2592000000
   redis.call('ZADD', base .. ':exp', expires, handle)
   keep(base .. ':exp', left)
   redis.call('PEXPIRE', key_of(handle), whole(math.ceil(left)))
+end
+
+-- Owes what a few of those leave that have expired, unless a live RP session shares the grant at the OP.
+local function sweep()
+  for _, handle in ipairs(redis.call('ZRANGEBYSCORE', base .. ':exp', '-inf', tostring(now / 1000), 'LIMIT', 0, 4)) do
+    local past = read(handle)
+    local is_shared = false
+    for _, other in ipairs(past and past.sid and named_by('sid', past.sid) or {}) do
+      is_shared = is_shared or is_of_grant(other.session, past.sid)
+    end
+    if past and past.refresh and past.offline == '0' and not is_shared then owe(past.refresh) end
+    redis.call('ZREM', base .. ':exp', handle)
+    redis.call('DEL', key_of(handle))
+  end
 end
 
 local function drop(kind, name, handles)

@@ -37,17 +37,7 @@ redis.call('HSET', key_of(handle), unpack(ARGV, 10))
 redis.call('PEXPIRE', key_of(handle), whole(math.ceil(tonumber(session.exp) * 1000 - now)))
 if session.refresh and session.offline == '0' then keep_token(handle, session.exp) end
 
--- A few of those that have expired, last: one may share its grant with the new RP session.
-for _, each in ipairs(redis.call('ZRANGEBYSCORE', base .. ':exp', '-inf', tostring(now / 1000), 'LIMIT', 0, 4)) do
-  local past = read(each)
-  local is_shared = false
-  for _, other in ipairs(past and past.sid and named_by('sid', past.sid) or {}) do
-    is_shared = is_shared or is_of_grant(other.session, past.sid)
-  end
-  if past and past.refresh and past.offline == '0' and not is_shared then owe(past.refresh) end
-  redis.call('ZREM', base .. ':exp', each)
-  redis.call('DEL', key_of(each))
-end
+sweep() -- last: what has expired may share its grant with the new RP session
 
 if not before then return { 'created' } end
 tell(channel, node, scope, old)
@@ -235,6 +225,7 @@ for _, session in ipairs(left) do
   redis.call('ZREM', base .. ':left:sid:' .. session.sid, session.handle)
   redis.call('ZREM', base .. ':left:sub:' .. session.sub, session.handle)
 end
+sweep()
 redis.call('PUBLISH', channel, node .. ' ' .. mark_key(scope, kind, name))
 if #unsaid > 0 then redis.call('DEL', unsaid_key) end
 local jti_left = tonumber(jti_expires) * 1000 - now

@@ -48,7 +48,7 @@ describe('what hangs on our side', () => {
     })
     expect(world.log).toContainEqual({
       event: 'op_failed',
-      task: 'mint',
+      task: what === 'mint' ? 'mint' : 'client',
       clientId: 'notes',
       message: expect.stringContaining('longer than backchannel.timeout'),
     })

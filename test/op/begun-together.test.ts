@@ -36,11 +36,15 @@ afterEach(async () => {
   for (const each of opened.splice(0).reverse()) await each.close()
 })
 
-async function start(stores: readonly OpStore[] = [sqliteStore(':memory:')], configuration: Configuration = {}) {
+async function start(
+  stores: readonly OpStore[] = [sqliteStore(':memory:')],
+  configuration: Configuration = {},
+  names: readonly string[] = NAMES,
+) {
   const [store, ...otherNodes] = stores
   if (!store) throw new Error('not reached')
   opened.push(...stores)
-  op = await startTestOp({ clients: NAMES.map((name) => rps.client(name)), store, otherNodes, configuration })
+  op = await startTestOp({ clients: names.map((name) => rps.client(name)), store, otherNodes, configuration })
   opened.push(op)
 }
 
@@ -74,7 +78,7 @@ describe.each([
     'two nodes on one PostgreSQL',
     () => {
       const { connectionString = '' } = postgres ?? {}
-      return [1, 2].map(() => postgresStore({ connectionString, schema: 'side_by_side' }))
+      return [1, 2].map(() => postgresStore({ connectionString, schema: 'begun_together' }))
     },
   ],
 ] as const)('five tabs that are restored together: %s', (name, stores) => {
@@ -105,7 +109,7 @@ describe.each([
   )
 })
 
-describe('logins that were made side by side', () => {
+describe('logins that were begun together', () => {
   beforeEach(async () => {
     await start()
     for (const name of ['a', 'b', 'c']) {
@@ -158,8 +162,8 @@ describe('logins that were made side by side', () => {
   it('stay when an operator ends what is over already', async () => {
     await isSignedIn(browser, op, rps.client('c'))
     const { sessions } = await op.provider.opSessions.list({ accountId: 'ada' })
-    const uid = sessions[0]?.uid ?? ''
-    await op.provider.opSessions.endAll({ accountId: 'ada', except: sessions.slice(1).map((each) => each.uid) })
+    const uid = sessions.find(({ clients }) => clients.some(({ clientId }) => clientId === 'a'))?.uid ?? ''
+    await op.provider.opSessions.endAll({ clientId: 'a' })
     expect(await op.provider.opSessions.end(uid)).toBeUndefined()
     expect(await left()).toHaveLength(2)
   })
@@ -231,6 +235,32 @@ describe('logins that were made side by side', () => {
   })
 })
 
+describe('thirty tabs that are restored together', () => {
+  const MANY = Array.from({ length: 30 }, (_, i) => `app${i}`)
+
+  beforeEach(async () => {
+    await start(undefined, undefined, MANY)
+    for (const name of MANY) {
+      const tab = newTab()
+      await logIn(tab, op, rps.client(name))
+      take(tab)
+    }
+    expect(await left()).toHaveLength(30)
+  })
+
+  it('are signed out by one logout, and its page shows all thirty apps [BCL-2.3-a]', async () => {
+    const page = await logOut()
+    expect(await left()).toEqual([])
+    expect(page.match(/<span>APP\d+<\/span>/gi)).toHaveLength(30)
+  })
+
+  it('are signed out by one user switch [SM-3.2-g]', async () => {
+    await logIn(browser, op, rps.client('app0'), { login_hint: 'bob', prompt: 'login' })
+    expect(await left()).toEqual([])
+    expect(await left('bob')).toEqual(['app0'])
+  })
+})
+
 it('an ID Token of each of them logs out without a question: all are of this browser [RPI-2-a]', async () => {
   await start()
   const hints: string[] = []
@@ -252,54 +282,6 @@ it('a login of one user leaves one cookie, however often he steps up', async () 
   await op.provider.opSessions.endAll({ accountId: 'ada' }, { cause: 'password_change' })
   await logIn(browser, op, rps.client('a'))
   expect(loginCookies()).toHaveLength(1)
-})
-
-describe('the idle lifetime of logins that were made side by side', () => {
-  const HOUR = 3_600_000
-  let ahead: number
-
-  beforeEach(async () => {
-    ahead = 0
-    const store = sqliteStore(':memory:')
-    opened.push(store)
-    op = await startTestOp({
-      clients: NAMES.map((name) => rps.client(name)),
-      store,
-      configuration: { ttl: { Session: 2 * 3600 } },
-      options: { sessionLifetime: 5 * 3600, runtime: { now: () => Date.now() + ahead } },
-    })
-    opened.push(op)
-    for (const name of ['a', 'b']) {
-      const tab = newTab()
-      await logIn(tab, op, rps.client(name))
-      take(tab)
-    }
-  })
-
-  it('is one: a user who is busy in one of them is signed out of none', async () => {
-    for (const _ of [1, 2]) {
-      ahead += 1.5 * HOUR
-      await authorize(browser, op, rps.client('b'))
-    }
-    expect((await left()).sort()).toEqual(['a', 'b'])
-  })
-
-  it('is not extended by a background check [T11]', async () => {
-    ahead += 1.5 * HOUR
-    await isSignedIn(browser, op, rps.client('b'))
-    ahead += HOUR
-    expect(await left()).toEqual([])
-  })
-
-  it('ends at the absolute lifetime of each, however busy the browser is', async () => {
-    for (const _ of [1, 2, 3]) {
-      ahead += 1.5 * HOUR
-      await authorize(browser, op, rps.client('b'))
-    }
-    expect(await left()).toHaveLength(2)
-    ahead += HOUR
-    expect(await left()).toEqual([])
-  })
 })
 
 describe('five tabs that ask a signed-in browser at the same moment', () => {
