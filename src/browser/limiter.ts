@@ -2,7 +2,7 @@ import type { BrowserWorld } from './world.ts'
 
 /** At most three in that many milliseconds: an OP that calls every answer `changed` must not loop. */
 const WINDOW = 300_000
-/** What that becomes, doubling, with an OP that goes on. */
+/** What that becomes, doubling, with an OP that goes on; whoever need not wait begins anew. */
 const LARGEST_WINDOW = 3_600_000
 
 /** The last three times that the OP was asked by prompt=none, in any tab; the newest first, in epoch milliseconds. */
@@ -23,8 +23,11 @@ export function limiter(
   const rest = () => window - Math.abs(world.now() - (tries()[2]?.[1] ?? 0))
 
   return async (signal) => {
-    const next = rest() > 0 ? Math.min(window * 2, LARGEST_WINDOW) : window
-    while (rest() > 0 && !signal.aborted) await nap(rest(), signal)
+    let next = WINDOW
+    while (rest() > 0 && !signal.aborted) {
+      next = Math.min(window * 2, LARGEST_WINDOW)
+      await nap(rest(), signal)
+    }
     window = next
   }
 }

@@ -20,7 +20,7 @@ import type { BrowserWorld, Frame } from './world.ts'
  */
 export function opIframeWatcher(
   world: BrowserWorld,
-  verdict: { sees?: boolean },
+  verdict: { sees?: unknown },
 ): (
   current: () => AliveDocument | undefined,
   findOut: (changed: boolean, signal: AbortSignal) => Promise<void>,
@@ -35,14 +35,20 @@ export function opIframeWatcher(
       await visible(world, signal)
       const { check_session_iframe: url, client_id, session_state, silent_check } = current() ?? {}
       if (silent_check === 'refused') break
-      // An app that has not found its OP yet names the page later.
-      if (url && session_state) {
+      let origin: string | undefined
+      try {
+        origin = new URL(url!).origin
+      } catch {
+        // no URL: an app that has not found its OP yet names the page later
+      }
+      if (origin && session_state) {
         if (!frame) {
-          frame = world.openFrame(url)
+          frame = world.openFrame(url!)
           // A frame that the page's own policy refuses never loads in Firefox.
           await pause(world, PATIENCE, signal, frame, 'load')
+          // Meanwhile another tab may have found a new session_state.
+          continue
         }
-        const { origin } = new URL(url)
         const answer = messageFrom(world, frame, origin, readStatus, signal)
         frame.contentWindow?.postMessage(`${client_id} ${session_state}`, origin)
         const status = await answer
@@ -51,7 +57,7 @@ export function opIframeWatcher(
         const changed = status === 'changed'
         if (changed && works === undefined && silent_check === 'works') works = null
         else works = status !== 'error' && (works || status === 'unchanged')
-        verdict.sees = !!(works && status)
+        verdict.sees = works && status
         if (works === false) break
         if (changed || (status && silent_check === 'unknown')) await findOut(changed, signal)
       }

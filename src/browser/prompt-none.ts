@@ -88,7 +88,10 @@ export function promptNone(
     const over = new AbortController()
     const late = new SilentCheckError('timeout', 'the Token Endpoint does not answer')
     const callOff = world.after(PATIENCE, () => over.abort(late))
+    const abort = () => over.abort(signal.reason)
+    signal.addEventListener('abort', abort, over)
     try {
+      signal.throwIfAborted()
       const answer = await world.fetch(metadata.token_endpoint, {
         method: 'POST',
         credentials: 'omit',
@@ -100,22 +103,23 @@ export function promptNone(
           code,
           code_verifier: verifier,
         }),
-        signal: AbortSignal.any([signal, over.signal]),
+        signal: over.signal,
       })
       return (await answer.json()) as TokenAnswer
     } finally {
       callOff()
+      over.abort()
     }
   }
 }
 
 /** The parameters of the answer to this very request, in the query or the fragment. */
 function readResponse(data: unknown, redirect: URL, state: string): URLSearchParams | undefined {
-  if (typeof data !== 'string' || !URL.canParse(data)) return undefined
-  const { origin, pathname, search, hash } = new URL(data)
+  if (typeof data !== 'string' || !data.startsWith(`${redirect.origin}/`)) return undefined
+  const { pathname, search, hash } = new URL(data)
   const answers = [search, hash].map((text) => new URLSearchParams(text.slice(1)))
   const answer = answers.find((parameters) => parameters.get('state') === state)
-  return origin === redirect.origin && pathname === redirect.pathname ? answer : undefined
+  return pathname === redirect.pathname ? answer : undefined
 }
 
 /** What matters here of a Token Response. */

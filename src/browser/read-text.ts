@@ -11,30 +11,29 @@ export async function* readText(
   signal: AbortSignal,
 ): AsyncGenerator<string, void> {
   const over = new AbortController()
-  let callOff: (() => void) | undefined
-  const wait = () => {
-    callOff?.()
-    callOff = world.after(patience, () => over.abort())
-  }
+  const abort = () => over.abort()
+  signal.addEventListener('abort', abort, over)
+  let callOff = world.after(patience, abort)
   try {
-    wait()
+    if (signal.aborted) return
     const { body } = await world.fetch(url, {
       cache: 'no-store',
       credentials: 'include', // the app's backend may have an origin of its own, and without its cookie it knows nobody
       redirect: 'error', // a proxy that wants a login says nothing about the RP session
-      signal: AbortSignal.any([signal, over.signal]),
+      signal: over.signal,
     })
     const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
     for (;;) {
       const { value } = await reader.read()
       if (!value || signal.aborted) return
-      wait()
+      callOff()
+      callOff = world.after(patience, abort)
       yield value
     }
   } catch {
     // offline, refused, timed out, stopped or without a body: all of them are silence
   } finally {
-    callOff?.()
-    over.abort()
+    callOff()
+    abort()
   }
 }

@@ -38,7 +38,7 @@ export interface SpaMonitorOptions {
    */
   readonly proved?: boolean
   /**
-   * Remembers the `session_state` of the login in which a silent check has succeeded. Default: `localStorage`. Where
+   * Remembers the `session_state` of each login in which a silent check has succeeded (the last 20). Default: `localStorage`. Where
    * there is none, each page tries it.
    */
   readonly storage?: Pick<Storage, 'getItem' | 'setItem'>
@@ -90,26 +90,43 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
   let knownState = sessionState
   /** What the last silent check found that this tab has not told yet; `lost` when the OP could not be asked. */
   let found: SilentAnswer | 'nobody' | 'lost' | undefined = { sub, sessionState }
+  /** Aborts when the page goes to rest: by the time it is back, somebody may have signed in anew. */
+  let foundWhile: AbortSignal | undefined
 
   const authority: SessionAuthority = {
     group,
     sub,
     async ask(current, signal) {
+      if (foundWhile?.aborted) found = undefined
       if (op === 'untried') await find(signal)
       // Another tab may have found out and said it; its word may come later than the lock that it has given back.
       if (!found) await pause(world, HEARSAY, signal)
-      if (found === 'nobody') {
+      // Whoever refuses from the start says nothing about this login, unless another tab has been recognised in it.
+      if (found === 'nobody' && (op === 'proved' || current()?.silent_check === 'works')) {
         return { state: 'ended', session: sub, ended: { cause: 'silent_check', at: Math.floor(world.now() / 1000) } }
       }
-      const heard = found === 'lost' ? undefined : found ? describe(found) : current()
+      const news = found
       found = undefined
-      return heard
+      if (news === 'lost') return undefined
+      if (news) return describe(news === 'nobody' ? { sub } : news)
+      return knowsMore(current()) ? describe({ sub }) : current()
     },
     confirm: find,
     lead: prove,
   }
-  const monitor = sessionMonitor((tell) => watchSession(authority, world, tell))
+  const monitor = sessionMonitor((tell) => {
+    const watch = watchSession(authority, world, (told) => {
+      if (told.type === 'alive' && knowsMore(told.session)) void watch.check()
+      tell(told)
+    })
+    return watch
+  })
   return Object.defineProperty(monitor, 'blind', { get: () => op !== 'proved' || !authority.sees }) as SpaMonitor
+
+  /** Whether a tab that was refused has told this one, which was recognised, of nothing to watch. */
+  function knowsMore(heard: AliveDocument | undefined): boolean {
+    return heard !== undefined && !heard.session_state && describe({ sub }).session_state !== undefined
+  }
 
   /** Tries again and again, ever more rarely, as long as the OP could not be asked at all. */
   async function prove(tab: LeadingTab, signal: AbortSignal): Promise<void> {
@@ -120,18 +137,24 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
   }
 
   async function find(signal: AbortSignal): Promise<void> {
+    let answer: typeof found
     try {
-      const answer = await silentCheck(signal)
-      if (answer) {
-        op = 'proved'
-        memory.prove()
-      } else if (op === 'untried') op = 'refuses'
-      if (answer?.sessionState || (answer && answer.sub !== sub)) knownState = answer.sessionState
-      // Whoever refuses from the start says nothing about this login.
-      found = answer ?? (op === 'proved' ? 'nobody' : { sub })
+      answer = (await silentCheck(signal)) ?? 'nobody'
     } catch {
-      found = 'lost'
+      answer = 'lost'
     }
+    // Not every OIDC library can be told to stop.
+    if (signal.aborted) return
+    found = answer
+    foundWhile = signal
+    if (answer === 'lost') return
+    if (answer === 'nobody') {
+      if (op === 'untried') op = 'refuses'
+      return
+    }
+    op = 'proved'
+    memory.prove()
+    if (answer.sessionState || answer.sub !== sub) knownState = answer.sessionState
   }
 
   function describe(who: SilentAnswer): AliveDocument {
@@ -148,19 +171,26 @@ export function startSpaMonitor(options: SpaMonitorOptions, world: BrowserWorld 
   }
 }
 
-/** Remembers in which login silent checks work, since this page may be followed by another. */
+/** How many logins of an End-User are remembered: tabs that signed in by themselves have each a `session_state` of their own. */
+const LOGINS = 20
+
+/** Remembers in which logins silent checks work, since this page may be followed by another. */
 function rememberProof(key: string, login: string | undefined, storage?: SpaMonitorOptions['storage']) {
+  // A session_state holds no space (Session §2).
+  const proved = () => (storage ?? localStorage).getItem(key)?.split(' ') ?? []
   return {
     isProved(): boolean {
       try {
-        return login !== undefined && (storage ?? localStorage).getItem(key) === login
+        return login !== undefined && proved().includes(login)
       } catch {
         return false // no storage
       }
     },
     prove(): void {
       try {
-        if (login !== undefined) (storage ?? localStorage).setItem(key, login)
+        if (login === undefined) return
+        const others = proved().filter((other) => other !== login)
+        ;(storage ?? localStorage).setItem(key, [login, ...others].slice(0, LOGINS).join(' '))
       } catch {
         // no storage, or it is full: the next page tries it itself
       }

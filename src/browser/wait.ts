@@ -44,7 +44,7 @@ export function pause(
 
 /** Resolves when the tab is looked at, or as soon as the signal aborts. */
 export async function visible(world: BrowserWorld, signal: AbortSignal): Promise<void> {
-  while (world.document.visibilityState !== 'visible' && !signal.aborted) {
+  while (world.document.hidden && !signal.aborted) {
     await pause(world, LONGEST, signal, world.document, 'visibilitychange')
   }
 }

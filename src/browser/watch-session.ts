@@ -18,7 +18,7 @@ export interface SessionAuthority {
   /** Has the OP asked what a `changed` was about; the next `ask` knows. */
   confirm(signal: AbortSignal): Promise<void>
   /** Whether the OP iframe has worked when it was last asked; absent before. The watch notes it here. */
-  sees?: boolean
+  sees?: unknown
   /** What one tab does for all of them until the signal aborts: listen to what is pushed, say. */
   lead(tab: LeadingTab, signal: AbortSignal): Promise<void>
 }
@@ -55,7 +55,7 @@ export function watchSession(
   /** Aborts when the RP session is another, and while the page rests in the back/forward cache or is frozen. */
   let presence = new AbortController()
   let channel: Channel | undefined
-  /** What this tab told the others last. */
+  /** What this tab heard last, of itself or of another; the others are told of it. */
   let said: Pick<Said, 'document' | 'heardBy'> | undefined
   /** Ends all naps. */
   let alarm = new AbortController()
@@ -78,7 +78,7 @@ export function watchSession(
     wake()
   })
   on(world.document, 'visibilitychange', () => {
-    if (world.document.visibilityState === 'visible') wake()
+    if (!world.document.hidden) wake()
     // Tabs that cannot take turns rest while they are hidden.
     else if (!world.arbiter) rest()
   })
@@ -114,10 +114,8 @@ export function watchSession(
     const before = current()?.session
     const decision = decide(belief, document, world.now(), sub)
     belief = decision.belief
-    if (!overheard) {
-      said = { document, heardBy }
-      share()
-    }
+    said = { document, heardBy }
+    if (!overheard) share()
     if (belief.state === 'ended') stop()
     // The stream belongs to the RP session it was opened for.
     else if (belief.state === 'none' || (before && before !== current()?.session)) renew()
@@ -166,12 +164,13 @@ export function watchSession(
    */
   async function findOut(changed: boolean, signal: AbortSignal): Promise<void> {
     if (!changed && tries.some(([session]) => session === current()?.session)) return
-    const known = () => `${current()?.session_state} ${tries}`
-    await mayFindOut(signal)
+    const known = () => [current()?.session_state, tries]
     const before = known()
+    await mayFindOut(signal)
+    before[1] = tries
     await takeTurns(world, `${group}:check`, signal, async () => {
       await check('iframe')
-      if (known() !== before) return // another tab has found out, or has tried
+      if (`${known()}` !== `${before}`) return // another tab has found out, or has tried
       tries = [[current()?.session, world.now()], ...tries.slice(0, 2)]
       share()
       await authority.confirm(signal)

@@ -13,7 +13,7 @@ export interface BrowserWorld {
   after(ms: number, task: () => void): () => void
   fetch(url: string, init: RequestInit): Promise<Response>
   readonly window: EventTarget
-  readonly document: EventTarget & Pick<Document, 'baseURI' | 'visibilityState'>
+  readonly document: EventTarget & Pick<Document, 'baseURI' | 'hidden'>
   /** Puts a hidden iframe into the page. */
   openFrame(url: string): Frame
   /** Web Locks, which let the tabs of one browser act as one; absent where the browser lacks them. */

@@ -10,7 +10,6 @@ import {
 } from 'oidc-provider'
 import { LockstepError } from '../protocol/errors.ts'
 import { BACKCHANNEL_LOGOUT_EVENT, type LogoutDetails, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
-import { isPseudonym } from './pseudonym.ts'
 import type { ClaimedDelivery } from './store/contract.ts'
 
 /*
@@ -176,6 +175,8 @@ export interface MintedClaims {
   readonly reason?: string
   /** Tokens with `offline_access` are revoked too: told as Keycloak tells it, by a second member of `events`. */
   readonly revokeOffline: boolean
+  /** The account was erased meanwhile: no RP knows it by its pseudonym. Default false. */
+  readonly isErased?: boolean
 }
 
 /**
@@ -190,11 +191,11 @@ export async function mintLogoutToken(
   provider: OidcProvider,
   client: Client,
   delivery: Pick<ClaimedDelivery, 'logout' | 'sid'>,
-  { jti, details, reason, revokeOffline }: MintedClaims,
+  { jti, details, reason, revokeOffline, isErased = false }: MintedClaims,
 ): Promise<string> {
   const { logout, sid } = delivery
   const token = new provider.IdToken({ sub: logout.accountId }, { client })
-  if (!client.backchannelLogoutSessionRequired && !isPseudonym(logout.accountId)) token.mask = { sub: null }
+  if (!client.backchannelLogoutSessionRequired && !isErased) token.mask = { sub: null }
   token.set('events', { [BACKCHANNEL_LOGOUT_EVENT]: {}, ...(revokeOffline && { [REVOKE_OFFLINE_EVENT]: true }) })
   token.set('jti', jti)
   token.set('sid', sid)

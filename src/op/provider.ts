@@ -172,7 +172,7 @@ export class Provider extends OidcProvider {
       log: resolved.log,
       telemetry,
       tell: tellBy((name, event) => this.emit(name, event), resolved.log),
-      ...receiverOf(this, runtime, readClient, new Set(written.map(({ client_id }) => client_id))),
+      ...receiverOf(this, { runtime, store, readClient, written: new Set(written.map(({ client_id }) => client_id)) }),
     })
     this.#outbox = outbox
     const { sweep, retention, log } = resolved

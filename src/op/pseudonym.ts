@@ -1,9 +1,11 @@
-/** What stands in an erased account's place (T30); `id` is random. */
+const prefix = 'erased:'
+
+/** What stands in an erased account's place (T30); `id` is that of the erasure, which is random. */
 export function pseudonymOf(id: string): string {
-  return `erased:${id}`
+  return `${prefix}${id}`
 }
 
-/** True for what {@link pseudonymOf} made: no RP knows an account of that name. */
-export function isPseudonym(accountId: string): boolean {
-  return /^erased:[\w-]{22}$/.test(accountId)
+/** The id of the erasure whose pseudonym this is, where there is such an erasure: an account may have a name that looks like one. */
+export function erasureIn(accountId: string): string | undefined {
+  return accountId.startsWith(prefix) ? accountId.slice(prefix.length) : undefined
 }

@@ -3,7 +3,6 @@ import { messageOf } from '../runtime/message-of.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { type EndSessionParts, endSessions } from './end-session.ts'
 import type { OpLog } from './log.ts'
-
 import type { RetentionOptions, SweepOptions } from './sweep-options.ts'
 
 /** What the sweeper works with. */

@@ -76,12 +76,12 @@ async function refreshOnce<Data>(context: RpContext<Data>, handle: string): Prom
   try {
     const until = options.runtime.now() + LEASE + BEGIN
     while (options.runtime.now() < until) {
-      const beginBy = options.runtime.now() + BEGIN
+      const claimedAt = options.runtime.now()
       const isOurs = await store.claimRefresh(handle, LEASE)
       // Read after the claim: whoever had it before may have just saved what we want.
       const offer = await look(context, handle)
       if (offer.state !== 'stale') return offer.state === 'good' ? offer.accessToken : undefined
-      const result = isOurs ? await refresh(context, offer, beginBy) : { state: 'late' as const }
+      const result = isOurs ? await refresh(context, offer, claimedAt) : { state: 'late' as const }
       if (result.state === 'done') return result.accessToken
       await bell.sleep(LOOK)
     }
@@ -97,7 +97,7 @@ type RefreshResult = { readonly state: 'done'; readonly accessToken: string | un
 async function refresh<Data>(
   context: RpContext<Data>,
   { session, tokens }: Extract<Offer, { state: 'stale' }>,
-  beginBy: number,
+  claimedAt: number,
 ): Promise<RefreshResult> {
   const { store, sealer, op, options } = context
   const done = (accessToken: string | undefined): RefreshResult => ({ state: 'done', accessToken })
@@ -109,7 +109,7 @@ async function refresh<Data>(
   let answer: Refreshed
   try {
     const configuration = await op.configuration()
-    if (options.runtime.now() > beginBy) return { state: 'late' }
+    if (options.runtime.now() > claimedAt + BEGIN) return { state: 'late' }
     answer = await ask(configuration, token.refreshToken, session.sub)
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error
@@ -117,7 +117,7 @@ async function refresh<Data>(
       return done(await giveUp(context, session, messageOf(error)))
     }
     // The right to refresh is given back at once, so that the next request may try; unless it may be another's by now.
-    const isOurs = options.runtime.now() < beginBy - BEGIN + LEASE
+    const isOurs = options.runtime.now() < claimedAt + LEASE
     if (isOurs) await store.saveTokens(session.handle, session, session.refreshToken.sealed)
     if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return done(tokens.accessToken)
     throw error

@@ -73,12 +73,12 @@ async function find<Data>(context: RpContext<Data>, request: AppRequest): Promis
   if (!found) return { current: { state: 'none' }, cookies: [] }
   return {
     current: { state: 'ended', end: found.end },
-    cookies: isDocument(request) ? await afterEnd(context, request, found) : [],
+    cookies: isDocument(request) ? await cookiesAfterEnd(context, request, found) : [],
   }
 }
 
 /** Sets the dead cookie aside; that the End-User left this app himself outlives it. */
-async function afterEnd<Data>(
+async function cookiesAfterEnd<Data>(
   { options, store }: RpContext<Data>,
   request: Pick<RpRequest, 'header'>,
   { end, publicId }: { readonly end: SessionEnd; readonly publicId: string },

@@ -36,14 +36,14 @@ export async function endRpSession<Data>(
   handle: string,
   end: SessionEnd,
 ): Promise<StoredRpSession | undefined> {
-  const session = await context.store.delete(handle, end, await owedDownstream(context, handle, end))
+  const session = await context.store.delete(handle, end, await noteOfLeaving(context, handle, end))
   context.cascade?.wake()
   if (session) afterEnd(context, [session], end)
   return session
 }
 
 /** What leaving this app owes downstream: nothing where only this app is left, or nothing stems from it. */
-async function owedDownstream<Data>(
+async function noteOfLeaving<Data>(
   { store, options }: RpContext<Data>,
   handle: string,
   { at, cause }: SessionEnd,

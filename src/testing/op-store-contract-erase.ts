@@ -274,6 +274,28 @@ export function eraseContract(law: Law, durable: boolean): void {
     deepEqual(await op.listErasures(10), [])
   })
 
+  law(
+    'keeps an erasure as long as a logout has its pseudonym: that is how the pseudonym is known [T30]',
+    async (bench) => {
+      const { op, runtime } = bench
+      await owe(bench, 'uid-1', ['notes'])
+      const times = { dueAt: runtime.now(), startedAt: runtime.now(), finishedAt: runtime.now() }
+      const [claimed] = await op.claimDue({ limit: 1, lease: 1000 })
+      ok(claimed && (await op.settle(claimed, { ...times, outcome: { state: 'dead', why: 'horizon' } })))
+      await op.eraseAccount('alice', ending)
+      await endSessions(bench)
+      runtime.pass(day)
+      equal((await erase(bench))?.state, 'done')
+      equal(await op.rescheduleDeliveries({ clientId: 'notes' }, 1), 1)
+      const before = { attempts: 0, logouts: runtime.now() + 10 * day }
+      await op.forget(before, 10) // what an RP is owed is kept
+      equal((await op.listErasures(10)).length, 1)
+      await tellRps(bench)
+      await op.forget(before, 10)
+      deepEqual(await op.listErasures(10), [])
+    },
+  )
+
   if (!durable) return
   law('goes on with an erasure after a restart [T30]', async (bench) => {
     const { op, store, runtime, reopen } = bench

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { RpSessionStore } from '../rp/store/contract.ts'
-import { ending, opened, type RpLaw, someNotice, someSession, withoutSid } from './rp-store-bench.ts'
+import { atStart, ending, opened, type RpLaw, START, someNotice, someSession, withoutSid } from './rp-store-bench.ts'
 
 const before = { sealed: 'before', offline: false }
 const after = { tokens: 'new tokens', refreshToken: { sealed: 'after', offline: false } }
@@ -123,6 +123,51 @@ export function refreshContract(law: RpLaw): void {
     assert.equal(await rp.saveTokens(framed, after, 'before'), 'gone')
     assert.equal(await rp.saveTokens('unknown', after, 'before'), 'gone')
     assert.deepEqual(await owedBy(rp), [])
+  })
+
+  law('loses no rotated refresh token to an RP session that idles out meanwhile [T7]', async ({ rp, clock }) => {
+    const late = { createdAt: START + 86_402, idleExpiresAt: START + 172_800, expiresAt: START + 172_800 }
+    const [handle = '', faster = ''] = await opened(
+      rp,
+      someSession({ refreshToken: before }),
+      someSession({ refreshToken: { sealed: 'of a faster refresh', offline: false } }),
+    )
+    await rp.claimRefresh(handle, 10_000)
+    clock.pass(3_601)
+    assert.equal(await rp.saveTokens(handle, after, 'before'), 'gone')
+    assert.equal(await rp.saveTokens(faster, { ...after, tokens: 'late tokens' }, 'before'), 'gone')
+    assert.equal((await rp.get(handle))?.state, 'ended')
+    assert.deepEqual(await owedBy(rp), [])
+    clock.pass(82_801)
+    for (let i = 0; i < 3; i++) await rp.create(someSession(late), { requestedAt: await rp.now() })
+    assert.deepEqual(await owedBy(rp), ['after', 'of a faster refresh'])
+  })
+
+  law('owes the rotated refresh token of what a login of another grant has replaced meanwhile [T7]', async ({ rp }) => {
+    const [other = '', same = '', kept = ''] = await opened(
+      rp,
+      someSession({ sid: 'a', refreshToken: before }),
+      someSession({ sid: 's', refreshToken: { sealed: 'shared', offline: false } }),
+      someSession({ sid: 'c', refreshToken: { sealed: 'kept', offline: true } }),
+    )
+    for (const handle of [other, same, kept]) await rp.claimRefresh(handle, 10_000)
+    for (const [handle, sid] of [
+      [other, 'b'],
+      [same, 's'],
+      [kept, 'd'],
+    ] as const) {
+      await rp.create(someSession({ sid }), { ...atStart, replaces: handle })
+      assert.equal(await rp.get(handle), undefined)
+    }
+    const shared = { ...after, refreshToken: { sealed: 'rotated, shared', offline: false } }
+    const offline = { ...after, refreshToken: { sealed: 'rotated, kept', offline: true } }
+    assert.equal(await rp.saveTokens(other, after, 'before'), 'gone')
+    assert.equal(await rp.saveTokens(same, shared, 'shared'), 'gone')
+    assert.equal(await rp.saveTokens(kept, offline, 'kept'), 'gone')
+    assert.equal(await rp.get(other), undefined)
+    assert.deepEqual(await owedBy(rp), ['after', 'before'])
+    const again = await rp.create(someSession({ sid: 'e' }), { ...atStart, replaces: other })
+    assert.deepEqual(again, { outcome: 'created' })
   })
 
   law('refreshes nothing that has expired', async ({ rp, clock }) => {

@@ -3,7 +3,7 @@ import { SESSION_EVENT, type SessionDocument } from '../../src/protocol/session-
 
 /** One tab under a clock that only `advance` moves. Web Locks and BroadcastChannel are the real ones. */
 export interface FakeWorld extends BrowserWorld {
-  readonly document: EventTarget & { readonly baseURI: string; visibilityState: DocumentVisibilityState }
+  readonly document: EventTarget & { readonly baseURI: string; hidden: boolean }
   /** Iframes that are in the page now. */
   readonly frames: FakeFrame[]
   /** Every iframe there ever was. */
@@ -56,8 +56,7 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
   let skew = 0
   let timers: { at: number; task: () => void }[] = []
   const window = countingTarget()
-  const state: Pick<FakeWorld['document'], 'baseURI' | 'visibilityState'> = { baseURI, visibilityState: 'visible' }
-  const document = Object.assign(countingTarget(), state)
+  const document = Object.assign(countingTarget(), { baseURI, hidden: false })
   const frames: FakeFrame[] = []
   const framesOpened: FakeFrame[] = []
 
@@ -82,7 +81,7 @@ export function fakeWorld(options: FakeWorldOptions): FakeWorld {
     framesOpened,
     leftovers: () => window.listeners + document.listeners + timers.length,
     show(state) {
-      document.visibilityState = state
+      document.hidden = state === 'hidden'
       document.dispatchEvent(new Event('visibilitychange'))
     },
     setClock(ms) {

@@ -185,6 +185,42 @@ describe('the OP iframe as a source', () => {
     expect(world.frames).toEqual([])
   })
 
+  it.each([
+    'unknown',
+    'works',
+  ] as const)('is asked about the session_state that another tab has found while it loaded (%s)', async (silent_check) => {
+    const document = { ...alive, silent_check }
+    const { backend, world, asked, silentChecks } = await openPage([], {
+      document,
+      answer: (message, frame) =>
+        isOpIframe(frame) ? (message.endsWith(' two.salt') ? 'unchanged' : 'changed') : undefined,
+      opened: () => {},
+    })
+    await world.advance(500)
+    backend.become({ ...document, session_state: 'two.salt', silent_check: 'works' })
+    await world.advance(500)
+    world.frames[0]?.load()
+    await world.advance(8_000)
+    expect(new Set(asked())).toEqual(new Set(['notes app two.salt']))
+    expect(silentChecks()).toBe(0)
+    expect(world.frames.filter(isOpIframe)).toHaveLength(1)
+  })
+
+  it.each([
+    '/session/check',
+    'https://[',
+  ])('is not loaded where %s is no URL of an OP; the push is left', async (url) => {
+    const { backend, world, told } = await openPage(['unchanged'], {
+      document: { ...alive, check_session_iframe: url },
+    })
+    await world.advance(30_000)
+    expect(world.framesOpened).toEqual([])
+    backend.become({ state: 'ended', session: 's1', ended: { cause: 'admin', at: 1 } })
+    await settle()
+    expect(told.at(-1)).toMatch(/^ended/)
+    expect(world.leftovers()).toBe(0)
+  })
+
   it('may miss an answer once it has worked', async () => {
     const { world, asked } = await openPage(['unchanged', undefined, 'unchanged'])
     await world.advance(60_000)

@@ -128,6 +128,17 @@ describe('prompt=none in a page', () => {
     })
     await world.advance(10_000)
     expect(await result).toBe('timeout')
+    expect(world.leftovers()).toBe(0)
+  })
+
+  it('works where there are neither AbortSignal.any nor URL.canParse (Safari before 17)', async () => {
+    const missing = () => {
+      throw new TypeError('not a function')
+    }
+    const old = [vi.spyOn(AbortSignal, 'any'), vi.spyOn(URL, 'canParse')]
+    for (const spy of old) spy.mockImplementation(missing)
+    expect(await (await checkOnce()).result).toEqual({ sub: 'ada', sessionState: 'one.salt' })
+    for (const spy of old) spy.mockRestore()
   })
 
   it.each([

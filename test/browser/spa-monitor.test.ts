@@ -1,72 +1,12 @@
-import fc from 'fast-check'
-import { afterEach, describe, expect, it } from 'vitest'
-import { type SilentAnswer, type SpaMonitor, startSpaMonitor } from '../../src/browser/spa-monitor.ts'
-import { type FakeWorld, fakeWorld, freshPage, settle } from './fake-world.ts'
-
-const opIframe = 'https://op.example/session/check'
-const noBackend = { fetch: () => Promise.reject(new Error('this page has no backend')) }
-const ada: SilentAnswer = { sub: 'ada', sessionState: 'one.salt' }
-const grace: SilentAnswer = { sub: 'grace', sessionState: 'three.salt' }
-const refused = () => Promise.reject(new Error('the OP is away'))
-
-const running: SpaMonitor[] = []
-afterEach(async () => {
-  for (const monitor of running.splice(0)) monitor.stop()
-  await settle()
-})
-
-/** What an OP says in a page: to its iframe, and to prompt=none. */
-interface FakeOp {
-  status: string | undefined
-  silently: () => Promise<SilentAnswer | undefined>
-  silentChecks: number
-}
-
-function fakeOp(): FakeOp {
-  return { status: 'unchanged', silently: async () => ada, silentChecks: 0 }
-}
-
-function aStorage(): Pick<Storage, 'getItem' | 'setItem'> {
-  const entries = new Map<string, string>()
-  return {
-    getItem: (key) => entries.get(key) ?? null,
-    setItem: (key, value) => void entries.set(key, value),
-  }
-}
-
-async function openPage(
-  op: FakeOp,
-  { baseUrl = freshPage(), proved = false, sub = 'ada', sessionState = 'one.salt', storage = aStorage() } = {},
-) {
-  const world = fakeWorld({ backend: noBackend, baseUrl, answer: () => op.status, random: () => 1 })
-  const monitor = startSpaMonitor(
-    {
-      clientId: 'spa',
-      sub,
-      sessionState,
-      checkSessionIframe: opIframe,
-      proved,
-      storage,
-      silentCheck() {
-        op.silentChecks += 1
-        return op.silently()
-      },
-    },
-    world,
-  )
-  running.push(monitor)
-  const told: string[] = []
-  for (const type of ['alive', 'unknown', 'userswitched', 'ended'] as const) {
-    monitor.addEventListener(type, () => told.push(type))
-  }
-  await settle()
-  return { world, monitor, told }
-}
+import { describe, expect, it } from 'vitest'
+import { startSpaMonitor } from '../../src/browser/spa-monitor.ts'
+import { fakeWorld, freshPage, settle } from './fake-world.ts'
+import { ada, aStorage, fakeOp, noBackend, openSpa, opIframe, refused } from './open-spa.ts'
 
 describe('a page without a backend', () => {
   it('is alive once a silent check has worked, watches the OP iframe and asks nobody else [SM §3.1]', async () => {
     const op = fakeOp()
-    const { world, monitor, told } = await openPage(op)
+    const { world, monitor, told } = await openSpa(op)
     expect(monitor).toMatchObject({ state: 'alive', blind: false })
     await world.advance(3_600_000)
     expect(told).toEqual(['alive'])
@@ -77,7 +17,7 @@ describe('a page without a backend', () => {
   it('goes on watching with the session_state it had when a silent check brings none', async () => {
     const op = fakeOp()
     op.silently = async () => ({ sub: 'ada' })
-    const { world, monitor } = await openPage(op)
+    const { world, monitor } = await openSpa(op)
     await world.advance(10_000)
     expect(monitor).toMatchObject({ state: 'alive', blind: false })
     expect(new Set(world.frames.flatMap(({ asked }) => asked))).toEqual(new Set(['spa one.salt']))
@@ -90,20 +30,20 @@ describe('a page without a backend', () => {
   it('is blind without an OP iframe, although silent checks work: nothing would tell of a logout', () => {
     const world = fakeWorld({ backend: noBackend })
     const monitor = startSpaMonitor({ clientId: 'spa', sub: 'ada', proved: true, silentCheck: async () => ada }, world)
-    running.push(monitor)
     expect(monitor.blind).toBe(true)
+    monitor.stop()
   })
 
   it('needs no silent check at its start when one has just worked', async () => {
     const op = fakeOp()
-    const { monitor } = await openPage(op, { proved: true })
+    const { monitor } = await openSpa(op, { proved: true })
     expect(monitor).toMatchObject({ state: 'alive', blind: false })
     expect(op.silentChecks).toBe(0)
   })
 
   it('is signed out when the OP iframe says changed and prompt=none then says login_required [SM §3.1]', async () => {
     const op = fakeOp()
-    const { world, told, monitor } = await openPage(op)
+    const { world, told, monitor } = await openSpa(op)
     op.status = 'changed'
     op.silently = async () => undefined
     await world.advance(2_200)
@@ -116,7 +56,7 @@ describe('a page without a backend', () => {
 
   it('stays signed in when the same End-User has signed in anew, with the new session_state [SM §3.1]', async () => {
     const op = fakeOp()
-    const { world, told, monitor } = await openPage(op)
+    const { world, told, monitor } = await openSpa(op)
     op.status = 'changed'
     op.silently = async () => {
       op.status = 'unchanged'
@@ -131,7 +71,7 @@ describe('a page without a backend', () => {
 
   it('says userswitched, then ended, when another End-User has signed in', async () => {
     const op = fakeOp()
-    const { world, told } = await openPage(op)
+    const { world, told } = await openSpa(op)
     op.status = 'changed'
     op.silently = async () => ({ sub: 'grace', sessionState: 'two.salt' })
     await world.advance(2_200)
@@ -141,7 +81,7 @@ describe('a page without a backend', () => {
   it('says so as well when somebody else was signed in before it first asked', async () => {
     const op = fakeOp()
     op.silently = async () => ({ sub: 'grace', sessionState: 'two.salt' })
-    const { told } = await openPage(op)
+    const { told } = await openSpa(op)
     expect(told).toEqual(['userswitched', 'ended'])
   })
 
@@ -149,7 +89,7 @@ describe('a page without a backend', () => {
     const op = fakeOp()
     op.status = 'changed' // as some OPs say without a cookie
     op.silently = async () => undefined
-    const { world, told, monitor } = await openPage(op)
+    const { world, told, monitor } = await openSpa(op)
     await world.advance(3_600_000)
     expect(monitor).toMatchObject({ state: 'alive', blind: true })
     expect(told).toEqual(['alive'])
@@ -160,7 +100,7 @@ describe('a page without a backend', () => {
   it('is unknown, not ended, while the OP cannot be asked, and tries again ever more rarely', async () => {
     const op = fakeOp()
     op.silently = refused
-    const { world, told, monitor } = await openPage(op)
+    const { world, told, monitor } = await openSpa(op)
     await world.advance(3_600_000)
     expect(monitor.state).toBe('unknown')
     expect(told).not.toContain('ended')
@@ -175,7 +115,7 @@ describe('a page without a backend', () => {
 
   it('is unknown when a changed cannot be looked into, and hears the end when it can', async () => {
     const op = fakeOp()
-    const { world, told, monitor } = await openPage(op)
+    const { world, told, monitor } = await openSpa(op)
     op.status = 'changed'
     op.silently = refused
     await world.advance(2_200)
@@ -193,7 +133,7 @@ describe('a page without a backend', () => {
   ])('gives an OP iframe up that %s, says that it is blind, and stays signed in', async (_, status, looks) => {
     const op = fakeOp()
     op.status = status
-    const { world, told, monitor } = await openPage(op)
+    const { world, told, monitor } = await openSpa(op)
     expect(monitor.blind).toBe(true)
     await world.advance(600_000)
     expect(monitor).toMatchObject({ state: 'alive', blind: true })
@@ -204,7 +144,7 @@ describe('a page without a backend', () => {
 
   it('is blind from the moment on at which its OP iframe says error, and while it says nothing', async () => {
     const op = fakeOp()
-    const { world, monitor } = await openPage(op)
+    const { world, monitor } = await openSpa(op)
     op.status = undefined
     await world.advance(20_000)
     expect(monitor.blind).toBe(true)
@@ -220,7 +160,7 @@ describe('a page without a backend', () => {
     const op = fakeOp()
     op.status = 'changed'
     op.silently = async () => undefined
-    const { world, told, monitor } = await openPage(op, { proved: true })
+    const { world, told, monitor } = await openSpa(op, { proved: true })
     await world.advance(1_000)
     expect(monitor.state).toBe('ended')
     expect(told.at(-1)).toBe('ended')
@@ -230,11 +170,11 @@ describe('a page without a backend', () => {
   it('is signed out as well when a silent check has worked on another page of the same login', async () => {
     const op = fakeOp()
     const storage = aStorage()
-    const { monitor: before } = await openPage(op, { storage })
+    const { monitor: before } = await openSpa(op, { storage })
     before.stop()
     op.status = 'changed'
     op.silently = async () => undefined
-    const { world, monitor, told } = await openPage(op, { storage })
+    const { world, monitor, told } = await openSpa(op, { storage })
     await world.advance(1_000)
     expect(monitor.state).toBe('ended')
     expect(told.at(-1)).toBe('ended')
@@ -247,11 +187,11 @@ describe('a page without a backend', () => {
   ])('does not take what has worked in %s for its own', async (_, page) => {
     const op = fakeOp()
     const storage = aStorage()
-    const { monitor: before } = await openPage(op, { storage })
+    const { monitor: before } = await openSpa(op, { storage })
     before.stop()
     op.status = 'changed'
     op.silently = async () => undefined
-    const { world, monitor } = await openPage(op, { storage, ...page })
+    const { world, monitor } = await openSpa(op, { storage, ...page })
     await world.advance(600_000)
     expect(monitor).toMatchObject({ state: 'alive', blind: true })
   })
@@ -262,7 +202,7 @@ describe('a page without a backend', () => {
     }
     const op = fakeOp()
     for (const times of [1, 2]) {
-      const { monitor } = await openPage(op, { storage: { getItem: denied, setItem: denied } })
+      const { monitor } = await openSpa(op, { storage: { getItem: denied, setItem: denied } })
       expect(monitor).toMatchObject({ state: 'alive', blind: false })
       expect(op.silentChecks).toBe(times)
     }
@@ -270,7 +210,7 @@ describe('a page without a backend', () => {
 
   it('hears within seconds of being online again of a logout that came just before the network went', async () => {
     const op = fakeOp()
-    const { world, told, monitor } = await openPage(op)
+    const { world, told, monitor } = await openSpa(op)
     op.status = 'changed'
     op.silently = refused
     await world.advance(120_000)
@@ -284,7 +224,7 @@ describe('a page without a backend', () => {
 
   it.each([1, -1])('hears as soon when the clock is set to another day (%s)', async (days) => {
     const op = fakeOp()
-    const { world, monitor } = await openPage(op)
+    const { world, monitor } = await openSpa(op)
     op.status = 'changed'
     await world.advance(120_000)
     expect(op.silentChecks).toBe(1 + 3)
@@ -299,8 +239,8 @@ describe('a page without a backend', () => {
     const [ada, grace] = [fakeOp(), fakeOp()]
     grace.silently = async () => ({ sub: 'grace', sessionState: 'two.salt' })
     const pages = [
-      await openPage(ada, { baseUrl }),
-      await openPage(grace, { baseUrl, sub: 'grace', sessionState: 'two.salt' }),
+      await openSpa(ada, { baseUrl }),
+      await openSpa(grace, { baseUrl, sub: 'grace', sessionState: 'two.salt' }),
     ]
     await settle()
     const before = pages.map(({ told }) => told.length)
@@ -314,7 +254,7 @@ describe('a page without a backend', () => {
   it('loses no end that prompt=none finds while the page asks for another reason', async () => {
     const op = fakeOp()
     let answer = () => {}
-    const { world, monitor } = await openPage(op)
+    const { world, monitor } = await openSpa(op)
     op.status = 'changed'
     op.silently = () => new Promise((resolve) => (answer = () => resolve(undefined)))
     await world.advance(2_200)
@@ -330,7 +270,7 @@ describe('a page without a backend', () => {
     const op = fakeOp()
     const baseUrl = freshPage()
     const pages = []
-    while (pages.length < 5) pages.push(await openPage(op, { baseUrl, proved: true }))
+    while (pages.length < 5) pages.push(await openSpa(op, { baseUrl, proved: true }))
     op.status = 'changed'
     op.silently = refused
     for (let step = 0; step < 590; step++) {
@@ -343,7 +283,7 @@ describe('a page without a backend', () => {
 
   it('asks an OP that says changed for ever less and less often [SM §5.1]', async () => {
     const op = fakeOp()
-    const { world, told } = await openPage(op)
+    const { world, told } = await openSpa(op)
     op.status = 'changed'
     await world.advance(300_000)
     expect(op.silentChecks).toBe(1 + 3)
@@ -355,8 +295,8 @@ describe('a page without a backend', () => {
   it('has the OP asked once per change, however many tabs there are', async () => {
     const op = fakeOp()
     const baseUrl = freshPage()
-    const pages = [await openPage(op, { baseUrl, proved: true })]
-    for (let more = 0; more < 4; more++) pages.push(await openPage(op, { baseUrl, proved: true }))
+    const pages = [await openSpa(op, { baseUrl, proved: true })]
+    for (let more = 0; more < 4; more++) pages.push(await openSpa(op, { baseUrl, proved: true }))
     op.status = 'changed'
     op.silently = async () => undefined
     const states = () => pages.map(({ monitor }) => monitor.state)
@@ -374,77 +314,4 @@ describe('a page without a backend', () => {
     expect(() => startSpaMonitor({ clientId: '', sub: 'ada', silentCheck }, world)).toThrow(/^clientId/)
     expect(() => startSpaMonitor({ clientId: 'spa', sub: '', silentCheck }, world)).toThrow(/^sub/)
   })
-})
-
-describe('in any order of events, a page without a backend', () => {
-  type Step = readonly [name: string, run: (page: { world: FakeWorld; op: FakeOp }) => unknown]
-  const harmless: readonly Step[] = [
-    ['the OP goes away', ({ op }) => Object.assign(op, { silently: refused })],
-    ['the OP comes back', ({ op }) => Object.assign(op, { silently: async () => ada })],
-    ['the OP iframe says changed', ({ op }) => Object.assign(op, { status: 'changed' })],
-    ['the OP iframe says unchanged', ({ op }) => Object.assign(op, { status: 'unchanged' })],
-    ['the OP iframe says error', ({ op }) => Object.assign(op, { status: 'error' })],
-    ['the OP iframe says nothing', ({ op }) => Object.assign(op, { status: undefined })],
-    ['the tab is hidden', ({ world }) => world.show('hidden')],
-    ['the tab is looked at', ({ world }) => world.show('visible')],
-    ['the network is back', ({ world }) => world.window.dispatchEvent(new Event('online'))],
-    ['the page goes to the back/forward cache', ({ world }) => world.window.dispatchEvent(new Event('pagehide'))],
-    ['the page is back', ({ world }) => world.window.dispatchEvent(new Event('pageshow'))],
-    ['the clock is set back by a day', ({ world }) => world.setClock(-86_400_000)],
-    ['the clock is set forward by a month', ({ world }) => world.setClock(30 * 86_400_000)],
-    ['two seconds go by', ({ world }) => world.advance(2_000)],
-    ['ten minutes go by', ({ world }) => world.advance(600_000)],
-  ]
-  const story = fc.array(fc.constantFrom(...harmless), { maxLength: 15 })
-
-  it('is never signed out while nobody has signed out', async () => {
-    await fc.assert(
-      fc.asyncProperty(story, fc.boolean(), async (steps, cookies) => {
-        const op = fakeOp()
-        if (!cookies) op.silently = async () => undefined
-        const { world, told, monitor } = await openPage(op)
-        for (const [name, run] of steps) if (cookies || !name.startsWith('the OP comes')) await run({ world, op })
-        expect(told).not.toContain('ended')
-        monitor.stop()
-        await settle()
-        expect(world.leftovers()).toBe(0)
-      }),
-      { numRuns: 60 },
-    )
-  }, 60_000)
-
-  it('is signed out once, if it could see the OP, and only after prompt=none has said so', async () => {
-    const quiet = fc.array(fc.constantFrom(...harmless.filter(([name]) => !/iframe|comes back/.test(name))))
-    await fc.assert(
-      fc.asyncProperty(story, quiet, fc.constantFrom(undefined, grace), async (before, after, who) => {
-        const op = fakeOp()
-        let saidSo = 0
-        const { world, told, monitor } = await openPage(op)
-        monitor.addEventListener('ended', () => expect(saidSo).toBeGreaterThan(0))
-        for (const [, run] of before) await run({ world, op })
-        expect(told).not.toContain('ended')
-
-        await world.advance(0)
-        const couldSee = !monitor.blind
-        const says = async () => {
-          saidSo++
-          return who
-        }
-        Object.assign(op, { status: 'changed', silently: says })
-        for (const [, run] of after) await run({ world, op })
-        op.silently = says
-        world.window.dispatchEvent(new Event('pageshow'))
-        world.show('visible')
-        world.window.dispatchEvent(new Event('online'))
-        await world.advance(15_000)
-        const ends = told.filter((type) => type === 'ended').length
-        expect(ends).toBeLessThanOrEqual(1)
-        if (couldSee) expect(ends).toBe(1)
-        monitor.stop()
-        await settle()
-        expect(world.leftovers()).toBe(0)
-      }),
-      { numRuns: 100 },
-    )
-  }, 60_000)
 })

@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { mintLogoutToken } from '../../src/op/provider-seam.ts'
 import type { EraseOptions, OpLogEvent, OpStore } from '../../src/op.ts'
 import { postgresStore } from '../../src/op-postgres.ts'
 import { sqliteStore } from '../../src/op-sqlite.ts'
@@ -212,19 +211,32 @@ describe.each(Object.keys(places))('the erasure of an account in %s', (name) => 
 
 it('an RP that is told once more after the erasure is told by its sid alone: it knows no pseudonym [T30]', async () => {
   const op = await start()
-  await logIn(newBrowser(), op, rps.client('notes'), { login_hint: her })
+  const { tokens } = await logIn(newBrowser(), op, rps.client('notes'), { login_hint: her })
+  rps.answer('notes', (response) => response.writeHead(503).end())
   const { id, pseudonym } = await op.provider.accounts.erase(her)
-  await rps.received(1)
-  await vi.waitFor(async () =>
-    expect((await op.provider.deliveries.list({ state: 'delivered' })).deliveries).toHaveLength(1),
-  )
-  time.skip(day)
+  const { deliveries } = op.provider
+  await vi.waitFor(async () => expect((await deliveries.list({ state: 'due' })).deliveries[0]?.attempts).toBe(1))
+  time.skip(4 * day)
+  await vi.waitFor(async () => expect((await deliveries.list({ state: 'dead' })).deliveries).toHaveLength(1))
   await untilErased(op, id)
-  const client = (await op.provider.Client.find('notes')) ?? expect.unreachable()
-  const logout = { id: 'l', uid: 'u', accountId: pseudonym, cause: 'account_deleted', endedAt: 1000 } as const
-  const token = await mintLogoutToken(op.provider, client, { logout, sid: 's' }, { jti: 'j', revokeOffline: false })
-  expect(claimsOf(token)).toMatchObject({ sid: 's' })
-  expect(claimsOf(token)).not.toHaveProperty('sub')
+  const before = rps.logouts.length
+  rps.answer('notes', (response) => response.end())
+  expect(await deliveries.retry({ accountId: pseudonym })).toMatchObject({ count: 1 })
+  await vi.waitFor(() => expect(rps.logouts.length).toBeGreaterThan(before))
+  const claims = claimsOf(rps.logouts.at(-1)?.token ?? '')
+  expect(claims.sid).toBe(claimsOf(tokens.id_token).sid)
+  expect(claims).not.toHaveProperty('sub')
+})
+
+it('an account whose name looks like a pseudonym is told by it: nobody erased it [T30] [BCL-2.4-a]', async () => {
+  const op = await start()
+  const named = `erased:${'A'.repeat(22)}`
+  const browser = newBrowser()
+  await logIn(browser, op, rps.client('notes'), { login_hint: named })
+  const question = await browser.open(logoutUrl(op))
+  await browser.submit(question, { answer: 'yes' }, '/ask')
+  const [told] = await rps.received(1)
+  expect(claimsOf(told?.token ?? '').sub).toBe(named)
 })
 
 it('a login whose password was right a moment before the erasure comes too late [T30] [T2]', async () => {

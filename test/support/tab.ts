@@ -40,7 +40,7 @@ export function openTab(agent: UserAgent, pageUrl: string): Tab {
       })
     },
     window: new EventTarget(),
-    document: Object.assign(new EventTarget(), { baseURI: pageUrl, visibilityState: 'visible' as const }),
+    document: Object.assign(new EventTarget(), { baseURI: pageUrl, hidden: false }),
     openFrame: () => Object.assign(new EventTarget(), { contentWindow: null, remove: () => {} }),
     arbiter: undefined,
     openChannel: (name) => new BroadcastChannel(name),

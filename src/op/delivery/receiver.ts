@@ -15,7 +15,8 @@ import { nameOf } from '../clients/client-name.ts'
 import type { ReadClient } from '../clients/read-client.ts'
 import type { Receiver } from '../fan-out.ts'
 import { mintLogoutToken } from '../provider-seam.ts'
-import type { ClaimedDelivery } from '../store/contract.ts'
+import { erasureIn } from '../pseudonym.ts'
+import type { ClaimedDelivery, OpIssuerStore } from '../store/contract.ts'
 
 /** What the outbox asks about an RP: where it listens, and a Logout Token for this attempt. */
 export interface ReceiverParts {
@@ -23,18 +24,28 @@ export interface ReceiverParts {
   mint(delivery: ClaimedDelivery): Promise<string>
 }
 
-/**
- * Answers the outbox's questions from the registrations and oidc-provider's keys, as they are at the time of the attempt.
- *
- * @param written The ids of the clients that the operator wrote down. All others registered themselves, but for those that the
- *   operator has marked as first-party in the store: no client can take that mark for itself (T13).
- */
+/** What the answers come from. */
+export interface ReceiverSources {
+  readonly runtime: Pick<Runtime, 'random'>
+  readonly store: Pick<OpIssuerStore, 'getErasure'>
+  readonly readClient: ReadClient
+  /**
+   * The ids of the clients that the operator wrote down. All others registered themselves, but for those that the operator has
+   * marked as first-party in the store: no client can take that mark for itself (T13).
+   */
+  readonly written: ReadonlySet<string>
+}
+
+/** Answers the outbox's questions from the registrations and oidc-provider's keys, as they are at the time of the attempt. */
 export function receiverOf(
   provider: OidcProvider,
-  runtime: Pick<Runtime, 'random'>,
-  readClient: ReadClient,
-  written: ReadonlySet<string>,
+  { runtime, store, readClient, written }: ReceiverSources,
 ): ReceiverParts {
+  async function isErased(accountId: string): Promise<boolean> {
+    const id = erasureIn(accountId)
+    return id !== undefined && (await store.getErasure(id)) !== undefined
+  }
+
   return {
     async findReceiver(clientId) {
       const client = await readClient(clientId)
@@ -48,12 +59,13 @@ export function receiverOf(
     async mint(delivery) {
       const client = await readClient(delivery.clientId)
       if (!client) throw new Error(`client ${delivery.clientId} is gone`)
-      const { cause, reason = cause } = delivery.logout
+      const { accountId, cause, reason = cause } = delivery.logout
       return mintLogoutToken(provider, client, delivery, {
         jti: base64url(runtime.random(16)),
         ...(client[LOGOUT_DETAILS] === true && { details: await detailsOf(readClient, delivery) }),
         ...(client[LOGOUT_REASON] === true && { reason }),
         revokeOffline: client[REVOKE_OFFLINE] === true && revokesOffline(cause),
+        isErased: await isErased(accountId),
       })
     },
   }

@@ -32,6 +32,7 @@ export interface ErasureStore {
   eraseSome(options: { limit: number; pause: number; wait: number }): Promise<Erasure | undefined>
   /** Epoch milliseconds at which a step is due. */
   nextErasureAt(): Promise<number | undefined>
+  /** Known as long as a logout has its pseudonym, however old it is. */
   getErasure(id: string): Promise<Erasure | undefined>
   /** The newest, at most `limit`. */
   listErasures(limit: number): Promise<readonly Erasure[]>

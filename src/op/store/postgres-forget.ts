@@ -1,4 +1,5 @@
 import { statement } from '../../runtime/postgres.ts'
+import { pseudonymOf } from '../pseudonym.ts'
 import type { OpIssuerStore } from './contract.ts'
 import type { PostgresContext } from './postgres-context.ts'
 import { isModelRefused } from './postgres-refusals.ts'
@@ -38,10 +39,13 @@ const refusedForEver = statement(
       WHERE m.issuer = $1 AND m.expires_at IS NULL AND m.account_id IS NOT NULL AND ${isModelRefused} LIMIT $2)`,
 )
 const jobs = statement('forget_jobs', 'DELETE FROM end_job WHERE issuer = $1 AND seq = ANY ($2::bigint[])')
+// A logout that has its pseudonym needs it: without it the pseudonym would pass for an account.
 const erasures = statement(
   'forget_erasures',
   `DELETE FROM erasure WHERE seq IN
-     (SELECT seq FROM erasure WHERE issuer = $1 AND finished_at < $2 LIMIT $3 FOR UPDATE SKIP LOCKED)`,
+     (SELECT e.seq FROM erasure e WHERE e.issuer = $1 AND e.finished_at < $2
+        AND NOT EXISTS (SELECT 1 FROM logout l WHERE l.issuer = $1 AND l.account_id = '${pseudonymOf('')}' || e.id)
+      LIMIT $3 FOR UPDATE SKIP LOCKED)`,
 )
 const uris = statement(
   'forget_uris',

@@ -1,3 +1,4 @@
+import { pseudonymOf } from '../pseudonym.ts'
 import type { OpIssuerStore } from './contract.ts'
 import type { SqliteContext } from './sqlite-context.ts'
 import { isModelRefused } from './sqlite-refusals.ts'
@@ -30,8 +31,12 @@ export function sqliteForget(context: SqliteContext): Pick<OpIssuerStore, 'forge
   )
   const sparedBy = db.prepare<[number]>('DELETE FROM spared WHERE job = ?')
   const job = db.prepare<[number]>('DELETE FROM end_job WHERE seq = ?')
+  // A logout that has its pseudonym needs it: without it the pseudonym would pass for an account.
   const oldErasures = db.prepare<[number, number, number]>(
-    'DELETE FROM erasure WHERE seq IN (SELECT seq FROM erasure WHERE issuer = ? AND finished_at < ? LIMIT ?)',
+    `DELETE FROM erasure WHERE seq IN
+       (SELECT e.seq FROM erasure e WHERE e.issuer = ? AND e.finished_at < ?
+          AND NOT EXISTS (SELECT 1 FROM logout l WHERE l.issuer = e.issuer AND l.account_id = '${pseudonymOf('')}' || e.id)
+        LIMIT ?)`,
   )
   const oldUris = db.prepare<[number, number, number]>(
     `DELETE FROM answered_uri WHERE (issuer, client_id, uri) IN

@@ -174,8 +174,9 @@ export interface RpSessionStore {
   /**
    * Replaces the tokens of a live RP session that still holds the refresh token that was `used`, gives the right to refresh
    * back and tells subscribers. `outdated` when it holds another or none: a faster refresh was there, and nothing is
-   * written. `gone` when it is not alive; if a logout ended it meanwhile, the new refresh token is owed to the OP in the
-   * same step, as the old one was.
+   * written. `gone` when it is not alive; if a logout ended it meanwhile, or a login of another grant replaced it, the new
+   * refresh token is owed to the OP in the same step, as the old one was. If it has expired, the new one takes the place of the
+   * old one in what is left of it.
    */
   saveTokens(
     handle: string,

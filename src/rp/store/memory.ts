@@ -103,7 +103,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     drop(bySub, session.sub, session.handle)
   }
 
-  function bury(session: StoredRpSession, how: SessionEnd, revokeOffline = false): void {
+  function bury(session: StoredRpSession, how: SessionEnd | null, revokeOffline = false): void {
     remove(session)
     ended.set(session.handle, { publicId: session.publicId, end: how, revokeOffline, expiresAt: session.expiresAt })
   }
@@ -166,10 +166,10 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const [before] = replaces === undefined ? [] : live([replaces])
       if (before) {
         if (before.sub !== session.sub) end(before, { cause: 'user_switched', at: session.createdAt }, false)
-        else {
-          if (isOwedAfterReplacement(before, sids.further(before.handle), session)) owe(before.refreshToken.sealed)
-          remove(before)
-        }
+        else if (isOwedAfterReplacement(before, sids.further(before.handle), session)) {
+          bury(before, null)
+          owe(before.refreshToken.sealed)
+        } else remove(before)
       }
       sessions.set(session.handle, structuredClone(session))
       sids.add(session)
@@ -183,7 +183,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const session = sessions.get(handle)
       if (session) return isLive(session, now()) ? { state: 'alive', session } : afterExpiry(session, now())
       const past = ended.get(handle)
-      if (past === undefined || past.expiresAt <= now()) return undefined
+      if (!past?.end || past.expiresAt <= now()) return undefined
       return { state: 'ended', publicId: past.publicId, end: past.end }
     },
 
@@ -225,6 +225,10 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
         sessions.set(handle, { ...others, tokens, ...(refreshToken && { refreshToken }) })
         hints.publish(handle)
         return 'saved'
+      }
+      const expired = sessions.get(handle)
+      if (expired?.refreshToken?.sealed === used && refreshToken) {
+        sessions.set(handle, { ...expired, tokens, refreshToken })
       }
       const past = ended.get(handle)
       if (past === undefined || past.expiresAt <= now() || refreshToken === undefined) return 'gone'

@@ -7,6 +7,7 @@ import { learntFunctions } from './postgres-learnt-functions.ts'
 import { logoutFunctions } from './postgres-logout-functions.ts'
 import { putByFunctions } from './postgres-put-by-functions.ts'
 import { refreshFunctions } from './postgres-refresh-functions.ts'
+import { replacedFunctions } from './postgres-replaced-functions.ts'
 import { sidFunctions } from './postgres-sid-functions.ts'
 
 /**
@@ -92,6 +93,7 @@ ${functions}`,
   putByFunctions,
   expiryFunctions,
   learntFunctions,
+  replacedFunctions,
 ]
 
 const oneAtATime = statement('rp_migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -10,7 +10,7 @@ import { type PostgresHints, postgresHints } from './postgres-hints.ts'
 import { migrate } from './postgres-schema.ts'
 import * as sql from './postgres-statements.ts'
 import { readTogether } from './read-together.ts'
-import { afterExpiry, isLive } from './rules.ts'
+import { afterExpiry, isLive, type PastEnd } from './rules.ts'
 import { type SessionRow, toSession } from './session-row.ts'
 
 /** RP sessions that one query reads: few milliseconds, in which its connection serves nobody else. */
@@ -155,7 +155,8 @@ function createPostgresStore(
         return isLive(session, seconds) ? { state: 'alive', session } : afterExpiry(session, seconds)
       }
       if (row.ended === null || row.ended_public_id === null || (row.ended_expires_at ?? 0) <= seconds) return undefined
-      return { state: 'ended', publicId: row.ended_public_id, end: JSON.parse(row.ended) as SessionEnd }
+      const end = JSON.parse(row.ended) as PastEnd['end']
+      return end === null ? undefined : { state: 'ended', publicId: row.ended_public_id, end }
     },
 
     async updateIfExists(handle, { idleExpiresAt = 0, sessionState = null }) {

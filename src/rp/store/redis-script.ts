@@ -12,9 +12,9 @@ export interface Script {
  *
  *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh and `sid:<sid>` for each
  *                               sid besides that of its login: "asked grant learnt", in epoch milliseconds, as a flag and as
- *                               a number that grows with each that is learnt; or how it
- *                               `ended`, with `all` if offline tokens were to go too, and the refresh token that the front
- *                               channel left. What leaves a refresh token outlives its expiry, until a login or a logout sweeps it.
+ *                               a number that grows with each that is learnt; or how it `ended` (null where a login of another
+ *                               grant replaced it), with `all` if offline tokens were to go too, and the refresh token that the
+ *                               front channel left. What leaves a refresh token outlives its expiry, until a login or a logout sweeps it.
  *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
  *   :exp                 zset   handles of what leaves a refresh token, by absolute expiry
  *   :left:sid:<sid> :left:sub:<sub>  zset   the same of what the front channel left
@@ -142,9 +142,15 @@ local function finish(session, ended, revoke_offline)
   bury(session, ended, revoke_offline)
 end
 
+-- How an RP session ended; empty where a login of another grant has replaced it.
+local function end_of(session)
+  local how = cjson.decode(session.ended)
+  return how == cjson.null and {} or how
+end
+
 local function was_framed(session)
   return session ~= nil and session.ended ~= nil and session.refresh ~= nil
-    and cjson.decode(session.ended).cause == 'frontchannel'
+    and end_of(session).cause == 'frontchannel'
 end
 
 -- The live RP sessions that carry a sid or a sub, what else the index has, and those that have expired.

@@ -18,15 +18,17 @@ if session.sid and overtaken('sid', session.sid) then return { 'outdated' } end
 local before, flat
 if replaces then before, flat = read(old) end
 if before and before.ended then
-  local past = cjson.decode(before.ended)
+  local past = end_of(before)
   local is_leaving = past.cause == 'this_app' or past.cause == 'rp_initiated'
   if is_leaving and (past.at_ms or past.at * 1000) > requested then return { 'outdated' } end
 end
 if not is_live(before) then before = nil end
 if before and before.sub ~= session.sub then
   finish(before, switched, false)
+elseif before and not is_of_grant(before, session.sid) and before.refresh and before.offline == '0' then
+  owe(before.refresh)
+  bury(before, 'null')
 elseif before then
-  if not is_of_grant(before, session.sid) and before.refresh and before.offline == '0' then owe(before.refresh) end
   remove(before)
 end
 
@@ -119,10 +121,16 @@ if is_live(session) then
   tell(ARGV[2], ARGV[3], ARGV[4], handle)
   return 'saved'
 end
-if has_refresh and was_framed(session) and tonumber(session.exp) * 1000 > now then
+if has_refresh and session and not session.ended then
+  -- In what has expired the new one takes the place of the old one.
+  if session.refresh == ARGV[10] then
+    redis.call('HSET', key_of(handle), 'tokens', tokens, 'refresh', refresh, 'offline', offline)
+    if offline == '0' then keep_token(handle, session.exp) end
+  end
+elseif has_refresh and was_framed(session) and tonumber(session.exp) * 1000 > now then
   redis.call('HSET', key_of(handle), 'refresh', refresh, 'offline', offline)
 elseif has_refresh and session and session.ended and tonumber(session.exp) * 1000 > now
-  and (offline == '0' or session.all == '1') and cjson.decode(session.ended).cause ~= 'frontchannel' then
+  and (offline == '0' or session.all == '1') and end_of(session).cause ~= 'frontchannel' then
   owe(refresh)
 end
 return 'gone'

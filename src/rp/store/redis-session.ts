@@ -1,7 +1,6 @@
 import { LockstepError } from '../../protocol/errors.ts'
-import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { FoundRpSession, StoredRpSession } from './contract.ts'
-import { afterExpiry, isLive } from './rules.ts'
+import { afterExpiry, isLive, type PastEnd } from './rules.ts'
 
 /** What the scripts do not look into. */
 type Rest = Pick<StoredRpSession, 'createdAt' | 'data'>
@@ -32,7 +31,8 @@ export function toFound(flat: unknown, now: number): FoundRpSession | undefined 
   const ended = fields.get('ended')
   if (ended !== undefined) {
     if (Number(need(fields, 'exp')) <= now) return undefined
-    return { state: 'ended', publicId: need(fields, 'pub'), end: JSON.parse(ended) as SessionEnd }
+    const end = JSON.parse(ended) as PastEnd['end']
+    return end === null ? undefined : { state: 'ended', publicId: need(fields, 'pub'), end }
   }
   const session = fromFields(fields)
   return isLive(session, now) ? { state: 'alive', session } : afterExpiry(session, now)

@@ -47,7 +47,9 @@ export function logoutOf(
 }
 
 /** Says whether the End-User has signed out of this app in this browser since a login there was asked for (epoch milliseconds). */
-export function wasLeftSince({ cause, at, at_ms }: SessionEnd, requestedAt: number): boolean {
+export function wasLeftSince(end: SessionEnd | null, requestedAt: number): boolean {
+  if (end === null) return false
+  const { cause, at, at_ms } = end
   return (cause === 'this_app' || cause === 'rp_initiated') && (at_ms ?? at * 1000) > requestedAt
 }
 
@@ -112,7 +114,8 @@ export function isLeftBehind(sid: string, further: readonly FurtherSid[], waterm
 
 /** How an RP session ended that is still remembered. */
 export interface PastEnd {
-  readonly end: SessionEnd
+  /** `null` where a login of another grant has replaced it: nobody is told, but a refresh token that comes late is owed. */
+  readonly end: SessionEnd | null
   /** Whether refresh tokens with `offline_access` were to go too. */
   readonly revokeOffline: boolean
 }
@@ -122,7 +125,7 @@ export interface PastEnd {
  * was, or put by in its place when it was the front channel (T4, T7).
  */
 export function fateOf(refreshToken: StoredRefreshToken, past: PastEnd): 'owed' | 'put by' | 'left alone' {
-  if (past.end.cause === 'frontchannel') return 'put by'
+  if (past.end?.cause === 'frontchannel') return 'put by'
   return past.revokeOffline || !refreshToken.offline ? 'owed' : 'left alone'
 }
 

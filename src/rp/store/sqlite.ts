@@ -91,7 +91,7 @@ function createSqliteStore(
     sql.owe.run(client, kind, debt, runtime.now(), runtime.now())
   }
 
-  function bury(session: StoredRpSession, how: SessionEnd, revokeOffline = false): void {
+  function bury(session: StoredRpSession, how: SessionEnd | null, revokeOffline = false): void {
     const { handle, publicId, expiresAt } = session
     sql.remove.run(client, handle)
     sql.keepEnd.run(client, handle, publicId, JSON.stringify(how), expiresAt, Number(revokeOffline))
@@ -138,7 +138,7 @@ function createSqliteStore(
 
   function endOf(handle: string) {
     const row = sql.getEnd.get(client, handle, now())
-    return row && { ...row, end: JSON.parse(row.ended) as SessionEnd }
+    return row && { ...row, end: JSON.parse(row.ended) as SessionEnd | null }
   }
 
   function replace(before: StoredRpSession, after: StoredRpSession): void {
@@ -146,8 +146,10 @@ function createSqliteStore(
       end(before, { cause: 'user_switched', at: after.createdAt }, false)
       return
     }
-    if (isOwedAfterReplacement(before, furtherSids(before.handle), after)) owe(before.refreshToken.sealed)
-    sql.remove.run(client, before.handle)
+    if (isOwedAfterReplacement(before, furtherSids(before.handle), after)) {
+      bury(before, null)
+      owe(before.refreshToken.sealed)
+    } else sql.remove.run(client, before.handle)
   }
 
   return {
@@ -176,7 +178,7 @@ function createSqliteStore(
         return isLive(session, now()) ? { state: 'alive', session } : afterExpiry(session, now())
       }
       const past = endOf(handle)
-      return past && { state: 'ended', publicId: past.public_id, end: past.end }
+      return past?.end ? { state: 'ended', publicId: past.public_id, end: past.end } : undefined
     },
 
     async updateIfExists(handle, { idleExpiresAt = 0, sessionState = null }) {
@@ -214,7 +216,13 @@ function createSqliteStore(
           changed(handle)
           return 'saved'
         }
-        const past = refreshToken && endOf(handle)
+        if (refreshToken === undefined) return 'gone'
+        // In what has expired the new one takes the place of the old one.
+        const expired = sql.get.get(client, handle)
+        if (expired?.refresh_token === used) {
+          sql.saveTokens.run(tokens, refreshToken.sealed, Number(refreshToken.offline), client, handle)
+        }
+        const past = endOf(handle)
         if (!past) return 'gone'
         const fate = fateOf(refreshToken, { end: past.end, revokeOffline: past.revoke_offline === 1 })
         if (fate === 'owed') owe(refreshToken.sealed)
