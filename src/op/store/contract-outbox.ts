@@ -108,6 +108,8 @@ export interface OutboxStore {
    * Returns the way to stop. Only a store that several processes share has it; it must not be relied on to be called.
    */
   onWake?(listener: () => void): () => void
+  /** Epoch milliseconds by the clock that leases and due times are measured by. Only a store that several processes share has one. */
+  sharedNow?(): Promise<number>
   /**
    * Remembers that an RP has failed. Its trouble begins with the first call, and anew with one that comes `pause` milliseconds
    * after the last or later; {@link OutboxStore.endTrouble} ends it. Answers since when it is in trouble (epoch milliseconds), and

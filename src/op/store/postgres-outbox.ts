@@ -26,7 +26,7 @@ interface Head {
 
 type Outbox = Pick<
   OpIssuerStore,
-  'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
+  'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'sharedNow' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
 // Steps through the index from RP to RP: costs what the RPs are many, not what the rows are many.
@@ -187,6 +187,8 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
       const times = (await each.all(heads)).filter(({ client_id }) => room(client_id) > 0).map(({ due_at }) => due_at)
       return times.length === 0 ? undefined : toNode(Math.min(...times))
     },
+
+    sharedNow: async () => (await context.clock()).now,
 
     // What is in flight may be in the hands of a node that is well; of one that crashed, the leases run out.
     async takeOver() {
