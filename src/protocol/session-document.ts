@@ -44,7 +44,10 @@ export type SessionDocument =
       readonly expires_at: number
       readonly session_state?: string
       readonly check_session_iframe?: string
-      /** Absent where the backend keeps no such record; then a tab takes it for `works`. */
+      /**
+       * Absent where the backend keeps no such record; then a tab has prompt=none look into a `changed` that follows an
+       * `unchanged`, as with `works`, but not into one that comes first.
+       */
       readonly silent_check?: SilentCheckTrust
     }
   | { readonly state: 'ended'; readonly session: string; readonly ended: SessionEnd }
