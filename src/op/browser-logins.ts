@@ -1,6 +1,6 @@
 import type { Context } from 'koa'
 import type { Session } from 'oidc-provider'
-import { seal, unseal } from './logout/sealed-request.ts'
+import { seal, unseal } from './secrets/sealed-request.ts'
 
 /*
  * A browser that restores five tabs sends five logins before the first is answered. Each makes an OP session, and of the five

@@ -8,6 +8,8 @@ import type { OpIssuerStore } from './store/contract.ts'
 /**
  * True when an RP has failed past a horizon, and others of its deliveries that are past theirs would get no attempt of their
  * own to die of: it is down, or it registered itself and refuses, so that each attempt is out of a budget.
+ *
+ * @param isDown And has been for a whole horizon: what is past its horizon because the OP was away is tried.
  */
 export function isHeldBack({ outcome, admission }: Attempt, isDown: boolean): boolean {
   if (outcome.state !== 'dead' || outcome.why !== 'horizon') return false

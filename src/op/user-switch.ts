@@ -1,6 +1,6 @@
 import type { KoaContextWithOIDC, Session } from 'oidc-provider'
-import { seal, unseal } from './logout/sealed-request.ts'
 import { resumedInteraction } from './provider-seam.ts'
+import { seal, unseal } from './secrets/sealed-request.ts'
 
 /*
  * When somebody else signs in, oidc-provider answers with a page that posts to where the old OP session ends. What that needs

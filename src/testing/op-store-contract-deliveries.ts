@@ -10,6 +10,7 @@ import type {
 import { issuer, type Law, loggedIn, type OpStoreBench, opSession, owe } from './op-store-bench.ts'
 
 const hour = 3_600_000
+const day = 24 * hour
 
 /** What an OP store promises to operators: what it lists, and what happens to deliveries by hand. */
 export function deliveriesContract(law: Law): void {
@@ -203,8 +204,8 @@ export function deliveriesContract(law: Law): void {
     await owe(bench, 'u3', ['a', 'b'])
     runtime.pass(5)
     equal(await op.dropDeliveries({ clientId: 'a' }, 'eve', 1), 1)
-    equal(await op.dropDeliveries({ clientId: 'a' }, 'eve', 9), 1)
-    equal(await op.dropDeliveries({ clientId: 'a' }, 'mallory', 9), 0)
+    equal(await op.dropDeliveries({ clientId: 'a', state: 'refused' }, 'eve', 9), 1)
+    equal(await op.dropDeliveries({ clientId: 'a', state: 'due' }, 'mallory', 9), 0)
     const dropped = await everything(op, { state: 'dropped' })
     deepEqual(
       dropped.map(({ logout }) => logout.uid),
@@ -237,6 +238,39 @@ export function deliveriesContract(law: Law): void {
     equal((await op.getDelivery(again.id, 9))?.delivery.droppedBy, 'eve')
     equal(await op.rescheduleDeliveries({ state: 'dropped' }, 9), 2)
     for (const one of await op.claimDue({ limit: 9, lease: 1000 })) equal(one.droppedBy, undefined)
+  })
+
+  law('drops what is in flight when its attempt is over, unless that arrives', async (bench) => {
+    const { op, runtime } = bench
+    const outcomes: Record<string, AttemptOutcome> = {
+      fails: { state: 'due', why: 'network', retryAt: runtime.now() },
+      refuses: { state: 'refused', status: 410 },
+      takes: { state: 'delivered', status: 200 },
+      waits: { state: 'due', why: 'released', retryAt: runtime.now() },
+    }
+    const rps = Object.keys(outcomes)
+    await owe(bench, 'u', rps)
+    const held = await op.claimDue({ limit: 9, lease: 1000 })
+    equal(await op.dropDeliveries({ accountId: 'alice' }, 'eve', 9), rps.length)
+    equal(await op.dropDeliveries({ accountId: 'alice' }, 'mallory', 9), 0)
+    equal((await op.countDeliveries(9))['in-flight'], rps.length)
+    deepEqual(await op.claimDue({ limit: 9, lease: 1000 }), [])
+    runtime.pass(5)
+    for (const one of held) equal(await op.settle(one, attempt(bench, outcomes[one.clientId] as AttemptOutcome)), true)
+    const dropped = await everything(op, { state: 'dropped' })
+    deepEqual(dropped.map(({ clientId }) => clientId).sort(), ['fails', 'refuses'])
+    for (const one of dropped) {
+      equal(one.droppedBy, 'eve')
+      equal(one.attempts, 1)
+      deepEqual(one.lastOutcome, { state: 'dead', why: 'dropped' })
+    }
+    deepEqual(
+      (await everything(op, { state: 'delivered' })).map(({ clientId }) => clientId),
+      ['takes'],
+    )
+    const again = await claimOne(op) // what was given back has one try more
+    equal(again.clientId, 'waits')
+    deepEqual(again.lastOutcome, { state: 'dead', why: 'dropped' })
   })
 
   law(
@@ -319,25 +353,38 @@ export function deliveriesContract(law: Law): void {
 
   law('tells once that an RP has been in trouble for so long, until it is out of it', async ({ op, runtime }) => {
     const began = runtime.now()
-    equal(await op.noteTrouble('a', hour), undefined)
+    equal(await troubleOf(op, 'a'), undefined)
     runtime.pass(hour - 1)
-    equal(await op.noteTrouble('a', hour), undefined)
-    equal(await op.noteTrouble('b', hour), undefined)
+    equal(await troubleOf(op, 'a'), undefined)
+    equal(await troubleOf(op, 'b'), undefined)
     runtime.pass(1)
-    const told = await Promise.all([1, 2, 3].map(() => op.noteTrouble('a', hour)))
+    const told = await Promise.all([1, 2, 3].map(() => troubleOf(op, 'a')))
     deepEqual(
       told.filter((since) => since !== undefined),
       [began],
     )
-    equal(await op.noteTrouble('b', hour), undefined)
+    equal(await troubleOf(op, 'b'), undefined)
     runtime.pass(9 * hour)
-    equal(await op.noteTrouble('a', hour), undefined)
+    equal(await troubleOf(op, 'a'), undefined)
     await op.endTrouble('a')
-    equal(await op.noteTrouble('a', hour), undefined)
+    equal(await troubleOf(op, 'a'), undefined)
     const again = runtime.now()
     runtime.pass(hour)
-    equal(await op.noteTrouble('a', hour), again)
+    equal(await troubleOf(op, 'a'), again)
     await op.endTrouble('unknown')
+  })
+
+  law('lets trouble begin anew with a failure that comes long after the last', async ({ op, runtime }) => {
+    await troubleOf(op, 'a')
+    runtime.pass(hour)
+    const first = runtime.now() - hour
+    equal(await troubleOf(op, 'a'), first)
+    runtime.pass(day - 1)
+    deepEqual(await op.noteTrouble('a', { tellAfter: hour, pause: day }), { since: first, isToTell: false })
+    runtime.pass(day)
+    deepEqual(await op.noteTrouble('a', { tellAfter: hour, pause: day }), { since: runtime.now(), isToTell: false })
+    runtime.pass(hour)
+    equal(await troubleOf(op, 'a'), runtime.now() - hour)
   })
 
   law('shows and changes nothing of another issuer [T20]', async (bench) => {
@@ -354,12 +401,18 @@ export function deliveriesContract(law: Law): void {
     }
     equal(await other.getDelivery(claimed.id, 9), undefined)
     equal((await other.countDeliveries(9)).dead, 0)
-    await op.noteTrouble('a', hour)
+    await troubleOf(op, 'a')
     runtime.pass(hour)
-    equal(await other.noteTrouble('a', hour), undefined)
+    equal(await troubleOf(other, 'a'), undefined)
     await other.endTrouble('a')
-    equal(await op.noteTrouble('a', hour), runtime.now() - hour)
+    equal(await troubleOf(op, 'a'), runtime.now() - hour)
   })
+}
+
+/** Notes that an RP failed; answers since when it does where that is to be told now. */
+async function troubleOf(op: OpIssuerStore, clientId: string): Promise<number | undefined> {
+  const { since, isToTell } = await op.noteTrouble(clientId, { tellAfter: hour, pause: day })
+  return isToTell ? since : undefined
 }
 
 async function everything(

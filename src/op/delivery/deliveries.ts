@@ -76,8 +76,9 @@ export interface Deliveries {
   /** Gives refused and dead deliveries a new horizon, from now on: tried now, and again until it is over. */
   reschedule(filter: DeliveryFilter, options?: { actor?: string; limit?: number }): Promise<DeliveryCount>
   /**
-   * Gives up deliveries that wait, are refused or are dead: they are tried no more, and stay in lists and receipts as dead, with
-   * who dropped them. A muted logout may leave somebody signed in, so the filter must name something.
+   * Gives up deliveries that are owed, refused or dead: they are tried no more, and stay in lists and receipts as dead, with
+   * who dropped them. For one in flight the attempt under way is the last: it is dropped when that is over, unless the RP takes it;
+   * where a process stops or dies meanwhile, it is made once more. A muted logout may leave somebody signed in, so the filter must name something.
    *
    * @param options.actor Who does it.
    */
@@ -141,7 +142,7 @@ export function deliveriesOf({ store, hurry, log }: DeliveriesParts): Deliveries
     async drop(filter, { actor, ...options }) {
       const limit = checkedLimit(options.limit)
       if (checkedActor(actor).actor === undefined) throw new TypeError('actor must be a name: who drops them?')
-      const checked = actedOn(filter, ['due', 'refused', 'dead'])
+      const checked = actedOn(filter, ['due', 'in-flight', 'refused', 'dead'])
       if (Object.values(checked).every((value) => value === undefined)) {
         throw new TypeError('the filter of drop must name something: an empty one would mute every logout')
       }

@@ -111,7 +111,24 @@ function retryAfter(value: string | undefined, now: number): number | undefined 
   return Number.isNaN(date) ? undefined : Math.max(date - now, 0)
 }
 
-/** The two members of an error body that are kept. */
+/** The error codes of OAuth and OpenID that an RP may say. Any other word might be what it was sent, a `sub` say, and codes are logged. */
+const errorCodes: ReadonlySet<string> = new Set([
+  'invalid_request',
+  'invalid_client',
+  'invalid_grant',
+  'invalid_scope',
+  'invalid_token',
+  'insufficient_scope',
+  'unauthorized_client',
+  'unsupported_grant_type',
+  'unsupported_response_type',
+  'unsupported_token_type',
+  'access_denied',
+  'server_error',
+  'temporarily_unavailable',
+])
+
+/** The two members of an error body that are kept; of `error` only that there was one, where it is no known code. */
 function wordsOf(body: string): { error?: string; errorDescription?: string } {
   let parsed: unknown
   try {
@@ -120,8 +137,7 @@ function wordsOf(body: string): { error?: string; errorDescription?: string } {
     return {} // not JSON: there is nothing to keep
   }
   const said = textOf(parsed, 'error')
-  // Codes are words (RFC 6749 §5.2); anything else might be what the RP was sent, and `error` is logged.
-  const error = said !== undefined && /^[a-z_]{1,64}$/.test(said) ? said : undefined
+  const error = said !== undefined && !errorCodes.has(said) ? 'other' : said
   const errorDescription = textOf(parsed, 'error_description')
   return { ...(error !== undefined && { error }), ...(errorDescription !== undefined && { errorDescription }) }
 }

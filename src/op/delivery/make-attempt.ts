@@ -29,7 +29,7 @@ export function attemptsOf(parts: AttemptParts): (delivery: ClaimedDelivery, tur
   const { store, runtime, options, log, tell = () => {}, breakers, budgets, places, stopping, giveUp } = parts
   const report = attemptReporter(log, tell)
   const measure = attemptMeasure(store, parts.telemetry)
-  const watch = troubleWatch({ store, log, tell })
+  const watch = troubleWatch({ store, log, tell, horizon: options.horizon })
   const giveUpOverdue = createGiveUp({ store, log, tell }, () => stopping.aborted)
 
   async function guard(task: string, clientId: string, work: () => Promise<unknown>): Promise<void> {
@@ -54,9 +54,13 @@ export function attemptsOf(parts: AttemptParts): (delivery: ClaimedDelivery, tur
       if (isWritten) report(delivery, made)
     })
     await guard('measure', clientId, () => measured.end(made, finishedAt, isWritten))
-    await guard('trouble', clientId, () => watch(clientId, made.outcome))
-    if (isHeldBack(made, breakers.isOpen(clientId))) {
-      await guard('give_up', clientId, () => giveUpOverdue(clientId, finishedAt - options.horizon * 1000))
+    let failsSince = Number.POSITIVE_INFINITY
+    await guard('trouble', clientId, async () => {
+      failsSince = (await watch(clientId, made.outcome)) ?? failsSince
+    })
+    const begun = finishedAt - options.horizon * 1000
+    if (isHeldBack(made, breakers.isOpen(clientId) && failsSince <= begun)) {
+      await guard('give_up', clientId, () => giveUpOverdue(clientId, begun))
     }
     await guard('hasten', clientId, async () => {
       if (await isFree(delivery, made, isBack)) await store.hasten({ clientId }, options.ratePerRp, stopping)

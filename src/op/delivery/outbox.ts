@@ -91,12 +91,15 @@ export function startOutbox(parts: OutboxParts): Outbox {
   async function work(): Promise<void> {
     let isStarted = false
     let seen = runtime.now()
+    let sharedSeen = 0
     while (!stopping.signal.aborted) {
       try {
         if (!isStarted) await store.takeOver()
-        if (runtime.now() < seen - clockSlack) startOver()
+        const shared = (await store.sharedNow?.()) ?? 0
+        if (runtime.now() < seen - clockSlack || shared < sharedSeen - clockSlack) startOver()
         else if (!isStarted) inFlight.beside(catchUp)
         isStarted = true
+        sharedSeen = shared
         seen = runtime.now()
         const at = seen // one for the turn: a place that comes free between two looks at the clock would be seen by neither
         await tryChosen(at)
@@ -112,7 +115,7 @@ export function startOutbox(parts: OutboxParts): Outbox {
     }
   }
 
-  /** The clock was set back: times that are kept here mean nothing any more, and rows wait for what may be far away. */
+  /** A clock was set back, ours or that of the store: times that are kept here mean nothing any more, and rows wait for what may be far away. */
   function startOver(): void {
     breakers.startOver(runtime.now())
     budgets.startOver()

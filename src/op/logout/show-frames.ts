@@ -6,11 +6,11 @@ import { FRAMES_WAIT, type Framed, framesOf } from '../frontchannel.ts'
 import type { Answer, HttpRequest } from '../http.ts'
 import type { LogoutPages } from '../pages/pages.ts'
 import { showPage } from '../pages/show.ts'
+import { type PendingNotices, seal, unsealLate } from '../secrets/sealed-request.ts'
 import type { OpIssuerStore } from '../store/contract.ts'
 import { at, type LogoutPaths, languagesFor, localesOf, seeOther } from './logout-http.ts'
 import { oneLinePerApp } from './one-line-per-app.ts'
 import type { Receipt, Receipts } from './receipts.ts'
-import { type PendingNotices, seal, unsealLate } from './sealed-request.ts'
 
 /** Milliseconds the redirect waits for first attempts: RPs are told first (RP-Initiated §2), but nobody waits for a dead one. */
 const WAIT = 1000

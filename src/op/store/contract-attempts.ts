@@ -2,6 +2,7 @@
 export interface AttemptFailure {
   readonly why: 'refusal' | 'status' | 'timeout' | 'network' | 'egress' | 'internal'
   readonly status?: number
+  /** A code of OAuth or OpenID, or `other`. */
   readonly error?: string
   /** `error_description` of the answer; the RP's own words, so they are in no log. */
   readonly errorDescription?: string
@@ -44,6 +45,12 @@ export type AttemptOutcome =
 /** Whether an outcome comes from an attempt, or the delivery was given back without one. */
 export function isAttempted(outcome: AttemptOutcome): boolean {
   return outcome.state !== 'due' || (outcome.why !== 'released' && outcome.why !== 'budget')
+}
+
+/** Whether a delivery that was dropped while it was in flight is dropped for good by this outcome; what was given back has one try more. */
+export function endsDropped(outcome: AttemptOutcome): boolean {
+  const isLastWord = outcome.state === 'dead' && outcome.why === 'dropped' // that of an operator's one try more
+  return isAttempted(outcome) && outcome.state !== 'delivered' && !isLastWord
 }
 
 /** One attempt as it is kept. Times are epoch milliseconds. */

@@ -44,7 +44,11 @@ export interface DeliveryStore {
   retryDeliveries(filter: DeliveryFilter, limit: number): Promise<number>
   /** The same for what was given up, with a new horizon, and no attempt or refusal counted: a dropped one is not dropped any more. */
   rescheduleDeliveries(filter: DeliveryFilter, limit: number): Promise<number>
-  /** Makes up to `limit` deliveries that wait, are refused or are dead dead by the hand of `actor`. Returns how many. */
+  /**
+   * Makes up to `limit` deliveries that are not delivered dead by the hand of `actor`. One in flight stays in its worker's hands, and
+   * this attempt is its last: dead when that is settled and not delivered; given back unattempted, or taken over, it has one try
+   * more. Returns how many.
+   */
   dropDeliveries(filter: DeliveryFilter, actor: string, limit: number): Promise<number>
   /** Counts deliveries by state, each up to `most`: what is more is answered as `most`. */
   countDeliveries(most: number): Promise<OutboxCounts>

@@ -108,11 +108,17 @@ export interface OutboxStore {
    * Returns the way to stop. Only a store that several processes share has it; it must not be relied on to be called.
    */
   onWake?(listener: () => void): () => void
+  /** Epoch milliseconds by the clock that leases and due times are measured by. Only a store that several processes share has one. */
+  sharedNow?(): Promise<number>
   /**
-   * Remembers that nothing but failures comes from an RP, from the first call on until {@link OutboxStore.endTrouble}.
-   * Answers since when (epoch milliseconds), once, to the first call that comes `tellAfter` milliseconds after that.
+   * Remembers that an RP has failed. Its trouble begins with the first call, and anew with one that comes `pause` milliseconds
+   * after the last or later; {@link OutboxStore.endTrouble} ends it. Answers since when it is in trouble (epoch milliseconds), and
+   * `isToTell` to one call only: the first that comes `tellAfter` milliseconds after that.
    */
-  noteTrouble(clientId: string, tellAfter: number): Promise<number | undefined>
+  noteTrouble(
+    clientId: string,
+    times: { readonly tellAfter: number; readonly pause: number },
+  ): Promise<{ readonly since: number; readonly isToTell: boolean }>
   /** The RP has answered. */
   endTrouble(clientId: string): Promise<void>
 }

@@ -143,11 +143,13 @@ export function postgresDeliveries(context: PostgresContext): Deliveries {
     async dropDeliveries(filter, actor, limit) {
       const outcome: AttemptOutcome = { state: 'dead', why: 'dropped' }
       return context.write((queries) =>
-        change(queries, touched(filter, ['due', 'refused', 'dead']), limit, {
+        change(queries, touched(filter, ['due', 'in-flight', 'refused', 'dead']), limit, {
           name: 'drop',
-          set: `state = 'dead', due_at = NULL, final_at = $3, dropped_by = $4, last_outcome = $5`,
+          set: `state = CASE state WHEN 'in-flight' THEN state ELSE 'dead' END, dropped_by = $4, last_outcome = $5,
+                due_at = CASE state WHEN 'in-flight' THEN due_at END,
+                final_at = CASE WHEN state <> 'in-flight' THEN $3::bigint END`,
           values: [context.now(), actor, JSON.stringify(outcome)],
-          where: `(d.dropped_by IS NULL OR d.state <> 'dead')`,
+          where: `(d.dropped_by IS NULL OR d.state = 'due')`,
         }),
       )
     },

@@ -66,7 +66,7 @@ type SignedIn = OpSessionRow & { account_id: string }
 /** The one transaction that ends OP sessions in PostgreSQL: everything below happens, or nothing. */
 export function postgresEnd(
   context: PostgresContext,
-  ring: () => Promise<void>,
+  ring: () => void,
 ): Pick<OpIssuerStore, 'endOpSession' | 'endOpSessions'> {
   async function endAll(
     uids: readonly string[],
@@ -80,7 +80,7 @@ export function postgresEnd(
       if (job) await queries.change(countInJob, job.id, ended.length, clock.now + Math.ceil(job.pause))
       return ended
     })
-    if (ended.some(({ deliveries }) => deliveries.length > 0)) await ring()
+    if (ended.some(({ deliveries }) => deliveries.length > 0)) ring()
     return ended
   }
 

@@ -1,5 +1,5 @@
 import { statement } from '../../runtime/postgres.ts'
-import { isAttempted, type OpIssuerStore } from './contract.ts'
+import { endsDropped, isAttempted, type OpIssuerStore } from './contract.ts'
 import {
   type DeliveryRow,
   deliveryColumns,
@@ -26,7 +26,7 @@ interface Head {
 
 type Outbox = Pick<
   OpIssuerStore,
-  'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'takeOver' | 'getLogout' | 'noteFramed'
+  'claimDue' | 'claimEarly' | 'settle' | 'nextDueAt' | 'sharedNow' | 'takeOver' | 'getLogout' | 'noteFramed'
 >
 
 // Steps through the index from RP to RP: costs what the RPs are many, not what the rows are many.
@@ -68,10 +68,15 @@ const first = (which: string): string =>
     ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE SKIP LOCKED`)
 const claimEarly = statement<LeasedRow>('delivery_claim_early', first('d.client_id'))
 const claimChosen = statement<LeasedRow>('delivery_claim_chosen', first('d.id'))
+// Dropped while it was in flight, and not delivered by that attempt.
+const dropped = '($11 AND dropped_by IS NOT NULL)'
 const settle = statement<{ seq: number; attempts: number }>(
   'delivery_settle',
   `UPDATE delivery SET
-     state = $4, due_at = $5, final_at = $6, last_outcome = CASE WHEN $8 THEN $7 ELSE last_outcome END,
+     state = CASE WHEN ${dropped} THEN 'dead' ELSE $4 END,
+     due_at = CASE WHEN NOT ${dropped} THEN $5::bigint END,
+     final_at = CASE WHEN ${dropped} THEN $10::bigint ELSE $6::bigint END,
+     last_outcome = CASE WHEN $8 AND NOT ${dropped} THEN $7 ELSE last_outcome END,
      attempts = attempts + CASE WHEN $8 THEN 1 ELSE 0 END,
      refusals = CASE WHEN $9 THEN refusals + 1 WHEN $8 THEN 0 ELSE refusals END,
      refused_since = CASE WHEN $9 THEN coalesce(refused_since, $10::bigint) WHEN $8 THEN NULL ELSE refused_since END
@@ -166,6 +171,7 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
           isCounted,
           isDue && outcome.why === 'refusal',
           finishedAt,
+          endsDropped(outcome),
         )
         if (settled && isCounted) {
           const times = [wasDueAt, startedAt, connectedAt, answeredAt, finishedAt]
@@ -181,6 +187,8 @@ export function postgresOutbox(context: PostgresContext, attend: () => Promise<v
       const times = (await each.all(heads)).filter(({ client_id }) => room(client_id) > 0).map(({ due_at }) => due_at)
       return times.length === 0 ? undefined : toNode(Math.min(...times))
     },
+
+    sharedNow: async () => (await context.clock()).now,
 
     // What is in flight may be in the hands of a node that is well; of one that crashed, the leases run out.
     async takeOver() {

@@ -302,6 +302,10 @@ const steps: readonly string[] = [
   -- When the last walk through the models began; NULL as long as it is the first, which began with the erasure.
   ALTER TABLE erasure ADD COLUMN walk_at BIGINT;
   `,
+  `
+  -- When the RP failed last (by the database's clock): failures far apart are no one trouble.
+  ALTER TABLE client_trouble ADD COLUMN failed_at BIGINT;
+  `,
 ]
 
 const oneAtATime = statement('migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

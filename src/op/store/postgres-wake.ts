@@ -3,12 +3,13 @@ import { type Listening, type Postgres, statement } from '../../runtime/postgres
 
 /** The doorbell of the outboxes of all nodes that share a database. */
 export interface PostgresWake {
-  /** Tells all nodes, this one included, that deliveries were planned: resolves when it is said. It is a hint and never fails. */
-  ring(issuer: string): Promise<void>
+  /** Tells all nodes, this one included, that deliveries were planned, soon: a hint that nobody waits for, and that never fails. */
+  ring(issuer: string): void
   /** Has the listener called when some node rang for the issuer, or may have. Returns the way to stop. */
   onRing(issuer: string, listener: () => void): () => void
   /** Sees to it that this node hears the others, where somebody listens: called again and again. */
   attend(): Promise<void>
+  /** Resolves when the last ring is said, and nothing is heard any more. */
   close(): Promise<void>
 }
 
@@ -18,9 +19,9 @@ const notify = statement('wake_notify', 'SELECT pg_notify($1, $2)')
  * LISTEN and NOTIFY as a doorbell: the payload is only a hash of the issuer, and whoever hears it looks into the outbox,
  * where the truth is (T18).
  *
- * It is rung after the commit and not in it, since transactions that notify commit one after the other, but before the
- * commit is answered: of a node that dies while it delivers, the others know. A ring may get lost, with a node that dies
- * between the two or with the connection; then the others look at their next turn.
+ * It is rung after the commit and not in it, since transactions that notify commit one after the other, and beside the answer,
+ * since what is committed must be answered whatever the database does next. A ring may get lost, with a node that dies right
+ * after the commit or with the connection; then the others look at their next turn.
  */
 export function postgresWake(db: Postgres, channel: string): PostgresWake {
   const listeners = new Set<{ readonly payload: string; readonly call: () => void }>()
@@ -67,10 +68,9 @@ export function postgresWake(db: Postgres, channel: string): PostgresWake {
   }
 
   return {
-    async ring(issuer) {
+    ring(issuer) {
       waiting.add(payloadOf(issuer))
       ringing ??= ringAll()
-      await ringing
     },
 
     onRing(issuer, call) {

@@ -152,11 +152,12 @@ export function sqliteDeliveries(context: SqliteContext): Deliveries {
     async dropDeliveries(filter, actor, limit) {
       return context.write(() =>
         change(
-          touched(filter, ['due', 'refused', 'dead']),
+          touched(filter, ['due', 'in-flight', 'refused', 'dead']),
           limit,
-          `state = 'dead', due_at = NULL, final_at = ?, dropped_by = ?, last_outcome = ?`,
+          `state = CASE state WHEN 'in-flight' THEN state ELSE 'dead' END, due_at = CASE state WHEN 'in-flight' THEN due_at END,
+           final_at = CASE WHEN state <> 'in-flight' THEN ? END, dropped_by = ?, last_outcome = ?`,
           [context.now(), actor, JSON.stringify({ state: 'dead', why: 'dropped' } satisfies AttemptOutcome)],
-          `(d.dropped_by IS NULL OR d.state <> 'dead')`,
+          `(d.dropped_by IS NULL OR d.state = 'due')`,
         ),
       )
     },

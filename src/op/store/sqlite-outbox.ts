@@ -1,4 +1,11 @@
-import { type AttemptRecord, type ClaimedDelivery, type Delivery, isAttempted, type OpIssuerStore } from './contract.ts'
+import {
+  type AttemptRecord,
+  type ClaimedDelivery,
+  type Delivery,
+  endsDropped,
+  isAttempted,
+  type OpIssuerStore,
+} from './contract.ts'
 import {
   type DeliveryRow,
   deliveryColumns,
@@ -29,6 +36,7 @@ interface SettledRow {
   dueAt: number | null
   finalAt: number | null
   refused: 0 | 1
+  endsDropped: 0 | 1
   now: number
   outcome: string
 }
@@ -75,10 +83,14 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
   const lease = db.prepare<[number, number]>(
     `UPDATE delivery SET state = 'in-flight', fence = fence + 1, due_at = ? WHERE seq = ?`,
   )
+  // Dropped while it was in flight, and not delivered by that attempt.
+  const dropped = '(@endsDropped AND dropped_by IS NOT NULL)'
   const settle = db.prepare<[SettledRow], { seq: number; attempts: number }>(
     `UPDATE delivery SET
-       state = @state, due_at = @dueAt, final_at = @finalAt,
-       last_outcome = CASE WHEN @counted THEN @outcome ELSE last_outcome END,
+       state = CASE WHEN ${dropped} THEN 'dead' ELSE @state END,
+       due_at = CASE WHEN NOT ${dropped} THEN @dueAt END,
+       final_at = CASE WHEN ${dropped} THEN @now ELSE @finalAt END,
+       last_outcome = CASE WHEN @counted AND NOT ${dropped} THEN @outcome ELSE last_outcome END,
        attempts = attempts + @counted,
        refusals = CASE WHEN @refused THEN refusals + 1 WHEN @counted THEN 0 ELSE refusals END,
        refused_since = CASE WHEN @refused THEN coalesce(refused_since, @now) WHEN @counted THEN NULL ELSE refused_since END
@@ -143,6 +155,7 @@ export function sqliteOutbox(context: SqliteContext): Outbox {
       dueAt: due ? Math.ceil(outcome.retryAt) : null,
       finalAt: due ? null : finishedAt,
       refused: due && outcome.why === 'refusal' ? 1 : 0,
+      endsDropped: endsDropped(outcome) ? 1 : 0,
       now: finishedAt,
       outcome: text,
     })

@@ -330,6 +330,10 @@ const steps: readonly string[] = [
   -- When the last walk through the models began; NULL as long as it is the first, which began with the erasure.
   ALTER TABLE erasure ADD COLUMN walk_at INTEGER;
   `,
+  `
+  -- When the RP failed last: failures far apart are no one trouble.
+  ALTER TABLE client_trouble ADD COLUMN failed_at INTEGER;
+  `,
 ]
 
 /**

@@ -254,6 +254,19 @@ describe('reschedule', () => {
 })
 
 describe('drop', () => {
+  it('ends what is under way with that attempt, and counts it', async () => {
+    const deliveries = operate()
+    world.rps.set('notes', () => 'hangs')
+    for (let i = 0; i < 10; i++) await world.logout(`u${i}`, 'notes')
+    await world.pass(second)
+    expect(await deliveries.drop({ clientId: 'notes' }, { actor: 'root' })).toEqual({ count: 10, more: false })
+    const posts = world.posts.length
+    await world.pass(2 * hour)
+    expect(world.posts).toHaveLength(posts)
+    expect(await world.store.countDeliveries(100)).toEqual({ due: 0, 'in-flight': 0, refused: 0, dead: 0 })
+    expect((await deliveries.list({ state: 'dropped' })).deliveries).toHaveLength(10)
+  })
+
   it('stops the tries, keeps the delivery in sight, and says who did it', async () => {
     const deliveries = operate()
     const ended = await world.logout('u', 'notes')
@@ -298,7 +311,8 @@ describe('a filter', () => {
     const deliveries = operate()
     await expect(deliveries.retry({ state: 'delivered' })).rejects.toThrow('state')
     await expect(deliveries.reschedule({ state: 'due' })).rejects.toThrow('state')
-    await expect(deliveries.drop({ state: 'in-flight' }, { actor: 'eve' })).rejects.toThrow('state')
+    await expect(deliveries.reschedule({ state: 'in-flight' })).rejects.toThrow('state')
+    await expect(deliveries.drop({ state: 'delivered' }, { actor: 'eve' })).rejects.toThrow('state')
   })
 
   it.each([0, -1, 1.5, 10_001])('comes with a limit that is a bound, not %s', async (limit) => {

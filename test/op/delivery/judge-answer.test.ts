@@ -198,8 +198,9 @@ describe('text from RPs', () => {
     ['that is a sentence', 'no such session'],
     ['that echoes a Logout Token', 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl'],
     ['without an end', 'x'.repeat(65)],
-  ])('is no error code %s, and is not kept, since codes are logged [T24]', (_what, hostile) => {
-    expect(judgeAnswer(answer(403, {}, says(hostile)), context())).not.toHaveProperty('error')
+    ['that is a sub', 'alice'],
+  ])('is no error code %s, and becomes other, since codes are logged [T24]', (_what, hostile) => {
+    expect(judgeAnswer(answer(403, {}, says(hostile)), context())).toHaveProperty('error', 'other')
     expect(judgeAnswer(answer(403, {}, says('access_denied')), context())).toHaveProperty('error', 'access_denied')
   })
 

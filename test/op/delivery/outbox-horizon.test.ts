@@ -108,6 +108,20 @@ it('what an RP is owed past its horizon is tried and told when only the OP was a
   expect(await world.store.countDeliveries(1000)).toEqual({ due: 0, 'in-flight': 0, refused: 0, dead: 0 })
 })
 
+it('what is past its horizon is tried when only the OP was away, although its RP comes back half a minute later [design §4]', async () => {
+  const ended = []
+  for (let i = 0; i < 50; i++) ended.push(await world.logout(`u${i}`, 'notes'))
+  await world.pass(73 * hour)
+  world.start()
+  await world.pass(minute / 2)
+  world.rps.set('notes', () => says(200))
+  await world.pass(10 * minute)
+  const all = (await Promise.all(ended.map(world.deliveries))).flat()
+  expect(all.filter(({ attempts }) => attempts === 0)).toEqual([])
+  const open = new Set(all.filter(({ state }) => state !== 'dead').map(({ state }) => state))
+  expect([...open]).toEqual(['delivered'])
+})
+
 it('what is due is sent although what waits cannot be brought forward at the start', async () => {
   world.rps.set('notes', () => says(200))
   const ended = await world.logout('u', 'notes')

@@ -18,6 +18,7 @@ afterEach(() => world.close())
 function node(): ReturnType<typeof troubleWatch> {
   return troubleWatch({
     store: world.store,
+    horizon: 259_200,
     log: () => {},
     tell: (_event, { clientId }: { clientId?: string }) => told.push(clientId),
   })
@@ -38,6 +39,17 @@ it('tells once, on whichever node, of an hour of nothing but failures', async ()
   await here('mail', failed)
   await world.pass(3_600_000)
   await there('mail', failed)
+  await here('mail', failed)
+  expect(told).toEqual(['mail'])
+})
+
+it('takes a failure of today and one of last month, whose delivery was dropped, for two troubles', async () => {
+  const here = node()
+  await here('mail', failed)
+  await world.pass(30 * 24 * 3_600_000)
+  await here('mail', failed)
+  expect(told).toEqual([])
+  await world.pass(3_600_000)
   await here('mail', failed)
   expect(told).toEqual(['mail'])
 })

@@ -50,7 +50,7 @@ async function live(op: OpIssuerStore): Promise<void> {
   await op.putModel({ kind: 'Client', handle: 'notes', payload: { client_id: 'notes' } })
   await op.takeAttempt([{ name: 'https://rp.example', perHour: 10 }])
   await op.noteAnswered('notes', 'uri')
-  await op.noteTrouble('mail', 0)
+  await op.noteTrouble('mail', { tellAfter: 0, pause: 1 })
   await op.secret('keys', async () => 'a key')
 }
 

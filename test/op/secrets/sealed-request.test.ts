@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { seal, unseal } from '../../../src/op/logout/sealed-request.ts'
+import { seal, unseal } from '../../../src/op/secrets/sealed-request.ts'
 
 const key = new Uint8Array(32).fill(7)
 const now = 1_800_000_000_000
