@@ -108,6 +108,35 @@ export function owedContract(law: RpLaw, durable: boolean): void {
     },
   )
 
+  law(
+    'knows by which further sids an expired one had its tokens, and not what its browser showed',
+    async ({ rp, clock }) => {
+      const late = { idleExpiresAt: START + 172_800, expiresAt: START + 172_800 }
+      const token = (sealed: string) => ({ refreshToken: { sealed, offline: false } })
+      const [refreshed = '', shown = '', alive = ''] = await opened(
+        rp,
+        someSession({ sid: 'a', ...token('shared grant') }),
+        someSession({ sid: 'b', ...token('own grant') }),
+        someSession(late),
+      )
+      await opened(rp, someSession({ sid: 'c', ...token('shared by tokens of both') }))
+      const [both = ''] = await opened(rp, someSession({ sid: 'd', ...token('shared too') }))
+      await opened(
+        rp,
+        someSession({ ...late, sid: 'g' }),
+        someSession({ ...late, sid: 'h' }),
+        someSession({ ...late, sid: 'c' }),
+      )
+      await rp.addSid(refreshed, { sid: 'g', ...atStart, from: 'grant' })
+      await rp.addSid(shown, { sid: 'h', ...atStart, from: 'browser' })
+      await rp.addSid(both, { sid: 'i', ...atStart, from: 'grant' })
+      await rp.addSid(alive, { sid: 'i', ...atStart, from: 'grant' })
+      clock.pass(86_401)
+      for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...late, sub: 'grace' }))
+      assert.deepEqual(await owedBy(rp), ['own grant'])
+    },
+  )
+
   law('takes no tokens away from a login with the grant of what has just expired', async ({ rp, clock }) => {
     await opened(rp, someSession({ sid: 's', refreshToken: online }))
     clock.pass(86_401)

@@ -127,7 +127,8 @@ export interface Owed {
  * at all.
  *
  * Nor is a refresh token forgotten while the OP still takes it: what is left of an RP session after its absolute expiry is
- * owed by a later `create` or `endBy`, unless a live one has the same `sid` and with it the same grant.
+ * owed by a later `create` or `endBy`, unless a live one has a `sid` of the login or of `grant` in common with it, and with
+ * that the same grant.
  */
 export interface RpSessionStore {
   /** Epoch milliseconds by the clock that judges logins against logouts: one clock for all nodes (T3). */

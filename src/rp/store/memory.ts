@@ -17,6 +17,7 @@ import { add, createPutByTokens, drop } from './put-by.ts'
 import {
   afterExpiry,
   expiryEnd,
+  type FurtherSid,
   fateOf,
   isLive,
   isMeant,
@@ -136,10 +137,16 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   }
 
   /** Owes what has expired without a logout, unless a live RP session shares the grant at the OP. */
-  function oweExpired({ sid, refreshToken }: Pick<StoredRpSession, 'sid' | 'refreshToken'>): void {
+  function oweExpired(
+    { sid, refreshToken }: Pick<StoredRpSession, 'sid' | 'refreshToken'>,
+    further: readonly FurtherSid[] = [],
+  ): void {
     if (refreshToken === undefined || refreshToken.offline) return
-    const others = sid === undefined ? [] : live(sids.of(sid))
-    if (!others.some((one) => isOfGrant(one, sids.further(one.handle), sid))) owe(refreshToken.sealed)
+    const own = [...(sid === undefined ? [] : [sid]), ...further.filter((one) => one.ofGrant).map((one) => one.sid)]
+    const isShared = own.some((name) =>
+      live(sids.of(name)).some((one) => isOfGrant(one, sids.further(one.handle), name)),
+    )
+    if (!isShared) owe(refreshToken.sealed)
   }
 
   function sweep(): void {
@@ -150,8 +157,9 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     for (const session of sessions.values()) {
       if (left-- === 0) break
       if (session.expiresAt > at) continue
+      const further = sids.further(session.handle)
       remove(session)
-      oweExpired(session)
+      oweExpired(session, further)
     }
   }
 

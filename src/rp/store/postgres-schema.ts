@@ -3,6 +3,7 @@ import { type Commands, type Postgres, statement } from '../../runtime/postgres.
 import type { ResolvedPostgresOptions } from '../../runtime/postgres-connection.ts'
 import { expiryFunctions } from './postgres-expiry-functions.ts'
 import { functions } from './postgres-functions.ts'
+import { grantFunctions } from './postgres-grant-functions.ts'
 import { learntFunctions } from './postgres-learnt-functions.ts'
 import { logoutFunctions } from './postgres-logout-functions.ts'
 import { putByFunctions } from './postgres-put-by-functions.ts'
@@ -94,6 +95,7 @@ ${functions}`,
   expiryFunctions,
   learntFunctions,
   replacedFunctions,
+  grantFunctions,
 ]
 
 const oneAtATime = statement('rp_migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -187,9 +187,14 @@ end
 local function sweep()
   for _, handle in ipairs(redis.call('ZRANGEBYSCORE', base .. ':exp', '-inf', tostring(now / 1000), 'LIMIT', 0, 4)) do
     local past = read(handle)
-    local is_shared = false
-    for _, other in ipairs(past and past.sid and named_by('sid', past.sid) or {}) do
-      is_shared = is_shared or is_of_grant(other.session, past.sid)
+    local own, is_shared = past and { past.sid } or {}, false
+    for sid, known in pairs(past and further_sids(past) or {}) do
+      if known.grant then own[#own + 1] = sid end
+    end
+    for _, sid in ipairs(own) do
+      for _, other in ipairs((named_by('sid', sid))) do
+        is_shared = is_shared or is_of_grant(other.session, sid)
+      end
     end
     if past and past.refresh and past.offline == '0' and not is_shared then owe(past.refresh) end
     redis.call('ZREM', base .. ':exp', handle)

@@ -88,16 +88,19 @@ export function prepareStatements(db: Sqlite): Statements {
     `SELECT ${key} FROM ${table} WHERE expires_at <= ? ORDER BY expires_at, ${key} LIMIT 20`
   const sweep = (table: string, key: string) =>
     db.prepare<[number]>(`DELETE FROM ${table} WHERE (${key}) IN (${expired(table, key)})`)
+  // By which its tokens are known at the OP.
+  const ownSids = `SELECT past.sid UNION ALL SELECT own.sid FROM rp_further_sid AS own
+    WHERE own.client = past.client AND own.handle = past.handle AND own.of_grant = 1`
   const oweExpired = (table: string) =>
     db.prepare<[number, number, number, number, number, number, number]>(
       `INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at)
        SELECT client, 'revocation', refresh_token, ?, 0, ? FROM ${table} AS past
        WHERE (client, handle) IN (${expired(table, 'client, handle')}) AND refresh_offline = 0 AND NOT EXISTS (
          SELECT 1 FROM rp_session AS other INDEXED BY rp_session_sid WHERE other.client = past.client
-         AND other.sid = past.sid AND other.idle_expires_at > ? AND other.expires_at > ?) AND NOT EXISTS (
+         AND other.sid IN (${ownSids}) AND other.idle_expires_at > ? AND other.expires_at > ?) AND NOT EXISTS (
          SELECT 1 FROM rp_further_sid AS further INDEXED BY rp_further_sid_sid
          CROSS JOIN rp_session AS other USING (client, handle) WHERE further.client = past.client
-         AND further.sid = past.sid AND further.of_grant = 1 AND other.idle_expires_at > ? AND other.expires_at > ?)`,
+         AND further.sid IN (${ownSids}) AND further.of_grant = 1 AND other.idle_expires_at > ? AND other.expires_at > ?)`,
     )
   return {
     insert: db.prepare('INSERT INTO rp_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)'),
