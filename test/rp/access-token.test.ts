@@ -12,7 +12,7 @@ describe('an access token', () => {
     app = await startRefreshingApp()
     const cookie = await app.signIn(lasting)
     expect(await app.rp.accessToken(cookie)).toBe('a0')
-    app.clock.offset = 569
+    app.clock.offset = 540
     expect(await app.rp.accessToken(cookie)).toBe('a0')
     expect(app.refreshed()).toEqual([])
   })
