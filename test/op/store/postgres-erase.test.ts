@@ -106,9 +106,13 @@ describe.skipIf(!hasPostgres)('the erasure of an account in PostgreSQL', () => {
     await Promise.all(nodes.map(work))
     expect((await op.getErasure(id))?.state).toBe('running')
     skipped += day
+    for (let i = 0; i < 20 && (await op.getErasure(id))?.state === 'running'; i++) {
+      skipped += 1_000 // an erasure that waits is looked at again later, by the database's clock
+      await Promise.all(nodes.map(work))
+    }
+    expect((await op.getErasure(id))?.state).toBe('done')
     await Promise.all(nodes.map(work))
     expect(done).toBe(1)
-    expect((await op.getErasure(id))?.state).toBe('done')
     expect(await rows(`SELECT 1 FROM model WHERE account_id = 'ada'`)).toEqual([])
     expect(await rows(`SELECT 1 FROM model WHERE account_id = 'bob'`)).toHaveLength(1000)
     expect(await rows(`SELECT 1 FROM logout WHERE account_id = 'ada' OR actor = 'ada'`)).toEqual([])
