@@ -38,6 +38,8 @@ const frameworks = [
   },
 ] as const
 
+const patience = { interval: 500, timeout: 20_000 }
+
 let stage: Stage
 let play: Play
 let chromium: Chromium
@@ -89,9 +91,9 @@ describe.each(frameworks)('in $name', ({ name }) => {
     await mountAndUnmount()
     const early = await measure()
     for (let round = 0; round < 20; round++) await mountAndUnmount()
-    const late = await measure()
-    expect(late.frames).toBeLessThanOrEqual(early.frames)
-    expect(late.listeners).toBeLessThanOrEqual(early.listeners + 5)
+    // one collection leaves some of it to the next
+    await expect.poll(async () => (await measure()).listeners, patience).toBeLessThanOrEqual(early.listeners + 5)
+    expect((await measure()).frames).toBeLessThanOrEqual(early.frames)
   })
 })
 
