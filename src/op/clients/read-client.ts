@@ -1,5 +1,5 @@
 import type { Adapter, Client, ClientMetadata, Provider as OidcProvider } from 'oidc-provider'
-import { createLatest } from '../delivery/latest.ts'
+import { createLatest } from '../latest.ts'
 import { clientFrom } from '../provider-seam.ts'
 
 /**

@@ -31,7 +31,7 @@ export function storedClientsLook({ store, check, log }: StoredClientsParts): ()
     if (after === undefined) return false
     const part = await store.listModels('Client', { after, limit: PART })
     for (const { payload } of part) {
-      const message = whyRefused(payload as unknown as ClientMetadata)
+      const message = whyRefused({ ...payload, client_id: String(payload.client_id) })
       if (message === undefined) continue
       refused += 1
       if (refused <= NAMED) log({ event: 'client_refused', clientId: String(payload.client_id), message })

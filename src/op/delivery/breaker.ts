@@ -1,4 +1,4 @@
-import { createLatest } from './latest.ts'
+import { createLatest } from '../latest.ts'
 import { createRates } from './rates.ts'
 
 /** Failures in a row, with no answer that helps in between, after which an RP counts as down. */

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { Runtime } from '../../runtime/runtime.ts'
+import { createLatest } from '../latest.ts'
 import type { OpLog } from '../log.ts'
 import type { OpIssuerStore } from '../store/contract.ts'
 import type { BackchannelOptions } from './backchannel-options.ts'
-import { createLatest } from './latest.ts'
 import { createRates } from './rates.ts'
 
 /** What budgets are kept with. */

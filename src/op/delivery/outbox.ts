@@ -124,13 +124,13 @@ export function startOutbox(parts: OutboxParts): Outbox {
 
   /** Brings forward what waits, beside the claims: a long backlog must not keep what is due already from being sent. */
   async function catchUp(): Promise<void> {
-    const its = saidOnce(log)
+    const ofBacklog = saidOnce(log)
     while (!stopping.signal.aborted) {
       try {
         await store.hasten('all', options.ratePerRp, stopping.signal)
         return bell.ring()
       } catch (error) {
-        its.say(error)
+        ofBacklog.say(error)
         await pause(runtime, afterFailure, stopping.signal)
       }
     }

@@ -1,9 +1,9 @@
 import { messageOf } from '../../runtime/message-of.ts'
 import type { Attempt } from '../backchannel.ts'
+import { createLatest } from '../latest.ts'
 import type { AboutFailure, OpLog } from '../log.ts'
 import type { AttemptFailure, AttemptOutcome, ClaimedDelivery, Delivery } from '../store/contract.ts'
 import type { Tell } from './events.ts'
-import { createLatest } from './latest.ts'
 
 /** Failed attempts after which a delivery is said to be failing: about half a minute, when a restart is over. */
 const failuresToTell = 4

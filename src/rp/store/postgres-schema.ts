@@ -3,12 +3,10 @@ import { type Commands, type Postgres, statement } from '../../runtime/postgres.
 import type { ResolvedPostgresOptions } from '../../runtime/postgres-connection.ts'
 import { expiryFunctions } from './postgres-expiry-functions.ts'
 import { functions } from './postgres-functions.ts'
-import { grantFunctions } from './postgres-grant-functions.ts'
-import { learntFunctions } from './postgres-learnt-functions.ts'
+import { furtherSidFunctions } from './postgres-further-sid-functions.ts'
 import { logoutFunctions } from './postgres-logout-functions.ts'
 import { putByFunctions } from './postgres-put-by-functions.ts'
 import { refreshFunctions } from './postgres-refresh-functions.ts'
-import { replacedFunctions } from './postgres-replaced-functions.ts'
 import { sidFunctions } from './postgres-sid-functions.ts'
 
 /**
@@ -92,10 +90,8 @@ ${functions}`,
   logoutFunctions,
   sidFunctions,
   putByFunctions,
+  furtherSidFunctions,
   expiryFunctions,
-  learntFunctions,
-  replacedFunctions,
-  grantFunctions,
 ]
 
 const oneAtATime = statement('rp_migrate_lock', 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))')

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { createBreakers, type Trouble } from '../../../src/op/delivery/breaker.ts'
-import { mostKept } from '../../../src/op/delivery/latest.ts'
+import { mostKept } from '../../../src/op/latest.ts'
 
 const second = 1000
 const failure = (trouble: Trouble, deliveryId = 'd'): { deliveryId: string; trouble: Trouble } => ({

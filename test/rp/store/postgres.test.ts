@@ -224,7 +224,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
       INSERT INTO rp_owed_downstream (client, debt, owed_since, attempts, due_at)
         SELECT 1, 't', 0, 0, 1900000000000 FROM generate_series(1, 20000) AS i;
       INSERT INTO rp_refreshing SELECT 1, 'handle ' || i, 1900000000 FROM generate_series(1, 20000) AS i;
-      INSERT INTO rp_further_sid SELECT 1, 'handle ' || i, 'further ' || i, 0, false FROM generate_series(1, 20000) AS i;
+      INSERT INTO rp_further_sid SELECT 1, 'handle ' || i, 'further ' || i, 0, false, 1 FROM generate_series(1, 20000) AS i;
       ANALYZE`)
     const reads = async (how: 'seq_scan' | 'idx_scan') => {
       const rows = await sql(`SELECT relname, ${how} AS times FROM pg_stat_user_tables

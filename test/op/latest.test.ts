@@ -1,10 +1,10 @@
 import { expect, it } from 'vitest'
-import { resolveBackchannelOptions } from '../../../src/op/delivery/backchannel-options.ts'
-import { createBudgets } from '../../../src/op/delivery/budgets.ts'
-import { createLatest, mostKept } from '../../../src/op/delivery/latest.ts'
-import { attemptReporter } from '../../../src/op/delivery/report-attempt.ts'
-import type { OpLogEvent } from '../../../src/op/log.ts'
-import type { ClaimedDelivery } from '../../../src/op/store/contract.ts'
+import { resolveBackchannelOptions } from '../../src/op/delivery/backchannel-options.ts'
+import { createBudgets } from '../../src/op/delivery/budgets.ts'
+import { attemptReporter } from '../../src/op/delivery/report-attempt.ts'
+import { createLatest, mostKept } from '../../src/op/latest.ts'
+import type { OpLogEvent } from '../../src/op/log.ts'
+import type { ClaimedDelivery } from '../../src/op/store/contract.ts'
 
 // A worker lives for months, and clients that register themselves come and go: nothing that is kept by client grows for ever.
 
