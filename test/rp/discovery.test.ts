@@ -1,4 +1,4 @@
-import type { RequestListener, Server } from 'node:http'
+import type { RequestListener } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { createRelyingParty, type RpLogEvent } from '../../src/rp.ts'
@@ -129,7 +129,7 @@ describe('a login at an OP whose metadata cannot be used', () => {
   it('says that the certificate is not to be trusted', async () => {
     const server = createHttpsServer(selfSigned(), says(200, {}))
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    cleanup.push(() => shut(server as unknown as Server))
+    cleanup.push(() => shut(server))
     const { port } = server.address() as { port: number }
     const { log } = await loginAt(`https://127.0.0.1:${port}`)
     expect(log).toEqual([expect.objectContaining({ message: expect.stringMatching(/^self-signed certificate/) })])
