@@ -62,6 +62,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
         clientAuthentication(options),
         { timeout, ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}) },
       )
+      checkIssuer(configuration.serverMetadata().issuer)
       if (options.decryptionKeys.length > 0) {
         oidc.enableDecryptingResponses(configuration, [...CONTENT_ENCRYPTION], ...options.decryptionKeys)
       }
@@ -78,6 +79,12 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       rest.begin(error)
       throw error
     }
+  }
+
+  /** Discovery §4.3: byte for byte. Else its users could sign in, and none of its logouts would be heard. */
+  function checkIssuer(issuer: string): void {
+    if (issuer === options.issuer) return
+    throw new LockstepError('op_answer_invalid', `it spells its issuer ${issuer}: set issuer to exactly that`)
   }
 
   function find(timeout: number): Promise<oidc.Configuration> {

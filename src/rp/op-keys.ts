@@ -77,6 +77,8 @@ export function opKeys(
     })
     try {
       await Promise.race([fetched, limit])
+    } catch (cause) {
+      throw new LockstepError('op_unreachable', "The OP's keys could not be fetched", { cause })
     } finally {
       over.abort()
     }
@@ -113,16 +115,13 @@ export function opKeys(
     try {
       return await current(...asked)
     } catch (error) {
-      if (isAnswer(error)) throw error
+      if (!isFailedFetch(error)) throw error // what the keys say of the header
       rest.begin(error)
       return known(error, ...asked)
     }
   }
 }
 
-/** Says whether the keys were there, only none that fits, or too many. */
-function isAnswer(error: unknown): boolean {
-  return [errors.JWKSNoMatchingKey, errors.JWKSMultipleMatchingKeys, OpKeyNotYetKnown].some(
-    (answer) => error instanceof answer,
-  )
+function isFailedFetch(error: unknown): boolean {
+  return error instanceof LockstepError && error.code === 'op_unreachable'
 }

@@ -53,12 +53,15 @@ export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request:
       return refusal(400, 'invalid_request', error.message)
     }
     options.log({ event: 'logout_not_recorded', message: messageOf(error) })
-    const isOfOp = error instanceof LockstepError && ['op_unreachable', 'op_key_unknown'].includes(error.code)
+    const isOfOp = error instanceof LockstepError && opFailures.has(error.code)
     const what = isOfOp ? error.message : 'nothing was recorded'
     const wait = error instanceof OpKeyNotYetKnown ? error.retryAfter : 5
     return refusal(400, 'temporarily_unavailable', what, { 'retry-after': String(wait) })
   }
 }
+
+/** What the OP is told of: it alone can do something about it. */
+const opFailures: ReadonlySet<string> = new Set(['op_unreachable', 'op_key_unknown', 'op_key_unusable'])
 
 async function endWhatItNames(receiver: LogoutTokenReceiver, token: ValidLogoutToken): Promise<EndByResult> {
   const { options } = receiver
