@@ -87,6 +87,9 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     throw new LockstepError('op_answer_invalid', `it spells its issuer ${issuer}: set issuer to exactly that`)
   }
 
+  /** Whoever sits between us and keys that come in the clear signs what he likes. */
+  const isAsSafe = (uri: string) => URL.canParse(uri) && (options.allowHttp || new URL(uri).protocol === 'https:')
+
   function find(timeout: number): Promise<oidc.Configuration> {
     finding ??= discover(timeout).finally(() => {
       finding = undefined
@@ -111,8 +114,8 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       return options.runtime.now() - foundAt < FRESH ? known : find(PROBE)
     },
     known() {
-      // A failure is logged where it happens, and the next use tries again.
-      if (known === undefined) configuration().catch(() => undefined)
+      // A failure is logged where it happens, and the next use tries again: not at once, since anybody may ask for a frame.
+      if (known === undefined && rest.failure() === undefined) configuration().catch(() => undefined)
       return known
     },
     async keys() {
@@ -122,7 +125,9 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       lookAgain() // its keys may have moved, and not every app has logins that would notice
       if (keys?.of === found) return keys.find // asking for its metadata copies them all
       const { jwks_uri: uri } = found.serverMetadata()
-      if (uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)
+      if (uri === undefined || !isAsSafe(uri)) {
+        throw new LockstepError('op_answer_invalid', `the jwks_uri in ${url} is missing or not https`)
+      }
       const find = keys?.uri === uri ? keys.find : opKeys(uri, options.runtime, TIMEOUT * 1000)
       keys = { of: found, uri, find }
       return keys.find

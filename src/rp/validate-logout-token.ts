@@ -89,7 +89,7 @@ async function verifySignature(token: string, alg: string, op: Pick<OpConnection
     if (cause instanceof errors.JWSSignatureVerificationFailed) {
       throw new LogoutTokenError('signature', 'the signature is not of the OP', { cause })
     }
-    if (cause instanceof errors.JWSInvalid || cause instanceof errors.JOSENotSupported) {
+    if (cause instanceof errors.JWSInvalid) {
       throw new LogoutTokenError('format', 'the token is not a valid JWS', { cause })
     }
     throw new LockstepError('op_key_unusable', "The OP's key that fits the header cannot be used", { cause })

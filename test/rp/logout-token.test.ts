@@ -353,6 +353,16 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     })
   })
 
+  it.each([
+    ['it expires', 120, 179],
+    ['it is too old, though it would expire much later', 86_400, 600],
+  ])('when it is sent again just before %s [BC §2.6 (8)] [A2]', async (_when, lifetime, later) => {
+    const token = await op.mint(claims({ exp: START + lifetime }))
+    expect((await receive(token)).status).toBe(200)
+    now += later * 1000
+    expect(await outcomeOf(token)).toMatchObject({ status: 400, check: 'replay' })
+  })
+
   it('says which rule was broken, and never repeats the token or its claims', async () => {
     const token = await op.mint(claims({ nonce: 'a-nonce-of-mine' }))
     const answer = await receive(token)
@@ -505,6 +515,13 @@ describe('a Logout Token ends', () => {
   })
 })
 
+it('a jti is remembered no longer than a token with it could be sent again, however late it says it expires [T20]', async () => {
+  expect((await receive(await op.mint(claims({ jti: 'again', exp: START + 86_400 })))).status).toBe(200)
+  now += 661_000
+  const again = claims({ jti: 'again', iat: START + 661, exp: START + 700 })
+  expect((await receive(await op.mint(again))).status).toBe(200)
+})
+
 describe('when something of ours or the OP’s fails', () => {
   it('a failing store claims nothing, the OP is asked to come again, and its retry works [T7] [A3, A4]', async () => {
     const store = memoryStore()
@@ -535,7 +552,10 @@ describe('when something of ours or the OP’s fails', () => {
       const fresh = relyingParty(op.issuer)
       const first = await receive(token, fresh)
       expect(first.status).toBe(400)
-      expect(JSON.parse(textOf(first))).toMatchObject({ error: 'temporarily_unavailable' })
+      expect(JSON.parse(textOf(first))).toEqual({
+        error: 'temporarily_unavailable',
+        error_description: "The OP's keys could not be fetched",
+      })
       op.answers.delete('/jwks')
       now += Number(first.headers['retry-after']) * 1000
       expect((await receive(token, fresh)).status).toBe(200)
