@@ -38,7 +38,7 @@ export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request:
   }
   const sent = new URLSearchParams(await request.text(BODY_LIMIT)).getAll('logout_token')
   const [token] = sent
-  if (token === undefined || token === '' || sent.length > 1) {
+  if (token === undefined || sent.length > 1) {
     return refusal(400, 'invalid_request', 'logout_token must be sent once')
   }
   try {
