@@ -1,8 +1,9 @@
 import type { JWTVerifyGetKey } from 'jose'
 import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
+import { boundedFetch } from '../runtime/bounded-fetch.ts'
 import { CONTENT_ENCRYPTION } from './decrypt-logout-token.ts'
-import { messageOf } from './log.ts'
+import { whatCameBack, whatIsWrongWith } from './op-answer.ts'
 import { createRest, opKeys } from './op-keys.ts'
 import type { ResolvedAppOptions, ResolvedRpOptions } from './options.ts'
 
@@ -60,9 +61,14 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
           id_token_signed_response_alg: options.alg,
         },
         clientAuthentication(options),
-        { timeout, ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}) },
+        {
+          timeout,
+          [oidc.customFetch]: boundedFetch,
+          ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}),
+        },
       )
-      checkIssuer(configuration.serverMetadata().issuer)
+      const wrong = whatIsWrongWith(configuration.serverMetadata(), options)
+      if (wrong !== undefined) throw new Error(wrong)
       if (options.decryptionKeys.length > 0) {
         oidc.enableDecryptingResponses(configuration, [...CONTENT_ENCRYPTION], ...options.decryptionKeys)
       }
@@ -73,22 +79,15 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       foundAt = options.runtime.now()
       return configuration
     } catch (cause) {
-      if (!reported) options.log({ event: 'op_unreachable', url, message: messageOf(cause) })
+      if (!reported) options.log({ event: 'op_unreachable', url, message: whatCameBack(cause) })
       reported = true
-      const error = new LockstepError('op_unreachable', `The OpenID Provider could not be reached at ${url}`, { cause })
+      const error = new LockstepError('op_unreachable', `The OpenID Provider gave no usable answer at ${url}`, {
+        cause,
+      })
       rest.begin(error)
       throw error
     }
   }
-
-  /** Discovery §4.3: byte for byte. Else its users could sign in, and none of its logouts would be heard. */
-  function checkIssuer(issuer: string): void {
-    if (issuer === options.issuer) return
-    throw new LockstepError('op_answer_invalid', `it spells its issuer ${issuer}: set issuer to exactly that`)
-  }
-
-  /** Whoever sits between us and keys that come in the clear signs what he likes. */
-  const isAsSafe = (uri: string) => URL.canParse(uri) && (options.allowHttp || new URL(uri).protocol === 'https:')
 
   function find(timeout: number): Promise<oidc.Configuration> {
     finding ??= discover(timeout).finally(() => {
@@ -125,9 +124,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       lookAgain() // its keys may have moved, and not every app has logins that would notice
       if (keys?.of === found) return keys.find // asking for its metadata copies them all
       const { jwks_uri: uri } = found.serverMetadata()
-      if (uri === undefined || !isAsSafe(uri)) {
-        throw new LockstepError('op_answer_invalid', `the jwks_uri in ${url} is missing or not https`)
-      }
+      if (uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)
       const find = keys?.uri === uri ? keys.find : opKeys(uri, options.runtime, TIMEOUT * 1000)
       keys = { of: found, uri, find }
       return keys.find
