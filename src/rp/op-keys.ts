@@ -1,7 +1,7 @@
 import { createLocalJWKSet, createRemoteJWKSet, errors, type JWTVerifyGetKey } from 'jose'
 import { LockstepError } from '../protocol/errors.ts'
 import { pause } from '../runtime/alarm.ts'
-import type { Runtime } from '../runtime/runtime.ts'
+import { chance, type Runtime } from '../runtime/runtime.ts'
 
 /** Milliseconds for which keys are used before the OP is asked whether they still are its keys. */
 const FRESH = 600_000
@@ -24,8 +24,7 @@ export function createRest(runtime: Pick<Runtime, 'now' | 'random'>): {
   return {
     failure: () => (last !== undefined && runtime.now() < last.until ? last : undefined),
     begin(error) {
-      const chance = new DataView(runtime.random(4).buffer).getUint32(0) / 2 ** 32
-      last = { error, until: runtime.now() + REST.least + chance * (REST.most - REST.least) }
+      last = { error, until: runtime.now() + REST.least + chance(runtime) * (REST.most - REST.least) }
     },
   }
 }
