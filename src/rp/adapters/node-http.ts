@@ -83,10 +83,14 @@ function readRaw(stream: Readable, limit: number): Promise<string> {
       stream.off('data', onData).pause()
       reject(new BodyTooLarge(limit))
     }
+    const onLost = () => reject(new Error('the connection was lost before the body was complete'))
     stream.on('data', onData)
-    stream.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')))
+    stream.on('end', () => {
+      stream.off('close', onLost) // which comes after every body, and an Error is dear
+      resolve(Buffer.concat(chunks).toString('utf8'))
+    })
     stream.on('error', reject)
-    stream.on('close', () => reject(new Error('the connection was lost before the body was complete')))
+    stream.on('close', onLost)
   })
 }
 
