@@ -2,13 +2,16 @@ import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { checkLoginResponse } from './check-login-response.ts'
 import type { RpContext } from './context.ts'
+import { signedIdToken } from './decrypt-token.ts'
 import { sanitize } from './log.ts'
 import type { LoginTransaction } from './login-transaction.ts'
+import { whatCameBack } from './op-answer.ts'
 import type { LoginClaims } from './options.ts'
 
 /** What a successful Authentication Response was worth. */
 export interface Redeemed {
   readonly claims: LoginClaims & { readonly iat: number }
+  /** The signed one, also where it came encrypted. */
   readonly idToken: string
   readonly accessToken: string
   /** Seconds, when the OP said it. */
@@ -52,7 +55,7 @@ export async function redeemCode<Data>(
   const scope = tokens.scope ?? options.scope
   return {
     claims,
-    idToken: tokens.id_token,
+    idToken: await signedIdToken(tokens.id_token, options.decryptionKeys),
     accessToken: tokens.access_token,
     ...(tokens.expires_in === undefined ? {} : { expiresIn: tokens.expires_in }),
     ...(tokens.refresh_token === undefined ? {} : { refreshToken: tokens.refresh_token }),
@@ -79,11 +82,12 @@ export async function askOp<T>(where: string, request: () => Promise<T>): Promis
     if (cause instanceof oidc.AuthorizationResponseError) throw cause
     const unreachable =
       cause instanceof TypeError || (cause instanceof oidc.ClientError && cause.code === 'OAUTH_TIMEOUT')
-    if (unreachable) throw new LockstepError('op_unreachable', `The OP's ${where} could not be reached`, { cause })
+    const said = { cause: new Error(whatCameBack(cause), { cause }) }
+    if (unreachable) throw new LockstepError('op_unreachable', `The OP's ${where} could not be reached`, said)
     if (oauthErrorOf(cause) !== undefined) {
       throw new LockstepError('op_refused', `The OP's ${where} refused what this app asked for`, { cause })
     }
-    throw new LockstepError('op_answer_invalid', `The OP's ${where} gave an answer that was refused`, { cause })
+    throw new LockstepError('op_answer_invalid', `The OP's ${where} gave an answer that was refused`, said)
   }
 }
 
