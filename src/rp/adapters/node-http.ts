@@ -87,8 +87,8 @@ function textIn(parsed: unknown): string | undefined {
 // Not `for await`: leaving such a loop early destroys the socket, and the 413 with it.
 function readRaw(stream: Readable, limit: number): Promise<string> {
   return new Promise((resolve, reject) => {
-    const lost = () => reject(new Error('the connection was lost before the body was complete'))
-    if (stream.destroyed) lost() // and it will never say so again
+    const onLost = () => reject(new Error('the connection was lost before the body was complete'))
+    if (stream.destroyed) onLost() // and it will never say so again
     const chunks: Buffer[] = []
     let length = 0
     const onData = (data: Buffer | string) => {
@@ -100,9 +100,12 @@ function readRaw(stream: Readable, limit: number): Promise<string> {
       reject(new BodyTooLarge(limit))
     }
     stream.on('data', onData)
-    stream.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')))
+    stream.on('end', () => {
+      stream.off('close', onLost) // which comes after every body, and an Error is dear
+      resolve(Buffer.concat(chunks).toString('utf8'))
+    })
     stream.on('error', reject)
-    stream.on('close', lost)
+    stream.on('close', onLost)
   })
 }
 
