@@ -2,7 +2,7 @@ import { base64url } from '../protocol/session-state.ts'
 import type { RpContext } from './context.ts'
 import { clearCookie, readCookies, readSessionCookie, setCookie } from './cookies.ts'
 import { endRpSession } from './end-sessions.ts'
-import { BODY_LIMIT, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
+import { BODY_LIMIT, FORM, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal, typeOf } from './http.ts'
 import { forgetLeaving, type Leaving, rememberLeaving } from './left-app.ts'
 import { confirmLogoutPage, goodbyePage, loggedOutPage, signedInPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
@@ -38,6 +38,10 @@ export async function logOut<Data>(context: RpContext<Data>, request: RpRequest)
   const { options } = context
   if (!isSameOrigin(request, options.origin)) {
     return refusal(403, 'invalid_request', 'signing out is asked for by a form of this app')
+  }
+  // Of another kind it would go unread, and end more than was asked for.
+  if (![undefined, FORM].includes(typeOf(request))) {
+    return refusal(415, 'invalid_request', `a form comes as ${FORM}: from a script, send URLSearchParams`)
   }
   const form = new URLSearchParams(await request.text(BODY_LIMIT))
   const from = form.get('from') ?? 'everywhere'
