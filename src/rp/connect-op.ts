@@ -67,7 +67,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
           ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}),
         },
       )
-      const wrong = whatIsWrongWith(configuration.serverMetadata(), options.issuer)
+      const wrong = whatIsWrongWith(configuration.serverMetadata(), options)
       if (wrong !== undefined) throw new Error(wrong)
       if (options.decryptionKeys.length > 0) {
         oidc.enableDecryptingResponses(configuration, [...CONTENT_ENCRYPTION], ...options.decryptionKeys)
@@ -117,8 +117,8 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       return options.runtime.now() - foundAt < FRESH ? known : find(PROBE)
     },
     known() {
-      // A failure is logged where it happens, and the next use tries again.
-      if (known === undefined) configuration().catch(() => undefined)
+      // A failure is logged where it happens, and the next use tries again: not at once, since anybody may ask for a frame.
+      if (known === undefined && rest.failure() === undefined) configuration().catch(() => undefined)
       return known
     },
     async keys() {

@@ -2,7 +2,7 @@ import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors, type JWTVer
 import { LockstepError } from '../protocol/errors.ts'
 import { pause } from '../runtime/alarm.ts'
 import { boundedFetch } from '../runtime/bounded-fetch.ts'
-import type { Runtime } from '../runtime/runtime.ts'
+import { chance, type Runtime } from '../runtime/runtime.ts'
 import { whatCameBack } from './op-answer.ts'
 
 /** Milliseconds for which keys are used before the OP is asked whether they still are its keys. */
@@ -26,8 +26,7 @@ export function createRest(runtime: Pick<Runtime, 'now' | 'random'>): {
   return {
     failure: () => (last !== undefined && runtime.now() < last.until ? last : undefined),
     begin(error) {
-      const chance = new DataView(runtime.random(4).buffer).getUint32(0) / 2 ** 32
-      last = { error, until: runtime.now() + REST.least + chance * (REST.most - REST.least) }
+      last = { error, until: runtime.now() + REST.least + chance(runtime) * (REST.most - REST.least) }
     },
   }
 }
@@ -119,7 +118,7 @@ export function opKeys(
     try {
       return await current(...asked)
     } catch (error) {
-      if (isAnswer(error)) throw error
+      if (!isFailedFetch(error)) throw error // what the keys say of the header
       rest.begin(error)
       return known(error, ...asked)
     }
@@ -132,9 +131,6 @@ async function fetchKeys(...asked: Parameters<typeof boundedFetch>): Promise<Res
   return response
 }
 
-/** Says whether the keys were there, only none that fits, or too many. */
-function isAnswer(error: unknown): boolean {
-  return [errors.JWKSNoMatchingKey, errors.JWKSMultipleMatchingKeys, OpKeyNotYetKnown].some(
-    (answer) => error instanceof answer,
-  )
+function isFailedFetch(error: unknown): boolean {
+  return error instanceof LockstepError && error.code === 'op_unreachable'
 }
