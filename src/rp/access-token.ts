@@ -5,7 +5,7 @@ import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { messageOf } from './log.ts'
 import { askOp } from './redeem-code.ts'
-import { openRefreshToken, sealRefreshToken } from './refresh-token.ts'
+import { type GrantedToken, grantAfter, grantOf, openRefreshToken, sealRefreshToken } from './refresh-token.ts'
 import { renewSid } from './renew-sid.ts'
 import { saveRefreshed } from './save-refreshed.ts'
 import { namesOf } from './session-id.ts'
@@ -124,7 +124,7 @@ async function refresh<Data>(
   }
   const learnt = { sid: answer.claims()?.sid, requestedAt, from: 'grant' } as const
   await saveRefreshed(context, () => renewSid(context, session, learnt))
-  return done(await save(context, session, tokens, answer)) // refused where it has ended meanwhile
+  return done(await save(context, session, { tokens, token }, answer)) // refused where it has ended meanwhile
 }
 
 type Refreshed = Awaited<ReturnType<typeof oidc.refreshTokenGrant>>
@@ -141,15 +141,16 @@ async function ask(configuration: oidc.Configuration, refreshToken: string, expe
 async function save<Data>(
   context: RpContext<Data>,
   session: Refreshable,
-  before: RpTokens,
+  before: { readonly tokens: RpTokens; readonly token: GrantedToken },
   answer: Refreshed,
 ): Promise<string | undefined> {
   const { store, sealer, options, revoker } = context
-  const { access_token: accessToken, refresh_token: rotated, id_token: idToken = before.idToken } = answer
+  const { access_token: accessToken, refresh_token: rotated, id_token: idToken = before.tokens.idToken } = answer
   const tokens: RpTokens = { idToken, accessToken, ...lifeOf(answer.expires_in, seconds(context)) }
   const used = session.refreshToken
-  const refreshToken =
-    rotated === undefined ? used : { ...used, sealed: await sealRefreshToken(sealer, rotated, session) }
+  const grant = grantAfter(before.token.grant ?? grantOf(session.sub, session.sid), answer.claims()?.sid)
+  const sealed = await sealRefreshToken(sealer, rotated ?? before.token.refreshToken, grant)
+  const refreshToken = { ...used, sealed }
   const renewed = { tokens: await sealer.seal('tokens', tokens), refreshToken }
   const result = await saveRefreshed(context, () => store.saveTokens(session.handle, renewed, used.sealed))
   if (result === 'saved') return accessToken

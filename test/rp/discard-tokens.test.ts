@@ -132,7 +132,7 @@ describe('the refresh token of a login that comes to nothing', () => {
     await vi.waitFor(() => expect(revoked()).toEqual(['first', 'first']), patience) // at once, and the first time that it is owed
     op.answers.delete('/revoke')
     const refreshToken = { sealed: 'x', offline: false }
-    await sessions.create(someSession({ sid: 's', refreshToken }), { requestedAt: START * 1000 })
+    await sessions.create(someSession({ sid: 's', refreshToken, requestedAt: START * 1000 }))
     await comeBack('second')
     await vi.waitFor(async () => {
       await time.pass(60)
@@ -143,7 +143,7 @@ describe('the refresh token of a login that comes to nothing', () => {
 
   it('is revoked beside an RP session that has no refresh token: none would be revoked in its place when that ends [T7]', async () => {
     start({ mapSession: noTable })
-    await sessions.create(someSession({ sid: 's' }), { requestedAt: START * 1000 })
+    await sessions.create(someSession({ sid: 's', requestedAt: START * 1000 }))
     await comeBack()
     expect(revoked()).toEqual(['r'])
   })
@@ -152,7 +152,7 @@ describe('the refresh token of a login that comes to nothing', () => {
     beforeEach(async () => {
       start({ mapSession: noTable })
       const refreshToken = { sealed: 'x', offline: false }
-      await sessions.create(someSession({ sid: 's', refreshToken }), { requestedAt: START * 1000 })
+      await sessions.create(someSession({ sid: 's', refreshToken, requestedAt: START * 1000 }))
       vi.spyOn(sessions, 'listBySub').mockRejectedValueOnce(new LockstepError('store_failed', 'connection lost'))
     })
 

@@ -120,7 +120,7 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
     expect(await statesOf(rp, handle)).toEqual(['alive'])
     expect(await rp.nextOwedAt()).toBeUndefined()
     await sql(`DROP TRIGGER broken ON ${table}`)
-    expect((await rp.create(someSession({ sid: 's' }), atStart)).outcome).toBe('created')
+    expect((await rp.create(someSession({ sid: 's' }))).outcome).toBe('created')
     expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended' })
     expect(await statesOf(rp, handle)).toEqual(['ended'])
     expect(await rp.claimOwed({ limit: 5, lease: 1 })).toHaveLength(1)
@@ -241,8 +241,8 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
         someSession({ handle: `a${i}`, sid: `a${i}` }),
         someSession({ handle: `b${i}`, sub: `b${i}` }),
       ]
-      await many.create(one, { ...atStart, replaces: 'nobody' })
-      await many.create(two, { ...atStart, replaces: one.handle })
+      await many.create(one, { replaces: 'nobody' })
+      await many.create(two, { replaces: one.handle })
       await many.get(two.handle)
       await many.get(one.handle)
       await many.updateIfExists(two.handle, { sessionState: 'x.y' })

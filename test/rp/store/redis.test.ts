@@ -2,7 +2,6 @@ import { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type RedisPlace, type RedisStoreOptions, redisStore } from '../../../src/rp-redis.ts'
 import {
-  atStart,
   frozenClock,
   identity,
   opened,
@@ -140,9 +139,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await opened(rp, someSession({ sid: 'first' }))
     const few = await workOf('first')
     for (let from = 0; from < 20; from++) {
-      await Promise.all(
-        Array.from({ length: 250 }, (_, i) => rp.create(someSession({ sub: `u${from}-${i}` }), atStart)),
-      )
+      await Promise.all(Array.from({ length: 250 }, (_, i) => rp.create(someSession({ sub: `u${from}-${i}` }))))
     }
     await opened(rp, someSession({ sid: 'last' }))
     expect(await workOf('last')).toEqual(few)
@@ -249,7 +246,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await opened(rp, someSession())
     const [key = ''] = (await redis.command('KEYS', `${options.prefix}:{*}:sub:ada`)) as readonly string[]
     await redis.command('SET', key, 'not an index')
-    const error = await rp.create(someSession({ tokens: 'very secret' }), atStart).catch((failure: unknown) => failure)
+    const error = await rp.create(someSession({ tokens: 'very secret' })).catch((failure: unknown) => failure)
     expect(error).toMatchObject({ code: 'store_failed' })
     expect(JSON.stringify([error, error instanceof Error && error.cause, String(error)])).not.toContain('very secret')
     await store.close()
