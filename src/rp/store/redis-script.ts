@@ -16,7 +16,7 @@ export type RunScript = (script: Script, ...args: readonly string[]) => Promise<
  *   :rp:<handle>         hash   an RP session, with `refreshing` until when somebody may refresh and `sid:<sid>` for each
  *                               sid besides that of its login: "requested grant learnt", in epoch milliseconds, as a flag and
  *                               as a number that grows with each that is learnt. One that the front channel ended says how in
- *                               `framed`, and is idle. What leaves a refresh token outlives its expiry, until a login or a
+ *                               `framed`, and counts as idle. What leaves a refresh token outlives its expiry, until a login or a
  *                               logout sweeps it. Or how it `ended` (null where a login of the same End-User replaced it),
  *                               with `all` if offline tokens were to go too
  *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
@@ -28,8 +28,8 @@ export type RunScript = (script: Script, ...args: readonly string[]) => Promise<
  *   :down :down:<id> :owing   what is owed downstream, alike
  *   :unsaid:<kind>:<name>   list   RP sessions that ended in an attempt that was answered as failed
  *
- * A script reads everything before it writes anything, and claims the jti last: should it break off, the next attempt does
- * the rest. ARGV[1] is the time in epoch milliseconds, or empty for the server's own. Times to live are distances, so that
+ * A script reads everything before it writes anything (but for what it sweeps), and claims the jti last: should it break off,
+ * the next attempt does the rest. ARGV[1] is the time in epoch milliseconds, or empty for the server's own. Times to live are distances, so that
  * they hold whatever a test's clock says; what is past its time but still there is judged by its own numbers.
  */
 export const prelude = `
