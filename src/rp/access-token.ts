@@ -148,8 +148,10 @@ async function save<Data>(
   const { access_token: accessToken, refresh_token: rotated, id_token: idToken = before.tokens.idToken } = answer
   const tokens: RpTokens = { idToken, accessToken, ...lifeOf(answer.expires_in, seconds(context)) }
   const used = session.refreshToken
-  const grant = grantAfter(before.token.grant ?? grantOf(session.sub, session.sid), answer.claims()?.sid)
-  const sealed = await sealRefreshToken(sealer, rotated ?? before.token.refreshToken, grant)
+  const known = before.token.grant ?? grantOf(session.sub, session.sid)
+  const grant = grantAfter(known, answer.claims()?.sid)
+  const isSame = rotated === undefined && grant === known
+  const sealed = isSame ? used.sealed : await sealRefreshToken(sealer, rotated ?? before.token.refreshToken, grant)
   const refreshToken = { ...used, sealed }
   const renewed = { tokens: await sealer.seal('tokens', tokens), refreshToken }
   const result = await saveRefreshed(context, () => store.saveTokens(session.handle, renewed, used.sealed))

@@ -34,11 +34,11 @@ export function grantOf(sub: string, sid: unknown): Grant {
   return { sub, sids: isSid(sid) ? [sid] : [] }
 }
 
-/** The same grant after its tokens were refreshed: an OP may know it by another `sid` now. */
-export function grantAfter({ sub, sids }: Grant, sid: unknown): Grant {
-  if (!isSid(sid) || sids.includes(sid)) return { sub, sids }
-  const [ofLogin, ...later] = [...sids, sid]
-  return { sub, sids: [ofLogin ?? sid, ...later.slice(1 - MOST_SIDS)] }
+/** The grant after its tokens were refreshed: the same, unless the OP knows it by another `sid` now. */
+export function grantAfter(grant: Grant, sid: unknown): Grant {
+  if (!isSid(sid) || grant.sids.includes(sid)) return grant
+  const [ofLogin, ...later] = [...grant.sids, sid]
+  return { sub: grant.sub, sids: [ofLogin ?? sid, ...later.slice(1 - MOST_SIDS)] }
 }
 
 function isSid(sid: unknown): sid is string {

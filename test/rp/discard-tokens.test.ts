@@ -141,6 +141,16 @@ describe('the refresh token of a login that comes to nothing', () => {
     expect(revoked()).toEqual(['first', 'first'])
   })
 
+  it('is left alone where the tokens of an RP session were refreshed for the same OP session [T7]', async () => {
+    start({ mapSession: noTable })
+    const session = someSession({ sid: 'of its login', refreshToken: { sealed: 'x', offline: false } })
+    await sessions.create(session)
+    await sessions.addSid(session.handle, { sid: 's', requestedAt: START * 1000, from: 'grant' })
+    await comeBack()
+    expect(revoked()).toEqual([])
+    expect(await sessions.nextOwedAt()).toBeUndefined()
+  })
+
   it('is revoked beside an RP session that has no refresh token: none would be revoked in its place when that ends [T7]', async () => {
     start({ mapSession: noTable })
     await sessions.create(someSession({ sid: 's', requestedAt: START * 1000 }))
@@ -153,7 +163,7 @@ describe('the refresh token of a login that comes to nothing', () => {
       start({ mapSession: noTable })
       const refreshToken = { sealed: 'x', offline: false }
       await sessions.create(someSession({ sid: 's', refreshToken, requestedAt: START * 1000 }))
-      vi.spyOn(sessions, 'listBySub').mockRejectedValueOnce(new LockstepError('store_failed', 'connection lost'))
+      vi.spyOn(sessions, 'isGrantInUse').mockRejectedValueOnce(new LockstepError('store_failed', 'connection lost'))
     })
 
     it('is owed, and judged when the store can be read [T7]', async () => {

@@ -108,16 +108,16 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     return kept('sid' in target ? sids.meant(target.sid, watermark) : bySub.get(target.sub))
   }
 
+  const sweepPast = [ended, jtis, refreshing, loggedOutSids, loggedOutSubs].map((map) =>
+    sweeperOf<{ expiresAt: number }>(map),
+  )
+  const sweepSessions = sweeperOf(sessions, (session) => {
+    remove(session)
+    if (isOwed(session, false)) owed.add(session.refreshToken.sealed)
+  })
+
   function sweep(): void {
-    const at = now()
-    for (const map of [ended, jtis, refreshing, loggedOutSids, loggedOutSubs]) sweepMap(map, at)
-    let left = SWEEP
-    for (const session of sessions.values()) {
-      if (left-- === 0) break
-      if (session.expiresAt > at) continue
-      remove(session)
-      if (isOwed(session, false)) owed.add(session.refreshToken.sealed)
-    }
+    for (const few of [...sweepPast, sweepSessions]) few(now())
   }
 
   return {
@@ -173,7 +173,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const session = sessions.get(handle)
       const taken = refreshing.get(handle)
       if (!session || !isLive(session, now()) || (taken && taken.expiresAt > now())) return false
-      putLast(refreshing, handle, { expiresAt: now() + lease / 1000 })
+      refreshing.set(handle, { expiresAt: now() + lease / 1000 })
       return true
     },
 
@@ -216,7 +216,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       jtis.set(notice.jti, { expiresAt: notice.jtiExpiresAt })
       const [marks, name] = 'sid' in target ? [loggedOutSids, target.sid] : [loggedOutSubs, target.sub]
       const before = markOf(marks, name)
-      putLast(marks, name, {
+      marks.set(name, {
         arrivedAt: runtime.now(),
         watermark: Math.max(watermark, before?.watermark ?? 0),
         expiresAt: Math.max(notice.watermarkExpiresAt, before?.expiresAt ?? 0),
@@ -270,16 +270,20 @@ function holdsRefreshToken({ refreshToken }: StoredRpSession): boolean {
   return refreshToken !== undefined
 }
 
-/** Keeps a map in the order of its writes, which is about the order of expiry: the sweep looks at its beginning. */
-function putLast<T>(map: Map<string, T>, key: string, value: T): void {
-  map.delete(key)
-  map.set(key, value)
-}
-
-function sweepMap(map: Map<string, { readonly expiresAt: number }>, now: number): void {
-  let left = SWEEP
-  for (const [key, { expiresAt }] of map) {
-    if (left-- === 0) return
-    if (expiresAt <= now) map.delete(key)
+/**
+ * Makes what takes a few expired entries out of a map, going on where it stopped. From the front it would be slower the more
+ * was taken out there: a map keeps the holes for a while.
+ */
+function sweeperOf<T extends { readonly expiresAt: number }>(
+  map: Map<string, T>,
+  takeOut: (value: T, key: string) => void = (_value, key) => map.delete(key),
+): (now: number) => void {
+  let walk = map.entries()
+  return (now) => {
+    for (let i = 0; i < SWEEP; i++) {
+      const { done, value: entry } = walk.next()
+      if (done) walk = map.entries()
+      else if (entry[1].expiresAt <= now) takeOut(entry[1], entry[0])
+    }
   }
 }

@@ -258,9 +258,7 @@ function createSqliteStore(
     async isGrantInUse({ sub, sids }) {
       const at = now()
       if (sids.length === 0) return sql.holdsAnyGrant.get(client, sub, at, at) !== undefined
-      return sids.some(
-        (sid) => sql.holdsGrant.get(client, sid, sub, at, at, client, sid, sub, at, at) !== undefined,
-      )
+      return sids.some((sid) => sql.holdsGrant.get(client, sid, sub, at, at, client, sid, sub, at, at) !== undefined)
     },
 
     owe: async (refreshToken) => owe(refreshToken),
