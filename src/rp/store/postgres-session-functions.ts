@@ -8,9 +8,9 @@
 export const sessionFunctions: string = `
 CREATE FUNCTION rp_create(
   p_client INTEGER, p_handle TEXT, p_public_id TEXT, p_sub TEXT, p_sub_key TEXT, p_sid TEXT, p_sid_key TEXT,
-  p_first_iat DOUBLE PRECISION, p_created_at DOUBLE PRECISION, p_requested_at DOUBLE PRECISION,
-  p_idle_expires_at DOUBLE PRECISION, p_expires_at DOUBLE PRECISION, p_data TEXT, p_session_state TEXT, p_tokens TEXT,
-  p_refresh_token TEXT, p_refresh_offline BOOLEAN, p_replaces TEXT, p_switched TEXT, p_now BIGINT
+  p_first_iat DOUBLE PRECISION, p_created_at DOUBLE PRECISION, p_idle_expires_at DOUBLE PRECISION,
+  p_expires_at DOUBLE PRECISION, p_data TEXT, p_session_state TEXT, p_tokens TEXT, p_refresh_token TEXT,
+  p_refresh_offline BOOLEAN, p_requested_at DOUBLE PRECISION, p_replaces TEXT, p_switched TEXT, p_now BIGINT
 ) RETURNS TABLE (outcome TEXT, found rp_session) LANGUAGE plpgsql AS $$
 DECLARE
   v_sub_lock BIGINT := rp_name_lock(p_client, 'sub', p_sub_key);
@@ -44,10 +44,10 @@ BEGIN
   ELSIF v_before.handle IS NOT NULL THEN
     PERFORM rp_end(v_before, CASE v_before.sub_key WHEN p_sub_key THEN 'null' ELSE p_switched END, false, v_now);
   END IF;
-  INSERT INTO rp_session (client, handle, public_id, sub, sub_key, sid, sid_key, first_iat, created_at, requested_at,
-      idle_expires_at, expires_at, data, session_state, tokens, refresh_token, refresh_offline)
-    VALUES (p_client, p_handle, p_public_id, p_sub, p_sub_key, p_sid, p_sid_key, p_first_iat, p_created_at, p_requested_at,
-      p_idle_expires_at, p_expires_at, p_data, p_session_state, p_tokens, p_refresh_token, p_refresh_offline);
+  INSERT INTO rp_session (client, handle, public_id, sub, sub_key, sid, sid_key, first_iat, created_at, idle_expires_at,
+      expires_at, data, session_state, tokens, refresh_token, refresh_offline, requested_at)
+    VALUES (p_client, p_handle, p_public_id, p_sub, p_sub_key, p_sid, p_sid_key, p_first_iat, p_created_at, p_idle_expires_at,
+      p_expires_at, p_data, p_session_state, p_tokens, p_refresh_token, p_refresh_offline, p_requested_at);
   PERFORM rp_sweep(v_now);
   RETURN QUERY SELECT 'created', v_before;
 END

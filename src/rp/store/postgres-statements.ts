@@ -95,7 +95,12 @@ export const listBySub: Statement<SessionRow> = statement(
    ORDER BY created_at DESC`,
 )
 
-/** key of the sub, keys of the sids */
+/**
+ * key of the sub, keys of the sids
+ *
+ * A login that is not committed yet is not seen, nor is one that the OP has answered and the store has not heard of. No lock
+ * could change that, as the OP is told later still: then that login's refresh is refused, and no token is left alive.
+ */
 export const isGrantInUse: Statement<{ found: boolean }> = statement(
   'rp_is_grant_in_use',
   `SELECT EXISTS (SELECT FROM rp_session s WHERE client = $1 AND sub_key = $2 AND handle = ANY (ARRAY(

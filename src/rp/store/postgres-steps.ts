@@ -4,7 +4,7 @@
  *
  * Published steps never change, new ones are appended, and none breaks the nodes that still run the version before: what these
  * write must fit, a function that they call keeps its parameters (or stays beside the new one), and what they have prepared
- * returns whole rows of `rp_session`, which therefore gets no column.
+ * returns whole rows of `rp_session`, which therefore gets no column. (Step 8 gave it two, when nothing was released yet.)
  *
  * Each row starts with the client it belongs to: (issuer, client_id), as one small number (T20). Columns that end in `_key`
  * are SHA-256 of what the OP sent: an index takes no text of any length.
