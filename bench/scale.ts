@@ -74,7 +74,7 @@ const places: Readonly<Record<StoreKind, () => Promise<Place>>> = {
       async fill(from, to) {
         await admin.query(`INSERT INTO rp_session SELECT (SELECT min(id) FROM rp_client), 'handle ' || i, 'public ' || i,
           'sub ' || i, ${key('sub')}, 'sid ' || i, ${key('sid')}, ${now()}, ${now()}, ${now() + 3600}, ${now() + 86_400},
-          '{}', NULL, repeat('x', 500), NULL, NULL FROM generate_series(${from}, ${to - 1}) AS i`)
+          '{}', NULL, repeat('x', 500), NULL, NULL, ${now() * 1000} FROM generate_series(${from}, ${to - 1}) AS i`)
         await admin.query('VACUUM ANALYZE')
       },
       async close() {
