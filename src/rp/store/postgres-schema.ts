@@ -17,14 +17,19 @@ const latest = statement<{ step: number }>(
   'SELECT coalesce(max(step), 0)::int AS step FROM rp_migration',
 )
 
-/** Those of every version, whatever their parameters. */
+const present = functions + sessionFunctions + logoutFunctions
+const namesOfPresent = [...present.matchAll(/^CREATE FUNCTION (\w+)/gm)].map(([, name]) => name)
+/** That earlier versions made. */
+const namesOfPast = ['rp_change_sid', 'rp_end_put_by', 'rp_owe_token']
+
+/** By name, whatever their parameters: the schema may be the app's own, with functions of its own. */
 const dropFunctions = `
 DO $$
 DECLARE
   v_function REGPROCEDURE;
 BEGIN
   FOR v_function IN SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = current_schema() AND p.proname LIKE 'rp\\_%'
+    WHERE n.nspname = current_schema() AND p.proname IN (${[...namesOfPast, ...namesOfPresent].map((name) => `'${name}'`).join(', ')})
   LOOP
     EXECUTE 'DROP FUNCTION ' || v_function;
   END LOOP;
@@ -57,7 +62,7 @@ export async function migrate(
       await queries.command(step)
       await queries.command(`INSERT INTO rp_migration (step) VALUES (${i + 1})`)
     }
-    await queries.command(functions + sessionFunctions + logoutFunctions)
+    await queries.command(present)
   })
 }
 
