@@ -9,7 +9,7 @@ import {
 import { LockstepError } from '../protocol/errors.ts'
 import { type LogoutTokenClaims, LogoutTokenError, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
 import type { OpConnection } from './connect-op.ts'
-import { type DecryptionKey, decryptLogoutToken } from './decrypt-logout-token.ts'
+import { type DecryptionKey, decryptToken } from './decrypt-token.ts'
 
 /** Longer than any real Logout Token, RSA-4096 signature and many claims included. */
 const MAX_TOKEN = 16 * 1024
@@ -58,7 +58,7 @@ async function decrypted(token: string, keys: readonly DecryptionKey[]): Promise
   if (isEncrypted && keys.length === 0) {
     throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were not negotiated')
   }
-  if (isEncrypted) return decryptLogoutToken(token, keys)
+  if (isEncrypted) return decryptToken(token, keys)
   if (keys.length > 0) throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were negotiated')
   return token
 }
