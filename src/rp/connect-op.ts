@@ -1,8 +1,9 @@
 import type { JWTVerifyGetKey } from 'jose'
 import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
+import { boundedFetch } from '../runtime/bounded-fetch.ts'
 import { CONTENT_ENCRYPTION } from './decrypt-logout-token.ts'
-import { messageOf } from './log.ts'
+import { whatCameBack, whatIsWrongWith } from './op-answer.ts'
 import { createRest, opKeys } from './op-keys.ts'
 import type { ResolvedAppOptions, ResolvedRpOptions } from './options.ts'
 
@@ -60,8 +61,14 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
           id_token_signed_response_alg: options.alg,
         },
         clientAuthentication(options),
-        { timeout, ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}) },
+        {
+          timeout,
+          [oidc.customFetch]: boundedFetch,
+          ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}),
+        },
       )
+      const wrong = whatIsWrongWith(configuration.serverMetadata(), options.issuer)
+      if (wrong !== undefined) throw new Error(wrong)
       if (options.decryptionKeys.length > 0) {
         oidc.enableDecryptingResponses(configuration, [...CONTENT_ENCRYPTION], ...options.decryptionKeys)
       }
@@ -72,9 +79,11 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       foundAt = options.runtime.now()
       return configuration
     } catch (cause) {
-      if (!reported) options.log({ event: 'op_unreachable', url, message: messageOf(cause) })
+      if (!reported) options.log({ event: 'op_unreachable', url, message: whatCameBack(cause) })
       reported = true
-      const error = new LockstepError('op_unreachable', `The OpenID Provider could not be reached at ${url}`, { cause })
+      const error = new LockstepError('op_unreachable', `The OpenID Provider gave no usable answer at ${url}`, {
+        cause,
+      })
       rest.begin(error)
       throw error
     }

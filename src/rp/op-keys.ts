@@ -1,7 +1,9 @@
-import { createLocalJWKSet, createRemoteJWKSet, errors, type JWTVerifyGetKey } from 'jose'
+import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey } from 'jose'
 import { LockstepError } from '../protocol/errors.ts'
 import { pause } from '../runtime/alarm.ts'
+import { boundedFetch } from '../runtime/bounded-fetch.ts'
 import type { Runtime } from '../runtime/runtime.ts'
+import { whatCameBack } from './op-answer.ts'
 
 /** Milliseconds for which keys are used before the OP is asked whether they still are its keys. */
 const FRESH = 600_000
@@ -58,6 +60,7 @@ export function opKeys(
     cacheMaxAge: Number.POSITIVE_INFINITY,
     cooldownDuration: Number.POSITIVE_INFINITY,
     timeoutDuration: timeout,
+    [customFetch]: fetchKeys,
   })
   const rest = createRest(runtime)
   let fetches = 0
@@ -77,6 +80,9 @@ export function opKeys(
     })
     try {
       await Promise.race([fetched, limit])
+    } catch (error) {
+      const cause = new Error(`${uri}: ${whatCameBack(error)}`, { cause: error })
+      throw new LockstepError('op_unreachable', "The OP's keys could not be fetched", { cause })
     } finally {
       over.abort()
     }
@@ -118,6 +124,12 @@ export function opKeys(
       return known(error, ...asked)
     }
   }
+}
+
+async function fetchKeys(...asked: Parameters<typeof boundedFetch>): Promise<Response> {
+  const response = await boundedFetch(...asked)
+  if (response.status !== 200) throw new Error('no keys', { cause: response })
+  return response
 }
 
 /** Says whether the keys were there, only none that fits, or too many. */

@@ -4,6 +4,7 @@ import { checkLoginResponse } from './check-login-response.ts'
 import type { RpContext } from './context.ts'
 import { sanitize } from './log.ts'
 import type { LoginTransaction } from './login-transaction.ts'
+import { whatCameBack } from './op-answer.ts'
 import type { LoginClaims } from './options.ts'
 
 /** What a successful Authentication Response was worth. */
@@ -79,11 +80,12 @@ export async function askOp<T>(where: string, request: () => Promise<T>): Promis
     if (cause instanceof oidc.AuthorizationResponseError) throw cause
     const unreachable =
       cause instanceof TypeError || (cause instanceof oidc.ClientError && cause.code === 'OAUTH_TIMEOUT')
-    if (unreachable) throw new LockstepError('op_unreachable', `The OP's ${where} could not be reached`, { cause })
+    const said = { cause: new Error(whatCameBack(cause), { cause }) }
+    if (unreachable) throw new LockstepError('op_unreachable', `The OP's ${where} could not be reached`, said)
     if (oauthErrorOf(cause) !== undefined) {
       throw new LockstepError('op_refused', `The OP's ${where} refused what this app asked for`, { cause })
     }
-    throw new LockstepError('op_answer_invalid', `The OP's ${where} gave an answer that was refused`, { cause })
+    throw new LockstepError('op_answer_invalid', `The OP's ${where} gave an answer that was refused`, said)
   }
 }
 

@@ -10,7 +10,6 @@ import { LockstepError } from '../protocol/errors.ts'
 import { type LogoutTokenClaims, LogoutTokenError, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
 import type { OpConnection } from './connect-op.ts'
 import { type DecryptionKey, decryptLogoutToken } from './decrypt-logout-token.ts'
-import { OpKeyNotYetKnown } from './op-keys.ts'
 
 /** Longer than any real Logout Token, RSA-4096 signature and many claims included. */
 const MAX_TOKEN = 16 * 1024
@@ -31,7 +30,7 @@ export interface ValidLogoutToken {
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#Validation | Back-Channel Logout 1.0 §2.6}
  * @throws LogoutTokenError when the token is refused
  * @throws LockstepError when nothing can be said of the token yet: `op_unreachable`, the OP's keys could not be had;
- * `op_key_unknown`, they were fetched a moment ago and may have been rotated since ({@link OpKeyNotYetKnown})
+ * `op_key_unknown`, they were fetched a moment ago and may have been rotated since
  */
 export async function validateLogoutToken(
   sent: string,
@@ -91,7 +90,7 @@ async function verifySignature(token: string, alg: string, op: Pick<OpConnection
     if (cause instanceof errors.JWSInvalid || cause instanceof errors.JOSENotSupported) {
       throw new LogoutTokenError('format', 'the token is not a valid JWS', { cause })
     }
-    if (cause instanceof OpKeyNotYetKnown) throw cause
+    if (cause instanceof LockstepError) throw cause
     throw new LockstepError('op_unreachable', "The OP's keys could not be fetched", { cause })
   }
 }

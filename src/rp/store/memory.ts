@@ -235,7 +235,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     async deleteBySid(sid, how) {
       const members = live(sids.of(sid))
       for (const session of members) {
-        sessions.set(session.handle, framedBy(session, how, now()))
+        sessions.set(session.handle, framedBy(session, how))
         hints.publish(session.handle)
       }
       return members

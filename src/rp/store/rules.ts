@@ -19,16 +19,16 @@ export function isLive(session: Pick<StoredRpSession, 'idleExpiresAt' | 'expires
 }
 
 /**
- * An RP session as stores keep it, alive or not. One that the front channel ended has expired at that moment, and says how:
- * so it is no longer alive, but a logout finds it by all its names and a late refresh finds its token.
+ * An RP session as stores keep it, alive or not. One that the front channel ended has an idle expiry of 0, and says how it ended:
+ * so it is no longer alive, whatever the clock says, but a logout finds it by all its names and a late refresh finds its token.
  */
 export interface KeptRpSession extends StoredRpSession {
   readonly framed?: SessionEnd
 }
 
 /** What becomes of an RP session that the front channel ends. */
-export function framedBy(session: StoredRpSession, framed: SessionEnd, now: number): KeptRpSession {
-  return { ...session, idleExpiresAt: now, framed }
+export function framedBy(session: StoredRpSession, framed: SessionEnd): KeptRpSession {
+  return { ...session, idleExpiresAt: 0, framed }
 }
 
 /** What is found of an RP session that is still kept: how it ended, until the cookie is dead too. */

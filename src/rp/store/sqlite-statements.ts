@@ -41,8 +41,8 @@ export interface Statements {
   readonly remove: Statement<[number, string]>
   /** client, handle, public id, end, expiry, whether refresh tokens with offline_access go too */
   readonly keepEnd: Statement<[number, string, string, string, number, number]>
-  /** now, end, client, handle */
-  readonly frame: Statement<[number, string, number, string]>
+  /** end, client, handle */
+  readonly frame: Statement<[string, number, string]>
   /** client, client, sid, client, sid */
   readonly bySid: Statement<[number, number, string, number, string], SessionRow>
   readonly bySub: Statement<[number, string], SessionRow>
@@ -111,7 +111,7 @@ export function prepareStatements(db: Sqlite): Statements {
     ),
     remove: db.prepare('DELETE FROM rp_session WHERE client = ? AND handle = ?'),
     keepEnd: db.prepare('INSERT OR REPLACE INTO rp_ended VALUES (?, ?, ?, ?, ?, ?)'),
-    frame: db.prepare('UPDATE rp_session SET idle_expires_at = ?, framed = ? WHERE client = ? AND handle = ?'),
+    frame: db.prepare('UPDATE rp_session SET idle_expires_at = 0, framed = ? WHERE client = ? AND handle = ?'),
     // Indexes by name: without statistics SQLite goes by the primary key, through all that a client has.
     bySid: db.prepare(
       `SELECT * FROM rp_session WHERE client = ? AND handle IN (

@@ -236,7 +236,7 @@ function createSqliteStore(
           .map(toSession)
           .filter((session) => isLive(session, now()))
         for (const session of members) {
-          sql.frame.run(now(), JSON.stringify(how), client, session.handle)
+          sql.frame.run(JSON.stringify(how), client, session.handle)
           changed(session.handle)
         }
         return members

@@ -126,6 +126,34 @@ describe.runIf(hasRedis)('redisStore', () => {
     await store.close()
   })
 
+  it('tells other nodes of a logout in one message, whatever it ends [T18]', async () => {
+    const { store, rp, options, place, clock } = openBench()
+    const handles = await opened(rp, someSession({ sid: 's' }), someSession({ sid: 's' }))
+    const other = redisStore(place, options)
+    const there = other.forClient(identity, clock)
+    const hints = [...handles, { sid: 's' }].map(async (to) => {
+      const hint = Promise.withResolvers<void>()
+      await there.subscribe(to, hint.resolve)
+      return hint
+    })
+    const heard = await Promise.all(hints)
+    await redis.command('CONFIG', 'RESETSTAT')
+    await rp.endBy({ sid: 's' }, someNotice())
+    await Promise.all(heard.map(({ promise }) => promise))
+    expect(String(await redis.command('INFO', 'commandstats'))).toContain('cmdstat_publish:calls=1,')
+    await other.close()
+    await store.close()
+  })
+
+  it('knows a replay of whoever of this process claimed the jti [BC §2.6]', async () => {
+    const { store, rp, clock } = openBench()
+    const again = store.forClient(identity, clock)
+    const notice = someNotice()
+    expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended' })
+    expect(await again.endBy({ sid: 's' }, notice)).toEqual({ outcome: 'replay' })
+    await store.close()
+  })
+
   it('does the same work for a logout however many others are signed in [BC §2.7]', async () => {
     const { store, rp } = openBench()
     const workOf = async (sid: string) => {
