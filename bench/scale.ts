@@ -42,7 +42,7 @@ const places: Readonly<Record<StoreKind, () => Promise<Place>>> = {
           db.prepare(`WITH RECURSIVE number(value) AS (SELECT ? UNION ALL SELECT value + 1 FROM number WHERE value < ?)
           INSERT INTO rp_session SELECT (SELECT min(id) FROM rp_client), 'handle ' || value,
           'public ' || value, 'sub ' || value, 'sid ' || value, ${at}, ${at}, ${at + 3600}, ${at + 86_400},
-          '{}', NULL, hex(zeroblob(250)), NULL, NULL, 0 FROM number`)
+          '{}', NULL, hex(zeroblob(250)), NULL, NULL, 0, ${at * 1000}, NULL FROM number`)
         insert.run(from, to - 1)
         db.close()
       },
