@@ -8,7 +8,7 @@ export type AliveDocument = Extract<SessionDocument, { state: 'alive' }>
  * nobody is signed in to, `ended` for good.
  */
 export type Belief =
-  | { readonly state: 'unknown' | 'alive'; readonly session: AliveDocument | undefined }
+  | { readonly state: 'unknown' | 'alive'; readonly session?: AliveDocument | undefined }
   | { readonly state: 'none' | 'ended'; readonly session?: undefined }
 
 /** What a tab tells its page, by the name of the event. */

@@ -39,9 +39,9 @@ export function pageLeaver(
       const same = left.some(([name, at], i) => name === session && (name || (!i && lately(at, NAMELESS_WINDOW))))
       if (same || lately(left[2]?.[1] ?? 0, WINDOW)) return
       storage().setItem(KEY, JSON.stringify([[session, heardAt], ...left.slice(0, 2)]))
+      void begun.then(leave)
     } catch {
-      return // no storage
+      // no storage
     }
-    void begun.then(leave)
   }
 }

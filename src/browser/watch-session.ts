@@ -4,7 +4,7 @@ import { limiter, type Tries } from './limiter.ts'
 import { opIframeWatcher } from './op-iframe-source.ts'
 import type { HeardBy, SessionWatch, Told } from './session-events.ts'
 import { takeTurns } from './tabs.ts'
-import { PATIENCE, pause } from './wait.ts'
+import { LARGEST_PAUSE, PATIENCE, pause } from './wait.ts'
 import type { BrowserWorld, Channel } from './world.ts'
 
 /** Who can say how the RP session of a page is: its backend, or the OP where there is none. */
@@ -62,16 +62,18 @@ export function watchSession(
   let tries: Tries = []
   /** Whether this tab leads the others; undefined while it does not follow the RP session. */
   let leads: boolean | undefined
-  let belief: Belief = { state: 'unknown', session: undefined }
+  let belief: Belief = { state: 'unknown' }
   let asked = Promise.resolve()
   let nextCheck: Promise<void> | undefined
+  /** How often the RP session has become another one. */
+  let renamed = 0
 
   const current = () => belief.session
   const nap = (ms: number, signal: AbortSignal) => pause(world, ms, signal, alarm.signal, 'abort')
   const mayFindOut = limiter(world, () => tries, nap)
 
   const on = (target: EventTarget, type: string, listener: (event: Event) => unknown) =>
-    target.addEventListener(type, listener, { signal: life.signal })
+    target.addEventListener(type, listener, life)
   on(world.window, 'online', () => {
     // Nobody could answer them.
     tries = []
@@ -84,8 +86,9 @@ export function watchSession(
   })
   on(world.window, 'pagehide', rest)
   on(world.document, 'freeze', rest)
-  on(world.window, 'pageshow', resume)
-  on(world.document, 'resume', resume)
+  // Also said of a page that was just loaded.
+  on(world.window, 'pageshow', () => presence.signal.aborted && wake())
+  on(world.document, 'resume', wake)
   void check()
   return { state: () => belief.state, check, stop }
 
@@ -118,8 +121,11 @@ export function watchSession(
     if (!overheard) share()
     if (belief.state === 'ended') stop()
     // The stream belongs to the RP session it was opened for.
-    else if (belief.state === 'none' || (before && before !== current()?.session)) renew()
-    if (belief.state !== 'none') follow()
+    else if (belief.state === 'none') renew()
+    else if (before && before !== current()?.session) {
+      renew()
+      void follow(renamed++)
+    } else void follow()
     for (const telling of decision.tell) tell({ ...telling, heardBy, heardAt: world.now() })
   }
 
@@ -143,10 +149,14 @@ export function watchSession(
     else void check(heardBy)
   }
 
-  function follow(): void {
+  /** Takes part in what the tabs do together. */
+  async function follow(earlierNames?: number): Promise<void> {
     const { signal } = presence
-    if (leads !== undefined || signal.aborted) return
+    if (leads !== undefined) return
     leads = false
+    // A backend that names its RP session anew at each request must not be asked in a tight loop.
+    if (earlierNames) await nap(LARGEST_PAUSE, signal)
+    if (signal.aborted) return
     channel = world.arbiter && world.openChannel(group)
     channel?.addEventListener('message', overhear)
     channel?.postMessage({})
@@ -196,10 +206,6 @@ export function watchSession(
   function renew(): void {
     rest()
     presence = new AbortController()
-  }
-
-  function resume(): void {
-    if (presence.signal.aborted) wake()
   }
 
   function stop(): void {

@@ -1,6 +1,6 @@
 import { inTime } from '../runtime/in-time.ts'
 import { whyPostFailed } from '../runtime/post-failure.ts'
-import type { Runtime } from '../runtime/runtime.ts'
+import { chance, type Runtime } from '../runtime/runtime.ts'
 import type { BackchannelOptions } from './delivery/backchannel-options.ts'
 import { type Admission, OverBudgetError, type Turn } from './delivery/budgets.ts'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from './delivery/judge-answer.ts'
@@ -192,7 +192,6 @@ function contextOf(
   runtime: Runtime,
   { horizon }: Required<BackchannelOptions>,
 ): AttemptContext {
-  const [high = 0, low = 0] = runtime.random(2)
   return {
     now: runtime.now(),
     createdAt: scheduledAt,
@@ -200,7 +199,7 @@ function contextOf(
     refusals,
     ...(refusedSince !== undefined && { refusedSince }),
     horizon: horizon * 1000,
-    chance: (high * 256 + low) / 65_536,
+    chance: chance(runtime),
     ...((lastOutcome?.state === 'refused' || lastOutcome?.state === 'dead') && { lastWord: lastOutcome }),
   }
 }

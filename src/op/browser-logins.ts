@@ -1,5 +1,6 @@
 import type { Context } from 'koa'
 import type { Session } from 'oidc-provider'
+import { longestCookie } from './longest-cookie.ts'
 import { seal, unseal } from './secrets/sealed-request.ts'
 
 /*
@@ -16,9 +17,6 @@ export interface BrowserLoginsParts {
   readonly sealingKey: () => Promise<Uint8Array>
   readonly now: () => number
 }
-
-/** The most that browsers keep a cookie, since it must outlive every OP session; milliseconds. */
-const LIFETIME = 400 * 86_400_000
 
 /** `__Host-`, so that no host beside the OP's can plant one; sent with an app's POST, as the OP cookie is. */
 const ATTRIBUTES = {
@@ -68,7 +66,7 @@ export async function leaveLogin(
   { prefix, sealingKey, now }: BrowserLoginsParts,
 ): Promise<void> {
   const sealed = await seal('login', uid, await sealingKey(), now())
-  const lifetime = transient ? {} : { maxAge: LIFETIME } // a transient one goes when the browser is closed
+  const lifetime = transient ? {} : { maxAge: longestCookie * 1000 } // a transient one goes when the browser is closed
   ctx.cookies.set(cookieNameOf(uid, prefix), sealed, { ...ATTRIBUTES, ...lifetime })
 }
 

@@ -3,6 +3,7 @@ import type { Context } from 'koa'
 import type { Session } from 'oidc-provider'
 import { base64url } from '../protocol/session-state.ts'
 import type { Runtime } from '../runtime/runtime.ts'
+import { longestCookie } from './longest-cookie.ts'
 
 /** Who is signed in at the OP in this browser; `undefined` for nobody. */
 export type SignedIn = { readonly uid: string; readonly accountId: string } | undefined
@@ -14,9 +15,6 @@ export function signedInOf(session: Session | undefined): SignedIn {
 }
 
 const ANONYMOUS = /^n\.[\w-]{22}$/
-
-/** Milliseconds the cookie lives: the most that browsers keep one, since it must outlive every OP session. */
-const LIFETIME = 400 * 86_400_000
 
 /**
  * Computes the OP's readable browser state (Session §3.2 "OP User Agent state").
@@ -67,7 +65,7 @@ export function rotateBrowserState(ctx: Context, signedIn: SignedIn, parts: Brow
   ) {
     ctx.cookies.set(parts.cookieName, value, {
       httpOnly: false,
-      maxAge: LIFETIME,
+      maxAge: longestCookie * 1000,
       overwrite: true,
       path: '/',
       sameSite: 'none',

@@ -9,7 +9,7 @@ import { askOp } from './redeem-code.ts'
 import { type GrantedToken, grantAfter, grantOf, openRefreshToken, sealRefreshToken } from './refresh-token.ts'
 import { renewSid } from './renew-sid.ts'
 import { saveRefreshed } from './save-refreshed.ts'
-import { namesOf } from './session-id.ts'
+import { handleOf } from './session-id.ts'
 import type { StoredRefreshToken, StoredRpSession } from './store/contract.ts'
 import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
 
@@ -47,7 +47,7 @@ export function createTokenRefresher<Data>(context: RpContext<Data>): TokenRefre
       const header = (name: string) => (name === 'cookie' ? cookie : undefined)
       const id = readSessionCookie({ header }, context.options)
       if (id === undefined) return undefined
-      const { handle } = namesOf(id)
+      const handle = handleOf(id)
       const offer = await look(context, handle)
       if (offer.state !== 'stale') return offer.state === 'good' ? offer.accessToken : undefined
       const flight = flights.get(handle) ?? refreshOnce(context, handle).finally(() => flights.delete(handle))

@@ -2,7 +2,7 @@ import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors, type JWTVer
 import { LockstepError } from '../protocol/errors.ts'
 import { pause } from '../runtime/alarm.ts'
 import { boundedFetch } from '../runtime/bounded-fetch.ts'
-import type { Runtime } from '../runtime/runtime.ts'
+import { chance, type Runtime } from '../runtime/runtime.ts'
 import { whatCameBack } from './op-answer.ts'
 
 /** Milliseconds for which keys are used before the OP is asked whether they still are its keys. */
@@ -26,8 +26,7 @@ export function createRest(runtime: Pick<Runtime, 'now' | 'random'>): {
   return {
     failure: () => (last !== undefined && runtime.now() < last.until ? last : undefined),
     begin(error) {
-      const chance = new DataView(runtime.random(4).buffer).getUint32(0) / 2 ** 32
-      last = { error, until: runtime.now() + REST.least + chance * (REST.most - REST.least) }
+      last = { error, until: runtime.now() + REST.least + chance(runtime) * (REST.most - REST.least) }
     },
   }
 }

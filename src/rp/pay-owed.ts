@@ -1,4 +1,5 @@
 import { alarm } from '../runtime/alarm.ts'
+import { chance } from '../runtime/runtime.ts'
 import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import type { Owed, OwedKind, RpSessionStore } from './store/contract.ts'
@@ -67,7 +68,7 @@ export function startPaying({ store, options: { runtime, log } }: Parts, debt: D
         report(error)
         pause = STORE_PAUSE
       }
-      if (pause > 0) await bell.sleep(Math.min(pause, LOOK * (0.5 + chance())), stopped.signal)
+      if (pause > 0) await bell.sleep(Math.min(pause, LOOK * (0.5 + chance(runtime))), stopped.signal)
     }
     await Promise.all(inHand)
   }
@@ -86,11 +87,6 @@ export function startPaying({ store, options: { runtime, log } }: Parts, debt: D
     if (!stopped.signal.aborted) log({ event: 'internal_error', route: debt.route, message: messageOf(error) })
   }
 
-  /** From 0 to 1. */
-  function chance(): number {
-    return new DataView(runtime.random(4).buffer).getUint32(0) / 2 ** 32
-  }
-
   async function payOne(owed: Owed): Promise<void> {
     const failure = await debt.pay(owed, stopped.signal)
     if (failure === undefined) return store.settleOwed(owed.id, 'done', kind)
@@ -101,7 +97,7 @@ export function startPaying({ store, options: { runtime, log } }: Parts, debt: D
     }
     if (owed.attempts === 1) debt.failed(owed, messageOf(failure), 'retried')
     const ceiling = Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** Math.min(owed.attempts, 20))
-    await store.settleOwed(owed.id, { retryAt: now + FIRST_RETRY + Math.floor(chance() * ceiling) }, kind)
+    await store.settleOwed(owed.id, { retryAt: now + FIRST_RETRY + Math.floor(chance(runtime) * ceiling) }, kind)
   }
 
   return {

@@ -3,7 +3,7 @@ import { type LogoutTokenClaims, LogoutTokenError } from '../protocol/logout-tok
 import type { SessionEnd } from '../protocol/session-document.ts'
 import type { OpConnection } from './connect-op.ts'
 import { seconds } from './context.ts'
-import { answer, BODY_LIMIT, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { answer, BODY_LIMIT, FORM, type RpAnswer, type RpRequest, refusal, typeOf } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
 import { OpKeyNotYetKnown } from './op-keys.ts'
 import type { ResolvedAppOptions } from './options.ts'
@@ -32,10 +32,7 @@ export interface LogoutTokenReceiver {
  */
 export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request: RpRequest): Promise<RpAnswer> {
   const { options } = receiver
-  const type = request.header('content-type')?.split(';')[0]?.trim().toLowerCase()
-  if (type !== 'application/x-www-form-urlencoded') {
-    return refusal(415, 'invalid_request', 'a Logout Token comes as application/x-www-form-urlencoded')
-  }
+  if (typeOf(request) !== FORM) return refusal(415, 'invalid_request', `a Logout Token comes as ${FORM}`)
   const sent = new URLSearchParams(await request.text(BODY_LIMIT)).getAll('logout_token')
   const [token] = sent
   if (token === undefined || token === '' || sent.length > 1) {

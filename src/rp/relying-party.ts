@@ -19,6 +19,8 @@ export interface RelyingParty<Data = unknown> {
   respond(request: RpRequest): Promise<RpAnswer | undefined>
   /** Finds who is signed in at the browser that made an app's request, and counts it as use of the RP session. */
   current(request: AppRequest): Promise<CurrentRequest<Data>>
+  /** Path of the app's start page, as `appUrl` says: `/` for most. */
+  readonly home: string
   /** Path all of our routes begin with: `prefix` behind the path of `appUrl`. */
   readonly base: string
   /** Says whether a request has a session cookie that may be worth something. A guess that costs nothing. */
@@ -48,7 +50,7 @@ export interface RelyingParty<Data = unknown> {
 
 /** What an adapter puts into a framework: a relying party, or a {@link LogoutReceiver}, which signs nobody in. */
 export interface Mountable<Data = unknown>
-  extends Pick<RelyingParty<Data>, 'respond' | 'base' | 'close'>,
+  extends Pick<RelyingParty<Data>, 'respond' | 'home' | 'base' | 'close'>,
     Partial<Pick<RelyingParty<Data>, 'current'>> {}
 
 /**
@@ -87,6 +89,7 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   return {
     respond: (request) => respond(context, request),
     current: (request) => currentSession(context, request),
+    home: resolved.home,
     base: resolved.base,
     accessToken: (cookie) => refresher.accessToken(cookie ?? undefined),
     hasCookie: (request) => readSessionCookie(request, resolved) !== undefined,

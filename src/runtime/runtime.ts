@@ -44,6 +44,12 @@ export interface Runtime {
   post(request: PostRequest): Promise<PostAnswer>
 }
 
+/** A random number in [0, 1). */
+export function chance({ random }: Pick<Runtime, 'random'>): number {
+  const { buffer, byteOffset } = random(4)
+  return new DataView(buffer, byteOffset).getUint32(0) / 2 ** 32
+}
+
 /** The clock and the randomness of this process; `post` comes from {@link egress}. */
 export const world: Omit<Runtime, 'post'> = {
   now: () => Date.now(),

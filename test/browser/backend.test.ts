@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { fakeBackend, hanging, offline, settle } from './fake-world.ts'
+import { fakeBackend, freshPage, hanging, offline, settle } from './fake-world.ts'
 import { alive, ended, openTab, signedOut } from './open-tab.ts'
 
 describe('a backend that does not answer', () => {
@@ -199,5 +199,29 @@ describe('the stream', () => {
     backend.write('event: session\ndata: {"state":"ended"}\n\nevent: session\ndata: oops\n\n')
     await settle()
     expect(monitor.state).toBe('alive')
+  })
+})
+
+describe('a backend that names its RP session anew at each request', () => {
+  it.each([1, 3])('is not asked in a tight loop, with %i tabs open', async (tabs) => {
+    const backend = fakeBackend(alive)
+    let requests = 0
+    const renaming = {
+      fetch(url: string, init: RequestInit) {
+        backend.become({ ...alive, session: `s${++requests}` }, { quietly: true })
+        if (requests > 1_000) return hanging() // a tight loop would never let go
+        return backend.fetch(url, init)
+      },
+    }
+    const baseUrl = freshPage()
+    const opened = []
+    for (let more = 0; more < tabs; more++) opened.push(await openTab(renaming, { baseUrl }))
+    for (let second = 0; second < 60; second++) for (const { world } of opened) await world.advance(1_000)
+    expect(requests).toBeLessThan(40 * tabs)
+    for (const { monitor } of opened) expect(monitor.state).toBe('alive')
+    backend.become(ended)
+    renaming.fetch = backend.fetch
+    for (let second = 0; second < 20; second++) for (const { world } of opened) await world.advance(1_000)
+    for (const { monitor } of opened) expect(monitor.state).toBe('ended')
   })
 })

@@ -4,7 +4,7 @@ import type { SessionMonitorOptions } from '../../src/browser/options.ts'
 import type { SessionMonitor, SessionMonitorEvents } from '../../src/browser/session-events.ts'
 import { startSessionMonitor } from '../../src/browser/session-monitor.ts'
 import type { SessionDocument, SessionEnd } from '../../src/protocol/session-document.ts'
-import { type FakeBackend, type FakeWorld, type FakeWorldOptions, fakeWorld, settle } from './fake-world.ts'
+import { type FakeWorld, type FakeWorldOptions, fakeWorld, settle } from './fake-world.ts'
 
 export const alive: AliveDocument = {
   state: 'alive',
@@ -35,7 +35,10 @@ afterEach(async () => {
 })
 
 /** Opens a page with a monitor and waits until it has settled; it is stopped after the test. */
-export async function openTab(backend: FakeBackend, options: Partial<FakeWorldOptions> = {}): Promise<Tab> {
+export async function openTab(
+  backend: FakeWorldOptions['backend'],
+  options: Partial<FakeWorldOptions> = {},
+): Promise<Tab> {
   return watch(fakeWorld({ backend, ...options }))
 }
 

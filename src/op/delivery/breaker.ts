@@ -1,3 +1,4 @@
+import { hour, second } from '../../runtime/milliseconds.ts'
 import { createLatest } from '../latest.ts'
 import { createRates } from './rates.ts'
 
@@ -6,9 +7,6 @@ const failuresToOpen = 3
 
 /** Probes a second, of all RPs that are down together: where more are down, each is asked less often. */
 const probesPerSecond = 50
-
-const second = 1000
-const hour = 3_600_000
 
 /**
  * How an attempt failed: nobody listens (`silent`; finding that out is cheap), the RP or its gateway is `overloaded`, or the

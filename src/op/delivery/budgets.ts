@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { Runtime } from '../../runtime/runtime.ts'
+import { hour } from '../../runtime/milliseconds.ts'
+import { chance, type Runtime } from '../../runtime/runtime.ts'
 import { createLatest } from '../latest.ts'
 import type { OpLog } from '../log.ts'
 import type { OpIssuerStore } from '../store/contract.ts'
@@ -73,7 +74,6 @@ interface Hold {
 
 /** Milliseconds between two looks for rates that have room again. */
 const lookAgain = 50
-const hour = 3_600_000
 /** Milliseconds after which the store hears again that a URI still answers: it forgets those that are silent for long. */
 const noteAgain = 24 * hour
 
@@ -108,8 +108,7 @@ export function createBudgets({ store, runtime, options, log }: BudgetParts): Bu
     const now = runtime.now()
     const held = holds.get(clientId) ?? { until: now, tries: 0, misses: 0 }
     if (held.until > now && held.until >= from) return new OverBudgetError(held.until) // another attempt found it out
-    const [high = 0, low = 0] = runtime.random(2)
-    const lot = (Math.min(held.tries, 9) + (high * 256 + low) / 65_536) / 10
+    const lot = (Math.min(held.tries, 9) + chance(runtime)) / 10
     held.until = Math.ceil(from + lot * Math.max((from - now) / 10, 100 * 2 ** Math.min(held.misses, 7)))
     held.misses += 1
     holds.set(clientId, held)

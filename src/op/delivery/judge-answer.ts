@@ -1,3 +1,4 @@
+import { hour, minute, second } from '../../runtime/milliseconds.ts'
 import type { PostFailure } from '../../runtime/post-failure.ts'
 import type { PostAnswer } from '../../runtime/runtime.ts'
 import type { AttemptFailure, AttemptOutcome } from '../store/contract.ts'
@@ -19,10 +20,6 @@ export interface AttemptContext {
   /** Of a delivery that was given up, and that an operator has tried once more: the outcome it goes back to. */
   readonly lastWord?: Extract<AttemptOutcome, { state: 'refused' | 'dead' }>
 }
-
-const second = 1000
-const minute = 60 * second
-const hour = 60 * minute
 
 /** Refusals in a row after which an RP is believed, and how long the first of them must be past. */
 const refusalsToBelieve = 5

@@ -1,6 +1,6 @@
 import { alarm, pause } from '../../runtime/alarm.ts'
 import { messageOf } from '../../runtime/message-of.ts'
-import type { Runtime } from '../../runtime/runtime.ts'
+import { chance, type Runtime } from '../../runtime/runtime.ts'
 import { type BackchannelReceiver, longestAttempt } from '../backchannel.ts'
 import type { OpLog } from '../log.ts'
 import type { ClaimedDelivery, OpIssuerStore } from '../store/contract.ts'
@@ -71,7 +71,7 @@ const lastWait = 5_000
  */
 export function startOutbox(parts: OutboxParts): Outbox {
   const { store, runtime, options, log } = parts
-  const breakers = createBreakers(() => (runtime.random(1)[0] ?? 0) / 256)
+  const breakers = createBreakers(() => chance(runtime))
   const budgets = createBudgets(parts)
   const places = createPlaces(options.concurrency)
   const inFlight = createInFlight()

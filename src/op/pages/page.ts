@@ -14,17 +14,18 @@ main { max-width: 36rem; margin: 12vh auto 4rem; padding: 32px; background: var(
   border-radius: 12px; box-shadow: 0 8px 24px rgb(0 0 0 / 8%); overflow-wrap: anywhere; }
 @media (max-width: 40rem) { main { margin: 16px; padding: 24px; } }
 h1 { margin: 0 0 8px; font-size: 1.5rem; line-height: 1.25; text-wrap: balance; }
-p { margin: 0 0 16px; } .quiet { color: var(--quiet); font-size: 0.9rem; } form + .quiet { margin: 16px 0 0; }
+p { margin: 0 0 16px; } p:last-child { margin-bottom: 0; }
+.quiet { color: var(--quiet); font-size: 0.9rem; } form + .quiet, .button + .quiet { margin-top: 16px; }
 ul { list-style: none; margin: 16px 0 24px; padding: 0; border-top: 1px solid var(--line); }
 li { display: flex; justify-content: space-between; gap: 0 16px; padding: 12px 0; border-bottom: 1px solid var(--line); }
-@media (max-width: 30rem) { li { flex-direction: column; } }
 form.choice { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin-top: 24px; }
 @media (max-width: 30rem) { form.choice { grid-template-columns: 1fr; } }
 button, a.button { display: block; width: 100%; padding: 12px 16px; border: 1px solid var(--accent); border-radius: 12px;
   background: var(--accent); color: var(--on-accent); font: inherit; font-weight: 600; text-align: center; text-decoration: none; cursor: pointer; }
 form.choice button { background: transparent; color: var(--accent); }
 a { color: var(--accent); } :focus-visible { outline: 3px solid var(--accent); outline-offset: 3px; }
-.state { display: inline-flex; align-items: center; gap: 8px; font-weight: 600; }
+.state { display: inline-flex; flex: none; max-width: 66%; align-items: center; gap: 8px; font-weight: 600; }
+@media (max-width: 30rem) { li { flex-direction: column; } .state { max-width: none; } }
 .told { color: var(--told); } .waiting { color: var(--accent); } .later { color: var(--waiting); } .refused, .dead { color: var(--failed); }
 .unknown, .nothing { color: var(--unknown); }
 svg { width: 20px; height: 20px; flex: none; } iframe, [hidden] { display: none; }

@@ -70,7 +70,7 @@ export const de: Words = {
   refusedPrompt: {
     title: 'Nicht möglich',
     heading: 'Das geht hier nicht',
-    text: 'Die App hat etwas verlangt, was diese Anmeldung nicht anbietet. Es wurde nichts geändert.',
+    text: 'Die App hat etwas verlangt, was diese Anmeldung nicht anbietet. Es wurde nichts geändert. Gehen Sie zurück zur App.',
   },
   failed: {
     title: 'Etwas ist fehlgeschlagen',

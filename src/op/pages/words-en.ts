@@ -63,7 +63,7 @@ export const en: Words = {
   refusedPrompt: {
     title: 'Not possible',
     heading: 'This cannot be done here',
-    text: 'The app asked for something that this sign-in does not offer. Nothing was changed.',
+    text: 'The app asked for something that this sign-in does not offer. Nothing was changed. Go back to the app.',
   },
   failed: {
     title: 'Something failed',

@@ -75,7 +75,7 @@ export const fr: Words = {
   refusedPrompt: {
     title: 'Impossible',
     heading: 'Cela n’est pas possible ici',
-    text: 'L’application a demandé quelque chose que cette connexion ne propose pas. Rien n’a changé.',
+    text: 'L’application a demandé quelque chose que cette connexion ne propose pas. Rien n’a changé. Revenez à l’application.',
   },
   failed: {
     title: 'Une erreur s’est produite',

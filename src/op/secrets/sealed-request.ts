@@ -1,4 +1,5 @@
 import { EncryptJWT, errors, jwtDecrypt } from 'jose'
+import { longestCookie } from '../longest-cookie.ts'
 import type { LogoutProblem } from '../pages/pages.ts'
 
 /** A logout request between the question and the answer, bound to the OP session that was asked. */
@@ -36,13 +37,13 @@ interface Sealed {
   login: string
 }
 
-/** Seconds the user has to answer, a page with frames may be loaded again, and a cookie may live at most. */
+/** Seconds the user has to answer, a page with frames may be loaded again, and a cookie lives. */
 const LIFETIME: Readonly<Record<keyof Sealed, number>> = {
   question: 900,
   notices: 60,
   refusal: 900,
   userSwitch: 900,
-  login: 400 * 86_400,
+  login: longestCookie,
 }
 
 /** Seconds by which the clocks of two nodes may differ. */

@@ -1,4 +1,4 @@
-const hour = 3_600_000
+import { hour } from '../../runtime/milliseconds.ts'
 
 /** How many attempts something gets, whoever makes them: an RP's URI, an origin, an address. */
 export interface AttemptBudget {

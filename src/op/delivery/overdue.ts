@@ -1,9 +1,9 @@
 import { setImmediate as breath } from 'node:timers/promises'
-import type { Attempt } from './backchannel.ts'
-import type { Tell } from './delivery/events.ts'
-import { reportGivenUp } from './delivery/report-attempt.ts'
-import type { OpLog } from './log.ts'
-import type { OpIssuerStore } from './store/contract.ts'
+import type { Attempt } from '../backchannel.ts'
+import type { OpLog } from '../log.ts'
+import type { OpIssuerStore } from '../store/contract.ts'
+import type { Tell } from './events.ts'
+import { reportGivenUp } from './report-attempt.ts'
 
 /**
  * True when an RP has failed past a horizon, and others of its deliveries that are past theirs would get no attempt of their
