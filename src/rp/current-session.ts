@@ -8,10 +8,6 @@ import { leavingOf, readLeaving, rememberLeaving } from './left-app.ts'
 import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
-<<<<<<< HEAD
-=======
-import { handleOf } from './session-id.ts'
->>>>>>> main
 import { isOfOurs } from './side-by-side.ts'
 import type { StoredRpSession } from './store/contract.ts'
 
@@ -64,17 +60,10 @@ export function whoIsUnknown(
 }
 
 async function find<Data>(context: RpContext<Data>, request: AppRequest): Promise<CurrentRequest<Data>> {
-<<<<<<< HEAD
   const known = await findRpSession(context, request)
   if (known === undefined) return { current: { state: 'none' }, cookies: [] }
   const { handle } = known
   let { found } = known
-=======
-  const id = readSessionCookie(request, context.options)
-  if (id === undefined) return { current: { state: 'none' }, cookies: [] }
-  const handle = handleOf(id)
-  let found = await context.store.get(handle)
->>>>>>> main
   if (found?.state === 'alive' && !isOfOurs(context.options, request) && !(await use(context, found.session))) {
     found = await context.store.get(handle)
   }

@@ -3,7 +3,7 @@ import { readSessionCookie } from './cookies.ts'
 import { endRpSession } from './end-sessions.ts'
 import type { RpRequest } from './http.ts'
 import { endOf, leftSince } from './left-app.ts'
-import { namesOf } from './session-id.ts'
+import { handleOf } from './session-id.ts'
 import type { FoundRpSession } from './store/contract.ts'
 
 /** What the store knows of the RP session whose cookie a request brings. */
@@ -24,7 +24,7 @@ export async function findRpSession<Data>(
 ): Promise<RpSessionOfRequest | undefined> {
   const id = readSessionCookie(request, context.options)
   if (id === undefined) return undefined
-  const { handle } = namesOf(id)
+  const handle = handleOf(id)
   const found = await context.store.get(handle)
   const left = found?.state === 'alive' ? leftSince(request, found.session, context.options) : undefined
   if (left === undefined) return { handle, found }

@@ -13,13 +13,8 @@ import { isSilentState, type LoginTransaction, takeTransaction } from './login-t
 import { packOpWatch, trustAfterLogin } from './op-watch.ts'
 import { loginFailedPage } from './pages.ts'
 import { oauthErrorOf, type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
-<<<<<<< HEAD
 import { grantOf, sealRefreshToken } from './refresh-token.ts'
-import { namesOf, newSessionId } from './session-id.ts'
-=======
-import { sealRefreshToken } from './refresh-token.ts'
 import { handleOf, newSessionId } from './session-id.ts'
->>>>>>> main
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
 import type { CreateResult, StoredRpSession } from './store/contract.ts'
@@ -70,14 +65,7 @@ async function createUnlessLeft<Data>(
 ): Promise<CreateResult> {
   if (leftSince(request, session, options) !== undefined) return { outcome: 'outdated' }
   const before = readSessionCookie(request, options)
-<<<<<<< HEAD
-  return store.create(session, before === undefined ? {} : { replaces: namesOf(before).handle })
-=======
-  return store.create(session, {
-    requestedAt,
-    ...(before === undefined ? {} : { replaces: handleOf(before) }),
-  })
->>>>>>> main
+  return store.create(session, before === undefined ? {} : { replaces: handleOf(before) })
 }
 
 /**
@@ -99,19 +87,9 @@ async function askAgain<Data>(
 }
 
 /** That somebody has just left in another tab may be known to the store alone: this request was on its way by then. */
-<<<<<<< HEAD
 async function leavingKnown<Data>(context: RpContext<Data>, request: RpRequest): Promise<Leaving | undefined> {
   const found = (await findRpSession(context, request))?.found
   return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, context.options)
-=======
-async function leavingKnown<Data>(
-  { options, store }: RpContext<Data>,
-  request: RpRequest,
-): Promise<Leaving | undefined> {
-  const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(handleOf(id))
-  return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, options)
->>>>>>> main
 }
 
 async function openedBy<Data>(
@@ -158,15 +136,9 @@ async function withoutTransaction<Data>(
   request: RpRequest,
   cookies: readonly string[],
 ): Promise<RpAnswer> {
-<<<<<<< HEAD
   const { options } = context
   const known = await findRpSession(context, request)
   if (known?.found?.state === 'alive') return redirect(options.origin + options.home, cookies)
-=======
-  const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(handleOf(id))
-  if (found?.state === 'alive') return redirect(options.origin + options.home, cookies)
->>>>>>> main
   return loginFailedPage(
     options,
     400,

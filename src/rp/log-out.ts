@@ -2,14 +2,9 @@ import { base64url } from '../protocol/session-state.ts'
 import type { RpContext } from './context.ts'
 import { clearCookie, readCookies, readSessionCookie, setCookie } from './cookies.ts'
 import { endRpSession } from './end-sessions.ts'
-<<<<<<< HEAD
 import { findRpSession } from './find-session.ts'
-import { BODY_LIMIT, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
-import { endOf, forgetLeaving, type Leaving, rememberLeaving } from './left-app.ts'
-=======
 import { BODY_LIMIT, FORM, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal, typeOf } from './http.ts'
-import { forgetLeaving, type Leaving, rememberLeaving } from './left-app.ts'
->>>>>>> main
+import { endOf, forgetLeaving, type Leaving, rememberLeaving } from './left-app.ts'
 import { confirmLogoutPage, goodbyePage, loggedOutPage, signedInPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
 import { handleOf } from './session-id.ts'
@@ -60,13 +55,7 @@ export async function logOut<Data>(context: RpContext<Data>, request: RpRequest)
   const at = await context.store.now() // logins are held against it, by the same clock (T3)
   const leaving: Leaving = { how: from === 'everywhere' ? 'everywhere' : 'here', at }
   const id = readSessionCookie(request, options)
-<<<<<<< HEAD
-  const ended = id === undefined ? undefined : await endRpSession(context, namesOf(id).handle, endOf(leaving))
-=======
-  const cause = from === 'everywhere' ? 'rp_initiated' : 'this_app'
-  const end = { cause, at: Math.floor(at / 1000), at_ms: at } as const
-  const ended = id === undefined ? undefined : await endRpSession(context, handleOf(id), end)
->>>>>>> main
+  const ended = id === undefined ? undefined : await endRpSession(context, handleOf(id), endOf(leaving))
   if (from === 'this-app') {
     return redirect(returnTo ?? `${options.origin}${options.base}/logged-out`, [
       ...cookies,
@@ -136,14 +125,8 @@ async function showWhere<Data>(
 ): Promise<RpAnswer> {
   const { options } = context
   const returnTo = wanted === undefined ? undefined : safeReturnTo(wanted, options)
-<<<<<<< HEAD
   const known = await findRpSession(context, request)
   if (known?.found?.state !== 'alive') return loggedOutPage(options, { cookies, returnTo })
-=======
-  const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(handleOf(id))
-  if (found?.state !== 'alive') return loggedOutPage(options, { cookies, returnTo })
->>>>>>> main
   return returnTo === undefined ? signedInPage(options, cookies) : redirect(returnTo, cookies)
 }
 

@@ -4,11 +4,7 @@ import { findRpSession } from './find-session.ts'
 import { isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { readOpWatch } from './op-watch.ts'
 import { expiryOf } from './rp-session.ts'
-<<<<<<< HEAD
 import type { FoundRpSession } from './store/contract.ts'
-=======
-import { handleOf } from './session-id.ts'
->>>>>>> main
 
 /**
  * Says how the RP session of the asking browser is: 200 when alive, 401 when ended or when there is none. It never
@@ -16,13 +12,8 @@ import { handleOf } from './session-id.ts'
  */
 export async function showSession<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may ask')
-<<<<<<< HEAD
   const known = await findRpSession(context, request)
   const document: SessionDocument = known === undefined ? { state: 'none' } : describe(context, known.found)
-=======
-  const id = readSessionCookie(request, context.options)
-  const document: SessionDocument = id === undefined ? { state: 'none' } : await readDocument(context, handleOf(id))
->>>>>>> main
   return json(document.state === 'alive' ? 200 : 401, document)
 }
 

@@ -8,10 +8,6 @@ import { answer, isForeign, json, type RpAnswer, type RpRequest, refusal } from 
 import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { readDocument } from './session-document.ts'
-<<<<<<< HEAD
-=======
-import { handleOf } from './session-id.ts'
->>>>>>> main
 
 /** Milliseconds between comments that keep proxies from closing a quiet stream. */
 const HEARTBEAT = 15_000
@@ -93,16 +89,9 @@ export function createStreamRegistry(runtime: Pick<Runtime, 'sleep'>): StreamReg
  */
 export async function streamSession<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may listen')
-<<<<<<< HEAD
   const known = await findRpSession(context, request)
   if (known?.found === undefined) return json(401, { state: 'none' } satisfies SessionDocument)
   const { handle } = known
-=======
-  const id = readSessionCookie(request, context.options)
-  const handle = id === undefined ? undefined : handleOf(id)
-  const now = handle === undefined ? undefined : await context.store.get(handle)
-  if (handle === undefined || now === undefined) return json(401, { state: 'none' } satisfies SessionDocument)
->>>>>>> main
   const { store, options, streams } = context
   const watched: WatchedSession = {
     name: handle,

@@ -11,10 +11,6 @@ import { authorizationUrl, beginTransaction, type LoginTransaction } from './log
 import { packOpWatch, readOpWatch } from './op-watch.ts'
 import { redeemCode } from './redeem-code.ts'
 import { renewSid } from './renew-sid.ts'
-<<<<<<< HEAD
-=======
-import { handleOf } from './session-id.ts'
->>>>>>> main
 import { openTokens } from './tokens.ts'
 
 /** What a silent check found; `unknown` never ends anything. */
@@ -36,13 +32,7 @@ export async function startSilentCheck<Data>(context: RpContext<Data>, request: 
   if (isForeign(request) || (dest !== undefined && dest !== 'iframe')) {
     return refusal(403, 'invalid_request', 'a silent check runs in an iframe of this app')
   }
-<<<<<<< HEAD
   const { handle, found } = (await findRpSession(context, request)) ?? {}
-=======
-  const id = readSessionCookie(request, options)
-  const handle = id === undefined ? undefined : handleOf(id)
-  const found = handle === undefined ? undefined : await store.get(handle)
->>>>>>> main
   if (handle === undefined || found === undefined) return tellParent(context, { result: 'unknown' })
   if (found.state === 'ended') return tellParent(context, { result: 'ended' })
   const tokens = await openTokens(context, found.session)
