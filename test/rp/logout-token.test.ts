@@ -193,10 +193,10 @@ describe('a Logout Token is accepted', () => {
 
 describe('a Logout Token is refused, and ends nobody,', () => {
   it.each([
-    ['with typ at+jwt [A22]', 'typ', {}, { typ: 'at+jwt' }],
-    ['with typ dpop+jwt [A22]', 'typ', {}, { typ: 'dpop+jwt' }],
-    ['with typ secevent+jwt [A22]', 'typ', {}, { typ: 'secevent+jwt' }],
-    ['with typ a number [A22]', 'typ', {}, { typ: 1 }],
+    ['with typ at+jwt [BC §4.1] [A22]', 'typ', {}, { typ: 'at+jwt' }],
+    ['with typ dpop+jwt [BC §4.1] [A22]', 'typ', {}, { typ: 'dpop+jwt' }],
+    ['with typ secevent+jwt [BC §4.1] [A22]', 'typ', {}, { typ: 'secevent+jwt' }],
+    ['with typ a number [BC §4.1] [A22]', 'typ', {}, { typ: 1 }],
     ['with another iss [BC §2.6 (4)] [A24]', 'iss', { iss: 'https://evil.example' }, {}],
     ['without iss [BC §2.6 (4)] [A24]', 'iss', { iss: undefined }, {}],
     ['with another aud [BC §2.6 (4)] [A26]', 'aud', { aud: 'mail' }, {}],
@@ -221,20 +221,25 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     ['with jti empty [A30]', 'jti', { jti: '' }, {}],
     ['with a jti of 2 kB [A30]', 'jti', { jti: 'j'.repeat(2048) }, {}],
     ['without events [BC §2.6 (6)] [A31]', 'events', { events: undefined }, {}],
-    ['with events an array [A31]', 'events', { events: [BACKCHANNEL_LOGOUT_EVENT] }, {}],
-    ['with events a string [A31]', 'events', { events: BACKCHANNEL_LOGOUT_EVENT }, {}],
-    ['with events null [A31]', 'events', { events: null }, {}],
-    ['with another event only [A31]', 'events', { events: { 'http://schemas.openid.net/event/foobar': {} } }, {}],
+    ['with events an array [BC §2.6 (6)] [A31]', 'events', { events: [BACKCHANNEL_LOGOUT_EVENT] }, {}],
+    ['with events a string [BC §2.6 (6)] [A31]', 'events', { events: BACKCHANNEL_LOGOUT_EVENT }, {}],
+    ['with events null [BC §2.6 (6)] [A31]', 'events', { events: null }, {}],
     [
-      'with the https spelling of the event [A31]',
+      'with another event only [BC §2.6 (6)] [A31]',
+      'events',
+      { events: { 'http://schemas.openid.net/event/foobar': {} } },
+      {},
+    ],
+    [
+      'with the https spelling of the event [BC §2.6 (6)] [A31]',
       'events',
       { events: { [BACKCHANNEL_LOGOUT_EVENT.replace('http', 'https')]: {} } },
       {},
     ],
-    ['with the event true [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: true } }, {}],
-    ['with the event a string [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: 'x' } }, {}],
-    ['with the event null [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: null } }, {}],
-    ['with the event an array [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: [] } }, {}],
+    ['with the event true [BC §2.6 (6)] [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: true } }, {}],
+    ['with the event a string [BC §2.6 (6)] [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: 'x' } }, {}],
+    ['with the event null [BC §2.6 (6)] [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: null } }, {}],
+    ['with the event an array [BC §2.6 (6)] [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: [] } }, {}],
     ['with constructor as event [A34]', 'events', { events: { constructor: {} } }, {}],
     ['with a nonce [BC §2.6 (7)] [A35]', 'nonce', { nonce: 'n' }, {}],
     ['with an empty nonce [BC §2.6 (7)] [A35]', 'nonce', { nonce: '' }, {}],
@@ -306,7 +311,7 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect(await outcomeOf(`${token}${signature}`)).toEqual(refused('alg'))
   })
 
-  it('by HS256 with the OP’s public key as the secret [A14]', async () => {
+  it('by HS256 with the OP’s public key as the secret [BC §2.6 (3)] [A14]', async () => {
     const jwk = op.keys.published.find(({ alg }) => alg === 'RS256')
     const publicKey = await importJWK({ ...jwk, ext: true }, 'RS256')
     if (publicKey instanceof Uint8Array) throw new Error('not a public key')
@@ -315,13 +320,13 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect(await outcomeOf(token)).toEqual(refused('alg'))
   })
 
-  it('whose payload was swapped under an old signature [A16]', async () => {
+  it('whose payload was swapped under an old signature [BC §2.6 (3)] [A16]', async () => {
     const [header, , signature] = (await op.mint(claims({ sid: 'other' }))).split('.')
     const payload = Buffer.from(JSON.stringify(claims())).toString('base64url')
     expect(await outcomeOf(`${header}.${payload}.${signature}`)).toEqual(refused('signature'))
   })
 
-  it('signed by a key of the attacker’s that the header brings along [A19]', async () => {
+  it('signed by a key of the attacker’s that the header brings along [BC §2.6 (3)] [A19]', async () => {
     const stranger = await startFakeOp()
     const [jwk] = stranger.keys.published
     const token = await stranger.mint(claims(), { jwk, kid: op.keys.kid, jku: `${stranger.issuer}/jwks` })
@@ -364,6 +369,16 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect((await receive(token)).status).toBe(200)
     now += later * 1000
     expect(await outcomeOf(token)).toMatchObject({ status: 400, check: 'replay' })
+  })
+
+  it('when it is sent again to a store whose clock is ahead of ours [BC §2.6 (8)] [A2] [T20]', async () => {
+    const store = memoryStore()
+    const ahead = { now: () => now + 50_000 }
+    const at = relyingParty(op.issuer, { ...store, forClient: (identity) => store.forClient(identity, ahead) })
+    const token = await op.mint(claims())
+    expect((await receive(token, at)).status).toBe(200)
+    now += 179_000
+    expect((await receive(token, at)).status).toBe(400)
   })
 
   it('says which rule was broken, and never repeats the token or its claims', async () => {
@@ -645,9 +660,22 @@ describe('the OP’s keys', () => {
     await fresh.rotate()
     const token = await good()
     expect((await receive(token, at)).status).toBe(400)
-    now += 30_000
+    now += 29_000
+    expect((await receive(token, at)).status).toBe(400)
+    now += 1_000
     expect((await receive(token, at)).status).toBe(200)
     expect(fresh.asked.get('/jwks')).toBe(2)
+    await fresh.close()
+  })
+
+  it('are fetched again after a rotation also where our clock was set back meanwhile [A18]', async () => {
+    const fresh = await startFakeOp()
+    const at = relyingParty(fresh.issuer)
+    const good = (iat: number) => fresh.mint({ ...claims({ iat, exp: iat + 120 }), iss: fresh.issuer })
+    expect((await receive(await good(START), at)).status).toBe(200)
+    await fresh.rotate()
+    now -= 3_600_000
+    expect((await receive(await good(START - 3_600), at)).status).toBe(200)
     await fresh.close()
   })
 })
