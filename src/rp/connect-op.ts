@@ -104,7 +104,11 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     find(TIMEOUT).catch(() => undefined)
   }
 
-  const configuration = async () => known ?? find(TIMEOUT)
+  async function configuration(): Promise<oidc.Configuration> {
+    if (known === undefined) return find(TIMEOUT)
+    lookAgain() // its keys and endpoints may have moved, and not every app has logins that would notice
+    return known
+  }
 
   return {
     configuration,
@@ -121,7 +125,6 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       const failure = known === undefined ? rest.failure() : undefined
       if (failure) throw failure.error
       const found = await configuration()
-      lookAgain() // its keys may have moved, and not every app has logins that would notice
       if (keys?.of === found) return keys.find // asking for its metadata copies them all
       const { jwks_uri: uri } = found.serverMetadata()
       if (uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)
