@@ -246,7 +246,7 @@ describe('signing out', () => {
     const { app, issuer } = await start()
     const [id, now] = ['x'.repeat(43), Math.floor(Date.now() / 1000)]
     const session = someSession({ ...namesOf(id), idleExpiresAt: now + 99, expiresAt: now + 99 })
-    await app.sessions.create(session, { requestedAt: Date.now() })
+    await app.sessions.create(session)
     const cookie = `${cookieName(issuer)}=${id}`
     const logOut = async (headers: Record<string, string>) =>
       (await postForm(app.rp, '/auth/logout', { from: 'this-app' }, { cookie, ...headers })).status
