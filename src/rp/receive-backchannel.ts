@@ -35,7 +35,7 @@ export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request:
   if (typeOf(request) !== FORM) return refusal(415, 'invalid_request', `a Logout Token comes as ${FORM}`)
   const sent = new URLSearchParams(await request.text(BODY_LIMIT)).getAll('logout_token')
   const [token] = sent
-  if (token === undefined || token === '' || sent.length > 1) {
+  if (token === undefined || sent.length > 1) {
     return refusal(400, 'invalid_request', 'logout_token must be sent once')
   }
   try {
@@ -50,12 +50,15 @@ export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request:
       return refusal(400, 'invalid_request', error.message)
     }
     options.log({ event: 'logout_not_recorded', message: messageOf(error) })
-    const isOfOp = error instanceof LockstepError && ['op_unreachable', 'op_key_unknown'].includes(error.code)
+    const isOfOp = error instanceof LockstepError && opFailures.has(error.code)
     const what = isOfOp ? error.message : 'nothing was recorded'
     const wait = error instanceof OpKeyNotYetKnown ? error.retryAfter : 5
     return refusal(400, 'temporarily_unavailable', what, { 'retry-after': String(wait) })
   }
 }
+
+/** What the OP is told of: it alone can do something about it. */
+const opFailures: ReadonlySet<string> = new Set(['op_unreachable', 'op_key_unknown', 'op_key_unusable'])
 
 async function endWhatItNames(receiver: LogoutTokenReceiver, token: ValidLogoutToken): Promise<EndByResult> {
   const { options } = receiver

@@ -97,12 +97,12 @@ describe('allow.logoutTokenWithoutExp', () => {
 })
 
 describe('allow.logoutTokenWithoutTyp', () => {
-  it.each(['JWT', undefined])('is on: typ %s is accepted [BC §4.1]', async (typ) => {
+  it.each(['JWT', undefined])('is on: typ %s is accepted [BC §4.1] [A21]', async (typ) => {
     await start({})
     expect(await send(await op.mint(claims(), { typ }))).toEqual(accepted)
   })
 
-  it.each(['JWT', undefined])('switched off refuses typ %s, and accepts logout+jwt [BC §2.4]', async (typ) => {
+  it.each(['JWT', undefined])('switched off refuses typ %s, and accepts logout+jwt [BC §2.4] [A21]', async (typ) => {
     await start({ allow: { logoutTokenWithoutTyp: false } })
     expect(await send(await op.mint(claims(), { typ }))).toEqual(refused('typ'))
     log.length = 0
