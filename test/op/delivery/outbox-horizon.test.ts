@@ -122,6 +122,23 @@ it('what is past its horizon is tried when only the OP was away, although its RP
   expect([...open]).toEqual(['delivered'])
 })
 
+it('what is past its horizon is tried when the OP was away, although its RP failed already before [design §4]', async () => {
+  await endMany(300, 'notes')
+  const outbox = world.start()
+  await world.pass(10 * minute)
+  const stopped = outbox.stop()
+  await world.pass(72 * hour - 10 * minute)
+  await stopped
+  world.start()
+  await world.pass(minute / 2)
+  world.rps.set('notes', () => says(200))
+  await world.pass(10 * minute)
+  const { deliveries } = await world.store.listDeliveries({}, { limit: 1000 })
+  expect(deliveries).toHaveLength(300)
+  expect(deliveries.filter(({ attempts }) => attempts === 0)).toHaveLength(0)
+  expect(deliveries.filter(({ state }) => state === 'delivered').length).toBeGreaterThan(200)
+})
+
 it('what is due is sent although what waits cannot be brought forward at the start', async () => {
   world.rps.set('notes', () => says(200))
   const ended = await world.logout('u', 'notes')
