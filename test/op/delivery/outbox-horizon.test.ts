@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { hour, minute } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 let world: VirtualWorld
@@ -6,9 +7,6 @@ beforeEach(() => {
   world = virtualWorld()
 })
 afterEach(() => world.close())
-
-const minute = 60_000
-const hour = 60 * minute
 
 /** An OP that stops and starts again, some seconds later. */
 async function restart(outbox: { stop(): Promise<void> }): Promise<void> {
