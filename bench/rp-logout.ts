@@ -1,13 +1,11 @@
-import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
 import { loadavg } from 'node:os'
-import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { Agent, request } from 'undici'
 import { startRedis } from '../test/support/redis.ts'
+import { startAsked } from './asked-process.ts'
 import { type Alg, type OpForRps, startOpForRps } from './op-for-rps.ts'
 import { type BenchOptions, type Figure, quantile, type Report, reportOf } from './report.ts'
-import type { RpPorts, RpProcess } from './rp-under-load.ts'
+import type { RpPorts, RpProcess, Side } from './rp-under-load.ts'
 import { scaleFigures, sizesOf } from './scale.ts'
 
 /** RPs in a process of their own. */
@@ -21,9 +19,8 @@ interface LoadedRp {
 }
 
 type Kind = 'memory' | 'redis'
-type Side = 'ours' | 'peer' | 'limit'
 
-/** The sides of one comparison, the bare one among them. */
+/** The sides of one comparison, the bare ones among them. */
 type Sides = Readonly<Record<Side, LoadedRp>>
 
 const CONCURRENCY = 64
@@ -40,7 +37,7 @@ const agent = new Agent({ connections: CONCURRENCY, pipelining: 1 })
  * What is alike: each side is a process of its own and only its CPU counts, all threads; the same client sends the same bodies
  * over the same 64 kept-alive connections. What is not: ours does more (it finds and ends an RP session, indexes and all,
  * remembers the `jti`, the peer writes two entries), and the limit has neither store nor checks, in memory or in Redis.
- * A million RP sessions are `scale`'s to measure.
+ * The same bare server with jose shows, without a goal, what the library costs that ours and the peer verify with. A million RP sessions are `scale`'s to measure.
  */
 export async function rpLogout({ short }: BenchOptions): Promise<Report> {
   const loadBefore = loadavg()[0] ?? 0
@@ -49,9 +46,9 @@ export async function rpLogout({ short }: BenchOptions): Promise<Report> {
   const redis = await startRedis()
   const start = (side: Side, kind: Kind): Promise<LoadedRp> =>
     startRp({ side, redis: kind === 'redis' ? redis.port : null, issuer: op.issuer })
-  const limit = await start('limit', 'memory')
-  const memory: Sides = { ours: await start('ours', 'memory'), peer: await start('peer', 'memory'), limit }
-  const shared: Sides = { ours: await start('ours', 'redis'), peer: await start('peer', 'redis'), limit }
+  const bare = { limit: await start('limit', 'memory'), library: await start('library', 'memory') }
+  const memory: Sides = { ours: await start('ours', 'memory'), peer: await start('peer', 'memory'), ...bare }
+  const shared: Sides = { ours: await start('ours', 'redis'), peer: await start('peer', 'redis'), ...bare }
   try {
     const figures: Figure[] = []
     for (const [kind, sides] of [
@@ -73,7 +70,7 @@ export async function rpLogout({ short }: BenchOptions): Promise<Report> {
     }
     return reportOf('rp-logout', figures, loadBefore)
   } finally {
-    await Promise.all([memory.ours, memory.peer, shared.ours, shared.peer, limit].map((rp) => rp.stop()))
+    await Promise.all([...Object.values(memory), shared.ours, shared.peer].map((rp) => rp.stop()))
     await Promise.all([op.close(), agent.close()])
     await redis.close()
   }
@@ -84,11 +81,12 @@ interface Size {
   readonly requests: number
 }
 
-type Round = Readonly<Record<Side, number>>
+type Round<Name extends Side = 'ours' | 'peer' | 'limit'> = Readonly<Record<Name, number>>
 
 async function compareLogouts(op: OpForRps, kind: Kind, alg: Alg, sides: Sides, size: Size): Promise<Figure[]> {
   const rounds = await inTurns(
     size,
+    ['ours', 'peer', 'library', 'limit'],
     async (side, tokens) => {
       const { logout, logoutPath } = sides[side].ports[alg]
       return size.requests / (await cpuSecondsOf(sides[side], postAll(logout, logoutPath, tokens)))
@@ -97,17 +95,27 @@ async function compareLogouts(op: OpForRps, kind: Kind, alg: Alg, sides: Sides, 
   )
   const id = `logouts, ${alg}, ${kind}`
   const figure = figureOf(id, 'per CPU-second', rounds, (round) => round.ours / round.peer)
-  const share = figureOf(`${id}: share of the limit`, 'per CPU-second', rounds, (round) => round.ours / round.limit)
+  const shareOf = (what: string, of: readonly Round[]): Figure => ({
+    ...figureOf(`${id}: share of ${what}`, 'per CPU-second', of, (round) => round.ours / round.limit),
+    peer: null,
+    ratioToPeer: null,
+  })
+  const share = shareOf('the limit', rounds)
+  const besideLibrary = rounds.map((round) => ({ ...round, limit: round.library }))
   return [
     { ...figure, limit: null, ratioToLimit: null, goal: 3, goalIs: 'at least', met: (figure.ratioToPeer ?? 0) >= 3 },
-    { ...share, peer: null, ratioToPeer: null, goal: 0.5, goalIs: 'at least', met: (share.ratioToLimit ?? 0) >= 0.5 },
+    { ...share, goal: 0.5, goalIs: 'at least', met: (share.ratioToLimit ?? 0) >= 0.5 },
+    shareOf('a bare server with jose', besideLibrary),
   ]
 }
+
+const threeSides = ['ours', 'peer', 'limit'] as const
 
 /** The same on the peer's own framework. */
 async function compareOnExpress(op: OpForRps, sides: Sides, size: Size): Promise<Figure> {
   const rounds = await inTurns(
     size,
+    threeSides,
     async (side, tokens) => {
       const { app, logout, logoutPath } = sides[side].ports.RS256
       const port = side === 'ours' ? app : logout
@@ -125,13 +133,14 @@ async function compareOnExpress(op: OpForRps, sides: Sides, size: Size): Promise
 
 /** What an authenticated request of the app costs; the limit is the same Express route without any login. */
 async function compareRequests(op: OpForRps, kind: Kind, sides: Sides, size: Size): Promise<Figure> {
-  const cookies: Record<Side, string> = {
+  const cookies: Readonly<Record<keyof Round, string>> = {
     ours: await logIn(op, sides.ours.ports.RS256),
     peer: await logIn(op, sides.peer.ports.RS256),
     limit: '',
   }
   const rounds = await inTurns(
     size,
+    threeSides,
     async (side) => {
       const url = `http://127.0.0.1:${sides[side].ports.RS256.app}/me`
       const ask = async (): Promise<void> => {
@@ -187,18 +196,18 @@ async function roundTrips(op: OpForRps, sides: Sides, port: number): Promise<Fig
 }
 
 /** Measures all sides in turns, after three rounds that warm up: code that is still being compiled costs double. */
-async function inTurns(
+async function inTurns<Name extends Side>(
   { rounds }: Size,
-  measure: (side: Side, tokens: readonly string[]) => Promise<number>,
+  sides: readonly Name[],
+  measure: (side: Name, tokens: readonly string[]) => Promise<number>,
   prepare: () => Promise<readonly string[]>,
-): Promise<Round[]> {
-  const found: Round[] = []
+): Promise<Round<Name>[]> {
+  const found: Round<Name>[] = []
   for (let round = rounds > 1 ? -3 : 0; round < rounds; round++) {
     const tokens = await prepare()
-    const order: readonly Side[] = round % 2 === 0 ? ['ours', 'peer', 'limit'] : ['limit', 'peer', 'ours']
-    const values = { ours: 0, peer: 0, limit: 0 }
-    for (const side of order) values[side] = await measure(side, tokens)
-    if (round >= 0) found.push(values)
+    const values: Partial<Record<Name, number>> = {}
+    for (const side of round % 2 === 0 ? sides : sides.toReversed()) values[side] = await measure(side, tokens)
+    if (round >= 0) found.push(values as Round<Name>)
   }
   return found
 }
@@ -279,35 +288,11 @@ async function logIn(op: OpForRps, { app, loginPath }: RpPorts): Promise<string>
 }
 
 async function startRp(settings: RpProcess): Promise<LoadedRp> {
-  const child = fork(join(import.meta.dirname, 'rp-under-load.ts'), [JSON.stringify(settings)], {
-    execArgv: ['-C', '@lockstep/source'],
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  })
-  const ports = (await answerOf(child)) as Record<Alg, RpPorts>
-  const ask = async (message: object | 'cpu'): Promise<number> => {
-    const answer = answerOf(child)
-    child.send(message)
-    return ((await answer) as { cpu: number }).cpu
-  }
+  const { greeting, ask, stop } = await startAsked<object | 'cpu'>('rp-under-load.ts', [JSON.stringify(settings)])
   return {
-    ports,
+    ports: greeting as LoadedRp['ports'],
     open: async (sids, alg) => void (await ask({ sids, alg })),
-    cpu: () => ask('cpu'),
-    async stop() {
-      const gone = once(child, 'exit')
-      child.disconnect()
-      await gone
-    },
+    cpu: async () => (await ask('cpu')) as number,
+    stop,
   }
-}
-
-function answerOf(child: ChildProcess): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const gone = (code: number | null): void => reject(new Error(`an RP's process ended with code ${code}`))
-    child.once('exit', gone)
-    child.once('message', (message) => {
-      child.off('exit', gone)
-      resolve(message)
-    })
-  })
 }

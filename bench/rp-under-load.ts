@@ -1,11 +1,12 @@
 /* A process with RPs in it, ours or express-openid-connect's, or with what no RP can be faster than; it says how much CPU
    it has used. Started by rp-logout.ts. */
-import { createPublicKey, type JsonWebKey, type KeyObject, verify } from 'node:crypto'
+import { createPublicKey, type JsonWebKey, verify } from 'node:crypto'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import express from 'express'
 import expressOpenidConnect from 'express-openid-connect'
 import { Redis } from 'ioredis'
+import { compactVerify, createRemoteJWKSet } from 'jose'
 import { createRelyingParty, type RpStore, type StoredRpSession } from 'lockstep/rp'
 import { auth, requireLogin } from 'lockstep/rp/express'
 import { memoryStore } from 'lockstep/rp/memory'
@@ -13,9 +14,12 @@ import { auth as nodeAuth } from 'lockstep/rp/node'
 import { redisStore } from 'lockstep/rp/redis'
 import { type Alg, CLIENT_ID, CLIENT_SECRET } from './op-for-rps.ts'
 
+/** Whose RPs; `limit` and `library` are bare servers that verify with node:crypto and with jose. */
+export type Side = 'ours' | 'peer' | 'limit' | 'library'
+
 /** What rp-logout.ts says when it starts such a process. */
 export interface RpProcess {
-  readonly side: 'ours' | 'peer' | 'limit'
+  readonly side: Side
   /** Port of a Redis server; without it everything is kept in memory. */
   readonly redis: number | null
   readonly issuer: string
@@ -35,7 +39,12 @@ const { side, redis, issuer } = JSON.parse(process.argv[2] ?? '{}') as RpProcess
 const algs: readonly Alg[] = ['RS256', 'ES256']
 const stores: RpStore[] = []
 
-const build: Readonly<Record<RpProcess['side'], (alg: Alg) => Promise<RpPorts>>> = { ours, peer, limit }
+const build: Readonly<Record<Side, (alg: Alg) => Promise<RpPorts>>> = {
+  ours,
+  peer,
+  limit: async (alg) => bare(await withNodeCrypto(alg)),
+  library: async (alg) => bare(withJose(alg)),
+}
 
 async function ours(alg: Alg): Promise<RpPorts> {
   const app = express()
@@ -115,29 +124,45 @@ function inRedis(port: number) {
   }
 }
 
-/** Reads the form, verifies the signature by node:crypto, answers: HTTP and cryptography, and nothing else. */
-async function limit(alg: Alg): Promise<RpPorts> {
-  const { keys } = (await (await fetch(`${issuer}/jwks`)).json()) as { keys: (JsonWebKey & { alg: Alg })[] }
-  const key = createPublicKey({ key: keys.find((one) => one.alg === alg) as JsonWebKey, format: 'jwk' })
+/** Says whether the OP signed it. */
+type Verify = (token: string) => boolean | Promise<boolean>
+
+/** Reads the form, verifies the signature, answers: HTTP and cryptography, and nothing else. */
+async function bare(isSigned: Verify): Promise<RpPorts> {
   const app = express()
   app.get('/me', (_req, res) => void res.send('Hello ada'))
   const logout = await listen((req, res) => {
     const chunks: Buffer[] = []
     req.on('data', (chunk: Buffer) => chunks.push(chunk))
-    req.on('end', () => {
+    req.on('end', async () => {
       const token = new URLSearchParams(Buffer.concat(chunks).toString()).get('logout_token') ?? ''
-      res.statusCode = isSigned(token, key, alg) ? 200 : 400
+      res.statusCode = (await isSigned(token)) ? 200 : 400
       res.end()
     })
   })
   return { logout: logout.port, logoutPath: '/', app: (await listen(app)).port, loginPath: '' }
 }
 
-function isSigned(token: string, key: KeyObject, alg: Alg): boolean {
-  const end = token.lastIndexOf('.')
-  const signature = Buffer.from(token.slice(end + 1), 'base64url')
+/** In this thread, with the key at hand: nothing is faster. */
+async function withNodeCrypto(alg: Alg): Promise<Verify> {
+  const { keys } = (await (await fetch(`${issuer}/jwks`)).json()) as { keys: (JsonWebKey & { alg: Alg })[] }
+  const key = createPublicKey({ key: keys.find((one) => one.alg === alg) as JsonWebKey, format: 'jwk' })
   const input = { key, ...(alg === 'ES256' ? { dsaEncoding: 'ieee-p1363' as const } : {}) }
-  return verify('sha256', Buffer.from(token.slice(0, end)), input, signature)
+  return (token) => {
+    const end = token.lastIndexOf('.')
+    const signature = Buffer.from(token.slice(end + 1), 'base64url')
+    return verify('sha256', Buffer.from(token.slice(0, end)), input, signature)
+  }
+}
+
+/** As RPs do. */
+function withJose(alg: Alg): Verify {
+  const keys = createRemoteJWKSet(new URL(`${issuer}/jwks`))
+  return (token) =>
+    compactVerify(token, keys, { algorithms: [alg] }).then(
+      () => true,
+      () => false,
+    )
 }
 
 async function listen(listener: RequestListener): Promise<{ server: Server; port: number }> {
@@ -164,8 +189,8 @@ async function open(sids: readonly string[], alg: Alg): Promise<void> {
 process.on('message', async (message: { sids: readonly string[]; alg: Alg } | 'cpu') => {
   if (message !== 'cpu') await open(message.sids, message.alg)
   const { user, system } = process.cpuUsage()
-  process.send?.({ cpu: (user + system) / 1000 })
+  process.send?.({ answer: (user + system) / 1000 })
 })
 process.on('disconnect', () => process.exit(0))
 const [RS256, ES256] = await Promise.all(algs.map((alg) => build[side](alg)))
-process.send?.({ RS256, ES256 })
+process.send?.({ answer: { RS256, ES256 } })

@@ -1,6 +1,6 @@
 export type { EndDownstream, UpstreamLogout } from './rp/cascade.ts'
 export type { AppRequest, CurrentRequest } from './rp/current-session.ts'
-export type { DecryptionKey } from './rp/decrypt-logout-token.ts'
+export type { DecryptionKey } from './rp/decrypt-token.ts'
 export type { RpAnswer, RpRequest } from './rp/http.ts'
 export { BodyReadBefore, BodyTooLarge } from './rp/http.ts'
 export type { RpLog, RpLogEvent } from './rp/log.ts'

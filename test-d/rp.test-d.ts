@@ -14,6 +14,10 @@ const base = {
 const rp = createRelyingParty({ ...base, mapSession: (claims) => ({ name: claims.name ?? claims.sub, admin: false }) })
 rp satisfies RelyingParty<{ name: string; admin: boolean }>
 
+void rp.endSessions('ada', ({ id, data }) => id !== 'this one' && data.admin)
+// @ts-expect-error mapSession makes no e-mail address
+void rp.endSessions('ada', ({ data }) => data.email)
+
 const app = express()
 app.use(auth(rp))
 

@@ -75,33 +75,33 @@ describe('oidcc-client-back-channel-logout-rp-basic', () => {
 
 describe('beyond the suite, a Logout Token ends nobody', () => {
   it.each<[string, (claims: Claims) => string | Promise<string>]>([
-    ['without jti [BCL-2.4-a]', (claims) => rp.op.sign(without(claims, 'jti'))],
-    ['without iat [BCL-2.4-a]', (claims) => rp.op.sign(without(claims, 'iat'))],
-    ['without exp [BCL-2.4-a]', (claims) => rp.op.sign(without(claims, 'exp'))],
-    ['without iss [BCL-2.4-a]', (claims) => rp.op.sign(without(claims, 'iss'))],
-    ['without aud [BCL-2.4-a]', (claims) => rp.op.sign(without(claims, 'aud'))],
+    ['without jti [BCL-2.4-a] [E23] [A30]', (claims) => rp.op.sign(without(claims, 'jti'))],
+    ['without iat [BCL-2.4-a] [E19] [A27]', (claims) => rp.op.sign(without(claims, 'iat'))],
+    ['without exp [BCL-2.4-a] [E19] [A28]', (claims) => rp.op.sign(without(claims, 'exp'))],
+    ['without iss [BCL-2.4-a] [E19] [A24]', (claims) => rp.op.sign(without(claims, 'iss'))],
+    ['without aud [BCL-2.4-a] [E19] [A26]', (claims) => rp.op.sign(without(claims, 'aud'))],
     [
-      'that has expired',
+      'that has expired [E19] [A28]',
       (claims) => rp.op.sign({ ...claims, iat: Number(claims.iat) - 300, exp: Number(claims.iat) - 100 }),
     ],
     [
-      'from the future',
+      'from the future [E19] [A27]',
       (claims) => rp.op.sign({ ...claims, iat: Number(claims.iat) + 900, exp: Number(claims.iat) + 999 }),
     ],
-    ['with events an array', (claims) => rp.op.sign({ ...claims, events: [event] })],
-    ['with events a string', (claims) => rp.op.sign({ ...claims, events: event })],
-    ['with events null', (claims) => rp.op.sign({ ...claims, events: null })],
-    ['with the event true', (claims) => rp.op.sign({ ...claims, events: { [event]: true } })],
-    ['with an empty nonce', (claims) => rp.op.sign({ ...claims, nonce: '' })],
-    ['with nonce null', (claims) => rp.op.sign({ ...claims, nonce: null })],
-    ['without sub and sid', (claims) => rp.op.sign(without(claims, 'sub', 'sid'))],
-    ['with an empty sid', (claims) => rp.op.sign({ ...claims, sid: '' })],
-    ['for others as well', (claims) => rp.op.sign({ ...claims, aud: [claims.aud, 'mail'] })],
-    ['of another type', (claims) => rp.op.sign(claims, { typ: 'at+jwt' })],
-    ['with the sid of another End-User', (claims) => rp.op.sign({ ...claims, sub: 'somebody else' })],
+    ['with events an array [E21] [A31]', (claims) => rp.op.sign({ ...claims, events: [event] })],
+    ['with events a string [E21] [A31]', (claims) => rp.op.sign({ ...claims, events: event })],
+    ['with events null [E21] [A31]', (claims) => rp.op.sign({ ...claims, events: null })],
+    ['with the event true [E21] [A32]', (claims) => rp.op.sign({ ...claims, events: { [event]: true } })],
+    ['with an empty nonce [E22] [A35]', (claims) => rp.op.sign({ ...claims, nonce: '' })],
+    ['with nonce null [E22] [A35]', (claims) => rp.op.sign({ ...claims, nonce: null })],
+    ['without sub and sid [E20] [A36]', (claims) => rp.op.sign(without(claims, 'sub', 'sid'))],
+    ['with an empty sid [E20] [A36]', (claims) => rp.op.sign({ ...claims, sid: '' })],
+    ['for others as well [E19] [A26]', (claims) => rp.op.sign({ ...claims, aud: [claims.aud, 'mail'] })],
+    ['of another type [E29] [A22]', (claims) => rp.op.sign(claims, { typ: 'at+jwt' })],
+    ['with the sid of another End-User [E26] [A44]', (claims) => rp.op.sign({ ...claims, sub: 'somebody else' })],
     ['that is the ID Token [A40]', () => rp.op.lastIdToken()],
     [
-      'by HS256 with the public key as secret [A14]',
+      'by HS256 with the public key as secret [E18] [A14]',
       async (claims) => {
         const secret = new TextEncoder().encode(await exportSPKI(rp.op.publicKey()))
         return new SignJWT(claims).setProtectedHeader({ alg: 'HS256', kid: 'RS256' }).sign(secret)
@@ -112,7 +112,7 @@ describe('beyond the suite, a Logout Token ends nobody', () => {
     expect(await rp.isSignedIn(browser)).toBe(true)
   })
 
-  it('by an unknown kid, and the keys are fetched at most once more for a flood of them [A17]', async () => {
+  it('by an unknown kid, and the keys are fetched at most once more for a flood of them [E18] [A17]', async () => {
     const from = rp.op.keysAsked()
     for (let i = 0; i < 30; i++) {
       const token = await rp.op.sign(rp.op.claims(), { kid: `guess ${i}` })
@@ -122,7 +122,7 @@ describe('beyond the suite, a Logout Token ends nobody', () => {
     expect(await rp.isSignedIn(browser)).toBe(true)
   })
 
-  it('a second time [A2]', async () => {
+  it('a second time [E24] [A2]', async () => {
     const token = await rp.op.sign(rp.op.claims())
     expect((await rp.op.send(token)).status).toBe(200)
     expect(await rp.isSignedIn(browser)).toBe(false)

@@ -35,6 +35,21 @@ describe('oidcc-client-front-channel-logout-rp-basic', () => {
     expect(await statusOfSession(tab)).toBe(401)
   })
 
+  it('takes both notices of one logout at once, by frame and by Logout Token [oidcc-client-test-rp-init-logout] [FCL-2-d] [BCL-2.8-a]', async () => {
+    rp.op.script = { frame: true, token: (claims) => rp.op.sign(claims) }
+    const tab = await chromium.openTab(`${rp.url}/auth/login`)
+    const other = await chromium.openTab(rp.url)
+    const framed = tab.waitForResponse((response) => response.url().includes('/auth/frontchannel-logout'))
+    await tab.bringToFront()
+    await tab.goto(`${rp.url}/auth/logout`)
+    await tab.getByRole('button', { name: 'Sign out everywhere' }).click()
+    expect((await framed).status()).toBe(200)
+    await tab.waitForURL(`${rp.url}/auth/logged-out**`)
+    expect(rp.op.received.at(-1)?.status).toBe(200)
+    await other.getByText('signed out').first().waitFor()
+    expect(await statusOfSession(other)).toBe(401)
+  })
+
   it('is framed when the OP logs out by itself, and the open tab signs out [oidcc-client-test-rp-frontchannel-opinitlogout] [FCL-2-d]', async () => {
     const tab = await chromium.openTab(`${rp.url}/auth/login`)
     expect(await statusOfSession(tab)).toBe(200)

@@ -21,7 +21,7 @@ afterEach(async () => {
 })
 
 describe('oidcc-client-rp-initiated-logout-rp-basic', () => {
-  it('sends hint and URI, takes both notices, and comes back [oidcc-client-test-rp-init-logout] [RPI-2-b/c]', async () => {
+  it('sends hint and URI, takes the notice by back channel, and comes back [oidcc-client-test-rp-init-logout] [RPI-2-b/c]', async () => {
     rp.op.script = { token: (claims) => rp.op.sign(claims) }
     const page = await rp.logOut(browser)
     expect(page.url.startsWith(rp.url)).toBe(true)

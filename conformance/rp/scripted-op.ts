@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { type CryptoKey, exportJWK, generateKeyPair, SignJWT } from 'jose'
+import { CompactEncrypt, type CryptoKey, exportJWK, generateKeyPair, SignJWT } from 'jose'
 
 /** The one client of a scripted OP: an RP under test, known by what it registered. */
 export interface RegisteredRp {
@@ -11,6 +11,8 @@ export interface RegisteredRp {
   readonly postLogoutRedirectUri: string
   readonly backchannelLogoutUri: string
   readonly frontchannelLogoutUri: string
+  /** Public key for RSA-OAEP-256; ID Tokens are encrypted to it where there is one. */
+  readonly encryptTo?: CryptoKey
 }
 
 /** What the OP does when its Logout Endpoint is asked. */
@@ -41,6 +43,8 @@ export interface ScriptedOp {
   /** Claims of a good Logout Token for the last login, with a `jti` of its own. */
   claims(): Record<string, unknown>
   sign(claims: Record<string, unknown>, header?: Record<string, unknown>, alg?: 'RS256' | 'ES256'): Promise<string>
+  /** Encrypts a token as it was registered. */
+  encrypt(token: string): Promise<string>
   publicKey(): CryptoKey
   /** Posts to the RP's back-channel endpoint. */
   send(token: string, more?: Record<string, string>): Promise<Received>
@@ -94,6 +98,11 @@ export async function startScriptedOp(rp: RegisteredRp): Promise<ScriptedOp> {
     }),
     sign: (claims, header = {}, alg = 'RS256') =>
       new SignJWT(claims).setProtectedHeader({ alg, kid: alg, ...header }).sign(keys[alg]),
+    async encrypt(token) {
+      if (rp.encryptTo === undefined) throw new Error('this RP has registered no encryption')
+      const header = { alg: 'RSA-OAEP-256', enc: 'A128CBC-HS256', cty: 'JWT' }
+      return new CompactEncrypt(new TextEncoder().encode(token)).setProtectedHeader(header).encrypt(rp.encryptTo)
+    },
     publicKey: () => rsa.publicKey,
     async send(token, more = { ignored_parameter: 'ignored' }) {
       const body = new URLSearchParams({ logout_token: token, ...more })
@@ -194,7 +203,8 @@ export async function startScriptedOp(rp: RegisteredRp): Promise<ScriptedOp> {
     const idToken = await nextIdToken()
     issued.add(idToken)
     last = { sub, sid, idToken }
-    json(res, { access_token: letters(20), token_type: 'Bearer', id_token: idToken })
+    const sent = rp.encryptTo === undefined ? idToken : await op.encrypt(idToken)
+    json(res, { access_token: letters(20), token_type: 'Bearer', id_token: sent })
   }
 
   async function endSession(params: URLSearchParams, res: ServerResponse): Promise<void> {

@@ -8,6 +8,7 @@ export type LockstepErrorCode =
   | 'op_answer_invalid'
   | 'op_refused'
   | 'op_key_unknown'
+  | 'op_key_unusable'
   | 'egress_refused'
   | 'session_unreadable'
   | 'store_failed'

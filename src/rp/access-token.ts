@@ -3,12 +3,13 @@ import { LockstepError } from '../protocol/errors.ts'
 import { alarm } from '../runtime/alarm.ts'
 import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
+import { signedIdToken } from './decrypt-token.ts'
 import { messageOf } from './log.ts'
 import { askOp } from './redeem-code.ts'
 import { openRefreshToken, sealRefreshToken } from './refresh-token.ts'
 import { renewSid } from './renew-sid.ts'
 import { saveRefreshed } from './save-refreshed.ts'
-import { namesOf } from './session-id.ts'
+import { handleOf } from './session-id.ts'
 import type { StoredRefreshToken, StoredRpSession } from './store/contract.ts'
 import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
 
@@ -46,7 +47,7 @@ export function createTokenRefresher<Data>(context: RpContext<Data>): TokenRefre
       const header = (name: string) => (name === 'cookie' ? cookie : undefined)
       const id = readSessionCookie({ header }, context.options)
       if (id === undefined) return undefined
-      const { handle } = namesOf(id)
+      const handle = handleOf(id)
       const offer = await look(context, handle)
       if (offer.state !== 'stale') return offer.state === 'good' ? offer.accessToken : undefined
       const flight = flights.get(handle) ?? refreshOnce(context, handle).finally(() => flights.delete(handle))
@@ -110,7 +111,7 @@ async function refresh<Data>(
   try {
     const configuration = await op.configuration()
     if (options.runtime.now() > claimedAt + BEGIN) return { state: 'late' }
-    answer = await ask(configuration, token.refreshToken, session.sub)
+    answer = await ask(context, configuration, token.refreshToken, session.sub)
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error
     if (error.cause instanceof oidc.ResponseBodyError && error.cause.error === 'invalid_grant') {
@@ -122,30 +123,40 @@ async function refresh<Data>(
     if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return done(tokens.accessToken)
     throw error
   }
-  const learnt = { sid: answer.claims()?.sid, requestedAt, from: 'grant' } as const
+  const learnt = { sid: answer.tokens.claims()?.sid, requestedAt, from: 'grant' } as const
   await saveRefreshed(context, () => renewSid(context, session, learnt))
   return done(await save(context, session, tokens, answer)) // refused where it has ended meanwhile
 }
 
-type Refreshed = Awaited<ReturnType<typeof oidc.refreshTokenGrant>>
+interface Refreshed {
+  readonly tokens: Awaited<ReturnType<typeof oidc.refreshTokenGrant>>
+  /** The signed ID Token, where a new one came. */
+  readonly idToken: string | undefined
+}
 
-async function ask(configuration: oidc.Configuration, refreshToken: string, expectedSub: string): Promise<Refreshed> {
-  const answer = await askOp('Token Endpoint', () => oidc.refreshTokenGrant(configuration, refreshToken))
+async function ask<Data>(
+  { options }: RpContext<Data>,
+  configuration: oidc.Configuration,
+  refreshToken: string,
+  expectedSub: string,
+): Promise<Refreshed> {
+  const tokens = await askOp('Token Endpoint', () => oidc.refreshTokenGrant(configuration, refreshToken))
   // Core §12.2: a new ID Token names the same End-User.
-  if ((answer.claims()?.sub ?? expectedSub) !== expectedSub) {
+  if ((tokens.claims()?.sub ?? expectedSub) !== expectedSub) {
     throw new LockstepError('op_answer_invalid', 'the refreshed ID Token is of somebody else')
   }
-  return answer
+  const { id_token: sent } = tokens
+  return { tokens, idToken: sent === undefined ? undefined : await signedIdToken(sent, options.decryptionKeys) }
 }
 
 async function save<Data>(
   context: RpContext<Data>,
   session: Refreshable,
   before: RpTokens,
-  answer: Refreshed,
+  { tokens: answer, idToken = before.idToken }: Refreshed,
 ): Promise<string | undefined> {
   const { store, sealer, options, revoker } = context
-  const { access_token: accessToken, refresh_token: rotated, id_token: idToken = before.idToken } = answer
+  const { access_token: accessToken, refresh_token: rotated } = answer
   const tokens: RpTokens = { idToken, accessToken, ...lifeOf(answer.expires_in, seconds(context)) }
   const used = session.refreshToken
   const refreshToken =

@@ -2,7 +2,7 @@ import type { JWTVerifyGetKey } from 'jose'
 import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { boundedFetch } from '../runtime/bounded-fetch.ts'
-import { CONTENT_ENCRYPTION } from './decrypt-logout-token.ts'
+import { CONTENT_ENCRYPTION } from './decrypt-token.ts'
 import { whatCameBack, whatIsWrongWith } from './op-answer.ts'
 import { createRest, opKeys } from './op-keys.ts'
 import type { ResolvedAppOptions, ResolvedRpOptions } from './options.ts'
@@ -67,7 +67,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
           ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}),
         },
       )
-      const wrong = whatIsWrongWith(configuration.serverMetadata(), options.issuer)
+      const wrong = whatIsWrongWith(configuration.serverMetadata(), options)
       if (wrong !== undefined) throw new Error(wrong)
       if (options.decryptionKeys.length > 0) {
         oidc.enableDecryptingResponses(configuration, [...CONTENT_ENCRYPTION], ...options.decryptionKeys)
@@ -104,7 +104,11 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     find(TIMEOUT).catch(() => undefined)
   }
 
-  const configuration = async () => known ?? find(TIMEOUT)
+  async function configuration(): Promise<oidc.Configuration> {
+    if (known === undefined) return find(TIMEOUT)
+    lookAgain() // its keys and endpoints may have moved, and not every app has logins that would notice
+    return known
+  }
 
   return {
     configuration,
@@ -113,15 +117,14 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       return options.runtime.now() - foundAt < FRESH ? known : find(PROBE)
     },
     known() {
-      // A failure is logged where it happens, and the next use tries again.
-      if (known === undefined) configuration().catch(() => undefined)
+      // A failure is logged where it happens, and the next use tries again: not at once, since anybody may ask for a frame.
+      if (known === undefined && rest.failure() === undefined) configuration().catch(() => undefined)
       return known
     },
     async keys() {
       const failure = known === undefined ? rest.failure() : undefined
       if (failure) throw failure.error
       const found = await configuration()
-      lookAgain() // its keys may have moved, and not every app has logins that would notice
       if (keys?.of === found) return keys.find // asking for its metadata copies them all
       const { jwks_uri: uri } = found.serverMetadata()
       if (uri === undefined) throw new LockstepError('op_answer_invalid', `${url} has no jwks_uri`)

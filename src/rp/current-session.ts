@@ -7,7 +7,7 @@ import { leavingOf, readLeaving, rememberLeaving } from './left-app.ts'
 import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
-import { namesOf } from './session-id.ts'
+import { handleOf } from './session-id.ts'
 import { isOfOurs } from './side-by-side.ts'
 import type { StoredRpSession } from './store/contract.ts'
 
@@ -62,7 +62,7 @@ export function whoIsUnknown(
 async function find<Data>(context: RpContext<Data>, request: AppRequest): Promise<CurrentRequest<Data>> {
   const id = readSessionCookie(request, context.options)
   if (id === undefined) return { current: { state: 'none' }, cookies: [] }
-  const { handle } = namesOf(id)
+  const handle = handleOf(id)
   let found = await context.store.get(handle)
   if (found?.state === 'alive' && !isOfOurs(context.options, request) && !(await use(context, found.session))) {
     found = await context.store.get(handle)

@@ -2,7 +2,7 @@ import type { SessionEnd } from '../protocol/session-document.ts'
 import { noteOf } from './cascade.ts'
 import type { RpContext } from './context.ts'
 import { messageOf } from './log.ts'
-import { showRpSession } from './rp-session.ts'
+import { type RpSession, showRpSession } from './rp-session.ts'
 import type { EndByResult, LogoutNotice, LogoutTarget, StoredRpSession } from './store/contract.ts'
 
 /**
@@ -40,6 +40,20 @@ export async function endRpSession<Data>(
   context.cascade?.wake()
   if (session) afterEnd(context, [session], end)
   return session
+}
+
+/** Ends those of an End-User's RP sessions that the app means, and says which these were. */
+export async function endSessionsOf<Data>(
+  context: RpContext<Data>,
+  sub: string,
+  isMeant: (session: RpSession<Data>) => boolean,
+): Promise<readonly RpSession<Data>[]> {
+  const at = await context.store.now() // logins are held against it, by the same clock (T3)
+  const end: SessionEnd = { cause: 'admin', at: Math.floor(at / 1000), at_ms: at }
+  const alive = await context.store.listBySub(sub)
+  const meant = alive.filter((session) => isMeant(showRpSession<Data>(session)))
+  const ended = await Promise.all(meant.map(({ handle }) => endRpSession(context, handle, end)))
+  return ended.flatMap((session) => (session === undefined ? [] : [showRpSession<Data>(session)]))
 }
 
 /** What leaving this app owes downstream: nothing where only this app is left, or nothing stems from it. */

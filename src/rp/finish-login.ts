@@ -13,7 +13,7 @@ import { packOpWatch, trustAfterLogin } from './op-watch.ts'
 import { loginFailedPage } from './pages.ts'
 import { oauthErrorOf, type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
 import { sealRefreshToken } from './refresh-token.ts'
-import { namesOf, newSessionId } from './session-id.ts'
+import { handleOf, newSessionId } from './session-id.ts'
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
 import type { CreateResult, StoredRpSession } from './store/contract.ts'
@@ -68,7 +68,7 @@ async function createUnlessLeft<Data>(
   const before = readSessionCookie(request, options)
   return store.create(session, {
     requestedAt,
-    ...(before === undefined ? {} : { replaces: namesOf(before).handle }),
+    ...(before === undefined ? {} : { replaces: handleOf(before) }),
   })
 }
 
@@ -96,7 +96,7 @@ async function leavingKnown<Data>(
   request: RpRequest,
 ): Promise<Leaving | undefined> {
   const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(namesOf(id).handle)
+  const found = id === undefined ? undefined : await store.get(handleOf(id))
   return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, options)
 }
 
@@ -143,7 +143,7 @@ async function withoutTransaction<Data>(
   cookies: readonly string[],
 ): Promise<RpAnswer> {
   const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(namesOf(id).handle)
+  const found = id === undefined ? undefined : await store.get(handleOf(id))
   if (found?.state === 'alive') return redirect(options.origin + options.home, cookies)
   return loginFailedPage(
     options,

@@ -89,6 +89,14 @@ export function page(status: number, content: Html, csp: string, cookies: readon
   )
 }
 
+/** What forms are sent as; of any other kind, a body is not looked into. */
+export const FORM = 'application/x-www-form-urlencoded'
+
+/** The kind of body a request has, without parameters; `undefined` for one without. */
+export function typeOf(request: Pick<RpRequest, 'header'>): string | undefined {
+  return request.header('content-type')?.split(';')[0]?.trim().toLowerCase()
+}
+
 /**
  * Says whether a state-changing request was made by a page of this very app (T5's rule, on the RP's side).
  *

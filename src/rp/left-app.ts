@@ -36,11 +36,11 @@ export function forgetLeaving(request: Pick<RpRequest, 'header'>, options: Cooki
 
 /**
  * What a dead RP session tells of it: another tab is often faster with its reload than the answer that brings the
- * cookie to the tab in which somebody signs out.
+ * cookie to the tab in which somebody signs out. Whom the app has signed out has left it, too.
  */
 export function leavingOf({ cause, at, at_ms }: SessionEnd): Leaving | undefined {
   const ms = at_ms ?? at * 1000
-  if (cause === 'this_app') return { how: 'here', at: ms }
+  if (cause === 'this_app' || cause === 'admin') return { how: 'here', at: ms }
   return cause === 'rp_initiated' ? { how: 'everywhere', at: ms } : undefined
 }
 

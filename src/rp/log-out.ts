@@ -2,11 +2,11 @@ import { base64url } from '../protocol/session-state.ts'
 import type { RpContext } from './context.ts'
 import { clearCookie, readCookies, readSessionCookie, setCookie } from './cookies.ts'
 import { endRpSession } from './end-sessions.ts'
-import { BODY_LIMIT, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
+import { BODY_LIMIT, FORM, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal, typeOf } from './http.ts'
 import { forgetLeaving, type Leaving, rememberLeaving } from './left-app.ts'
 import { confirmLogoutPage, goodbyePage, loggedOutPage, signedInPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
-import { namesOf } from './session-id.ts'
+import { handleOf } from './session-id.ts'
 import { openTokens } from './tokens.ts'
 
 /** Seconds the OP may take to ask its questions and send the browser back. */
@@ -39,6 +39,10 @@ export async function logOut<Data>(context: RpContext<Data>, request: RpRequest)
   if (!isSameOrigin(request, options.origin)) {
     return refusal(403, 'invalid_request', 'signing out is asked for by a form of this app')
   }
+  // Of another kind it would go unread, and end more than was asked for.
+  if (![undefined, FORM].includes(typeOf(request))) {
+    return refusal(415, 'invalid_request', `a form comes as ${FORM}: from a script, send URLSearchParams`)
+  }
   const form = new URLSearchParams(await request.text(BODY_LIMIT))
   const from = form.get('from') ?? 'everywhere'
   if (from !== 'everywhere' && from !== 'this-app') {
@@ -52,7 +56,7 @@ export async function logOut<Data>(context: RpContext<Data>, request: RpRequest)
   const id = readSessionCookie(request, options)
   const cause = from === 'everywhere' ? 'rp_initiated' : 'this_app'
   const end = { cause, at: Math.floor(at / 1000), at_ms: at } as const
-  const ended = id === undefined ? undefined : await endRpSession(context, namesOf(id).handle, end)
+  const ended = id === undefined ? undefined : await endRpSession(context, handleOf(id), end)
   if (from === 'this-app') {
     return redirect(returnTo ?? `${options.origin}${options.base}/logged-out`, [
       ...cookies,
@@ -122,7 +126,7 @@ async function showWhere<Data>(
 ): Promise<RpAnswer> {
   const returnTo = wanted === undefined ? undefined : safeReturnTo(wanted, options)
   const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(namesOf(id).handle)
+  const found = id === undefined ? undefined : await store.get(handleOf(id))
   if (found?.state !== 'alive') return loggedOutPage(options, { cookies, returnTo })
   return returnTo === undefined ? signedInPage(options, cookies) : redirect(returnTo, cookies)
 }

@@ -23,7 +23,7 @@ import type { OutsideLogin, RpSessionStore } from './store/contract.ts'
 import { LATE_LOGIN } from './store/rules.ts'
 
 /** Hears logouts for an app that keeps its sessions in cookies of its own. */
-export interface LogoutReceiver extends Pick<Mountable, 'respond' | 'base' | 'close'> {
+export interface LogoutReceiver extends Pick<Mountable, 'respond' | 'home' | 'base' | 'close'> {
   /**
    * Says whether the session with these claims was logged out, or is older than `sessionLifetime`. Ask it with every
    * request: it answers from memory as long as this node hears of every logout, and reads the store when in doubt.
@@ -75,6 +75,7 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
       if (name === undefined || !routes.has(name)) return undefined // such as the app's own login beside ours
       return serve(routes, context, request, (route, error) => refusalFor(resolved, route, error))
     },
+    home: resolved.home,
     base: resolved.base,
     async isLoggedOut(claims) {
       const login = loginOf(context, claims)

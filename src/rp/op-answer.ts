@@ -35,19 +35,25 @@ function spelled(issuer: unknown): string {
  * Says what is wrong with the metadata of an OP, before a browser is sent anywhere by them; `undefined` when nothing is.
  *
  * An issuer is compared letter by letter (Discovery §4.3). One that differs by a slash at its end would let everybody in,
- * and then refuse every Logout Token.
+ * and then refuse every Logout Token. An OP on https has no endpoint that is not: whoever sits between us and keys that come
+ * in the clear ends whom he likes.
  */
-export function whatIsWrongWith(metadata: ServerMetadata, issuer: string): string | undefined {
+export function whatIsWrongWith(
+  metadata: ServerMetadata,
+  { issuer, allowHttp }: { readonly issuer: string; readonly allowHttp: boolean },
+): string | undefined {
   const isSame = new URL(metadata.issuer).href === new URL(issuer).href // else openid-client knows why it is let pass
   if (isSame && metadata.issuer !== issuer) return spelled(metadata.issuer)
-  const needed = ['authorization_endpoint', 'token_endpoint', 'jwks_uri'].filter((name) => !isOfTheWeb(metadata[name]))
+  const schemes = allowHttp ? ['https:', 'http:'] : ['https:']
+  const isWrong = (name: string) => !isUrlOf(schemes, metadata[name])
+  const needed = ['authorization_endpoint', 'token_endpoint', 'jwks_uri'].filter(isWrong)
   const toBrowsers = ['end_session_endpoint', 'check_session_iframe'].filter(
-    (name) => metadata[name] !== undefined && !isOfTheWeb(metadata[name]),
+    (name) => metadata[name] !== undefined && isWrong(name),
   )
   const [wrong] = [...needed, ...toBrowsers]
-  return wrong === undefined ? undefined : `its ${wrong} is no URL that begins with https: or http:`
+  return wrong === undefined ? undefined : `its ${wrong} is no URL that begins with ${schemes.join(' or ')}`
 }
 
-function isOfTheWeb(value: unknown): boolean {
-  return typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)
+function isUrlOf(schemes: readonly string[], value: unknown): boolean {
+  return typeof value === 'string' && URL.canParse(value) && schemes.includes(new URL(value).protocol)
 }

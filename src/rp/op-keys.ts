@@ -118,7 +118,7 @@ export function opKeys(
     try {
       return await current(...asked)
     } catch (error) {
-      if (isAnswer(error)) throw error
+      if (!isFailedFetch(error)) throw error // what the keys say of the header
       rest.begin(error)
       return known(error, ...asked)
     }
@@ -131,9 +131,6 @@ async function fetchKeys(...asked: Parameters<typeof boundedFetch>): Promise<Res
   return response
 }
 
-/** Says whether the keys were there, only none that fits, or too many. */
-function isAnswer(error: unknown): boolean {
-  return [errors.JWKSNoMatchingKey, errors.JWKSMultipleMatchingKeys, OpKeyNotYetKnown].some(
-    (answer) => error instanceof answer,
-  )
+function isFailedFetch(error: unknown): boolean {
+  return error instanceof LockstepError && error.code === 'op_unreachable'
 }

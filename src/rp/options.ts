@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { SessionEnd } from '../protocol/session-document.ts'
 import { type Runtime, world } from '../runtime/runtime.ts'
 import type { EndDownstream } from './cascade.ts'
-import type { DecryptionKey } from './decrypt-logout-token.ts'
+import type { DecryptionKey } from './decrypt-token.ts'
 import { logToStderr, type RpLog } from './log.ts'
 import type { RpSession } from './rp-session.ts'
 import type { RpStore } from './store/contract.ts'
@@ -87,8 +87,8 @@ export interface RelyingPartyOptions<Data = unknown> extends AppOptions {
   /** Runs after an RP session was opened, before the browser goes on. Its failure is logged and changes nothing. */
   onSessionStarted?: (session: RpSession<Data>) => void | Promise<void>
   /**
-   * Runs after an RP session was ended (not when it expired) and that was committed. Its failure is logged and changes
-   * nothing.
+   * Runs once after an RP session was ended (not when it expired) and that was committed, at the node that ended it; one that
+   * dies at that moment does not make up for it. Its failure is logged and changes nothing.
    */
   onSessionEnded?: (session: RpSession<Data>, end: SessionEnd) => void | Promise<void>
   /**

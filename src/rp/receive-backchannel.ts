@@ -3,7 +3,7 @@ import { type LogoutTokenClaims, LogoutTokenError } from '../protocol/logout-tok
 import type { SessionEnd } from '../protocol/session-document.ts'
 import type { OpConnection } from './connect-op.ts'
 import { seconds } from './context.ts'
-import { answer, BODY_LIMIT, type RpAnswer, type RpRequest, refusal } from './http.ts'
+import { answer, BODY_LIMIT, FORM, type RpAnswer, type RpRequest, refusal, typeOf } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
 import { OpKeyNotYetKnown } from './op-keys.ts'
 import type { ResolvedAppOptions } from './options.ts'
@@ -32,13 +32,10 @@ export interface LogoutTokenReceiver {
  */
 export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request: RpRequest): Promise<RpAnswer> {
   const { options } = receiver
-  const type = request.header('content-type')?.split(';')[0]?.trim().toLowerCase()
-  if (type !== 'application/x-www-form-urlencoded') {
-    return refusal(415, 'invalid_request', 'a Logout Token comes as application/x-www-form-urlencoded')
-  }
+  if (typeOf(request) !== FORM) return refusal(415, 'invalid_request', `a Logout Token comes as ${FORM}`)
   const sent = new URLSearchParams(await request.text(BODY_LIMIT)).getAll('logout_token')
   const [token] = sent
-  if (token === undefined || token === '' || sent.length > 1) {
+  if (token === undefined || sent.length > 1) {
     return refusal(400, 'invalid_request', 'logout_token must be sent once')
   }
   try {
@@ -53,12 +50,15 @@ export async function receiveLogoutToken(receiver: LogoutTokenReceiver, request:
       return refusal(400, 'invalid_request', error.message)
     }
     options.log({ event: 'logout_not_recorded', message: messageOf(error) })
-    const isOfOp = error instanceof LockstepError && ['op_unreachable', 'op_key_unknown'].includes(error.code)
+    const isOfOp = error instanceof LockstepError && opFailures.has(error.code)
     const what = isOfOp ? error.message : 'nothing was recorded'
     const wait = error instanceof OpKeyNotYetKnown ? error.retryAfter : 5
     return refusal(400, 'temporarily_unavailable', what, { 'retry-after': String(wait) })
   }
 }
+
+/** What the OP is told of: it alone can do something about it. */
+const opFailures: ReadonlySet<string> = new Set(['op_unreachable', 'op_key_unknown', 'op_key_unusable'])
 
 async function endWhatItNames(receiver: LogoutTokenReceiver, token: ValidLogoutToken): Promise<EndByResult> {
   const { options } = receiver

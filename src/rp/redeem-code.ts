@@ -2,6 +2,7 @@ import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { checkLoginResponse } from './check-login-response.ts'
 import type { RpContext } from './context.ts'
+import { signedIdToken } from './decrypt-token.ts'
 import { sanitize } from './log.ts'
 import type { LoginTransaction } from './login-transaction.ts'
 import { whatCameBack } from './op-answer.ts'
@@ -10,6 +11,7 @@ import type { LoginClaims } from './options.ts'
 /** What a successful Authentication Response was worth. */
 export interface Redeemed {
   readonly claims: LoginClaims & { readonly iat: number }
+  /** The signed one, also where it came encrypted. */
   readonly idToken: string
   readonly accessToken: string
   /** Seconds, when the OP said it. */
@@ -53,7 +55,7 @@ export async function redeemCode<Data>(
   const scope = tokens.scope ?? options.scope
   return {
     claims,
-    idToken: tokens.id_token,
+    idToken: await signedIdToken(tokens.id_token, options.decryptionKeys),
     accessToken: tokens.access_token,
     ...(tokens.expires_in === undefined ? {} : { expiresIn: tokens.expires_in }),
     ...(tokens.refresh_token === undefined ? {} : { refreshToken: tokens.refresh_token }),

@@ -4,6 +4,7 @@ import { connectOp } from './connect-op.ts'
 import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { type AppRequest, type CurrentRequest, currentSession } from './current-session.ts'
+import { endSessionsOf } from './end-sessions.ts'
 import type { RpAnswer, RpRequest } from './http.ts'
 import { type RelyingPartyOptions, resolveRpOptions } from './options.ts'
 import { startTokenRevoker } from './revoke-tokens.ts'
@@ -19,6 +20,8 @@ export interface RelyingParty<Data = unknown> {
   respond(request: RpRequest): Promise<RpAnswer | undefined>
   /** Finds who is signed in at the browser that made an app's request, and counts it as use of the RP session. */
   current(request: AppRequest): Promise<CurrentRequest<Data>>
+  /** Path of the app's start page, as `appUrl` says: `/` for most. */
+  readonly home: string
   /** Path all of our routes begin with: `prefix` behind the path of `appUrl`. */
   readonly base: string
   /** Says whether a request has a session cookie that may be worth something. A guess that costs nothing. */
@@ -37,6 +40,13 @@ export interface RelyingParty<Data = unknown> {
    */
   sessionsOf(sub: string): Promise<readonly RpSession<Data>[]>
   /**
+   * Ends RP sessions because the app wants so: all of an End-User's, or those that are meant, such as the one that he picked
+   * on that page. Their tabs hear it, their refresh tokens are revoked, and `onSessionEnded` runs with the cause `admin`. His
+   * login at the OP goes on, and the next one in such a browser asks him once more. One that is under way just now is not
+   * stopped: refuse in `mapSession` whom you would not let in. Resolves with those that ended.
+   */
+  endSessions(sub: string, isMeant?: (session: RpSession<Data>) => boolean): Promise<readonly RpSession<Data>[]>
+  /**
    * Path and query at which a login begins that comes back to `returnTo` (a path in this app). Say `by: 'app'` when the
    * app sends the browser there unasked, as `requireLogin` does: who has just signed out of this app then sees that,
    * instead of being signed in again without a word. Default `user`.
@@ -48,7 +58,7 @@ export interface RelyingParty<Data = unknown> {
 
 /** What an adapter puts into a framework: a relying party, or a {@link LogoutReceiver}, which signs nobody in. */
 export interface Mountable<Data = unknown>
-  extends Pick<RelyingParty<Data>, 'respond' | 'base' | 'close'>,
+  extends Pick<RelyingParty<Data>, 'respond' | 'home' | 'base' | 'close'>,
     Partial<Pick<RelyingParty<Data>, 'current'>> {}
 
 /**
@@ -87,10 +97,12 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
   return {
     respond: (request) => respond(context, request),
     current: (request) => currentSession(context, request),
+    home: resolved.home,
     base: resolved.base,
     accessToken: (cookie) => refresher.accessToken(cookie ?? undefined),
     hasCookie: (request) => readSessionCookie(request, resolved) !== undefined,
     sessionsOf: async (sub) => (await store.listBySub(sub)).map((session) => showRpSession<Data>(session)),
+    endSessions: (sub, isMeant = () => true) => endSessionsOf(context, sub, isMeant),
     loginPath(returnTo, by = 'user') {
       const query = new URLSearchParams(returnTo === undefined ? {} : { return_to: returnTo })
       if (by === 'app') query.set('by', by)

@@ -4,7 +4,7 @@ import { readSessionCookie } from './cookies.ts'
 import { isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { readOpWatch } from './op-watch.ts'
 import { expiryOf } from './rp-session.ts'
-import { namesOf } from './session-id.ts'
+import { handleOf } from './session-id.ts'
 
 /**
  * Says how the RP session of the asking browser is: 200 when alive, 401 when ended or when there is none. It never
@@ -13,8 +13,7 @@ import { namesOf } from './session-id.ts'
 export async function showSession<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may ask')
   const id = readSessionCookie(request, context.options)
-  const document: SessionDocument =
-    id === undefined ? { state: 'none' } : await readDocument(context, namesOf(id).handle)
+  const document: SessionDocument = id === undefined ? { state: 'none' } : await readDocument(context, handleOf(id))
   return json(document.state === 'alive' ? 200 : 401, document)
 }
 

@@ -8,7 +8,7 @@ import { answer, isForeign, json, type RpAnswer, type RpRequest, refusal } from 
 import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { readDocument } from './session-document.ts'
-import { namesOf } from './session-id.ts'
+import { handleOf } from './session-id.ts'
 
 /** Milliseconds between comments that keep proxies from closing a quiet stream. */
 const HEARTBEAT = 15_000
@@ -91,7 +91,7 @@ export function createStreamRegistry(runtime: Pick<Runtime, 'sleep'>): StreamReg
 export async function streamSession<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may listen')
   const id = readSessionCookie(request, context.options)
-  const handle = id === undefined ? undefined : namesOf(id).handle
+  const handle = id === undefined ? undefined : handleOf(id)
   const now = handle === undefined ? undefined : await context.store.get(handle)
   if (handle === undefined || now === undefined) return json(401, { state: 'none' } satisfies SessionDocument)
   const { store, options, streams } = context

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { base64url } from '../protocol/session-state.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 
@@ -17,10 +17,11 @@ export function newSessionId(runtime: Pick<Runtime, 'random'>): SessionId {
 }
 
 export function namesOf(id: string): SessionId {
-  const hash = (text: string) => createHash('sha256').update(text).digest()
-  return {
-    id,
-    handle: hash(id).toString('base64url'),
-    publicId: hash(`public:${id}`).subarray(0, 16).toString('base64url'),
-  }
+  const publicId = hash('sha256', `public:${id}`, 'buffer').subarray(0, 16).toString('base64url')
+  return { id, handle: handleOf(id), publicId }
+}
+
+/** The handle alone: every request of the app asks for it. */
+export function handleOf(id: string): string {
+  return hash('sha256', id, 'base64url')
 }

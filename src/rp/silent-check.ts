@@ -11,7 +11,7 @@ import { authorizationUrl, beginTransaction, type LoginTransaction } from './log
 import { packOpWatch, readOpWatch } from './op-watch.ts'
 import { redeemCode } from './redeem-code.ts'
 import { renewSid } from './renew-sid.ts'
-import { namesOf } from './session-id.ts'
+import { handleOf } from './session-id.ts'
 import { openTokens } from './tokens.ts'
 
 /** What a silent check found; `unknown` never ends anything. */
@@ -34,7 +34,7 @@ export async function startSilentCheck<Data>(context: RpContext<Data>, request: 
     return refusal(403, 'invalid_request', 'a silent check runs in an iframe of this app')
   }
   const id = readSessionCookie(request, options)
-  const handle = id === undefined ? undefined : namesOf(id).handle
+  const handle = id === undefined ? undefined : handleOf(id)
   const found = handle === undefined ? undefined : await store.get(handle)
   if (handle === undefined || found === undefined) return tellParent(context, { result: 'unknown' })
   if (found.state === 'ended') return tellParent(context, { result: 'ended' })

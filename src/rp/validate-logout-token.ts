@@ -9,7 +9,7 @@ import {
 import { LockstepError } from '../protocol/errors.ts'
 import { type LogoutTokenClaims, LogoutTokenError, REVOKE_OFFLINE_EVENT } from '../protocol/logout-token.ts'
 import type { OpConnection } from './connect-op.ts'
-import { type DecryptionKey, decryptLogoutToken } from './decrypt-logout-token.ts'
+import { type DecryptionKey, decryptToken } from './decrypt-token.ts'
 
 /** Longer than any real Logout Token, RSA-4096 signature and many claims included. */
 const MAX_TOKEN = 16 * 1024
@@ -30,7 +30,8 @@ export interface ValidLogoutToken {
  * @see {@link https://openid.net/specs/openid-connect-backchannel-1_0.html#Validation | Back-Channel Logout 1.0 §2.6}
  * @throws LogoutTokenError when the token is refused
  * @throws LockstepError when nothing can be said of the token yet: `op_unreachable`, the OP's keys could not be had;
- * `op_key_unknown`, they were fetched a moment ago and may have been rotated since
+ * `op_key_unknown`, they were fetched a moment ago and may have been rotated since; `op_key_unusable`, the one that the
+ * header names is too short, say
  */
 export async function validateLogoutToken(
   sent: string,
@@ -58,7 +59,7 @@ async function decrypted(token: string, keys: readonly DecryptionKey[]): Promise
   if (isEncrypted && keys.length === 0) {
     throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were not negotiated')
   }
-  if (isEncrypted) return decryptLogoutToken(token, keys)
+  if (isEncrypted) return decryptToken(token, keys)
   if (keys.length > 0) throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were negotiated')
   return token
 }
@@ -80,6 +81,7 @@ async function verifySignature(token: string, alg: string, op: Pick<OpConnection
   try {
     await compactVerify(token, keys, { algorithms: [alg] })
   } catch (cause) {
+    if (cause instanceof LockstepError) throw cause
     if (cause instanceof errors.JWKSMultipleMatchingKeys) return verifyWithAny(token, alg, cause)
     if (cause instanceof errors.JWKSNoMatchingKey) {
       throw new LogoutTokenError('key', 'the OP publishes no key that fits the header', { cause })
@@ -87,23 +89,23 @@ async function verifySignature(token: string, alg: string, op: Pick<OpConnection
     if (cause instanceof errors.JWSSignatureVerificationFailed) {
       throw new LogoutTokenError('signature', 'the signature is not of the OP', { cause })
     }
-    if (cause instanceof errors.JWSInvalid || cause instanceof errors.JOSENotSupported) {
+    if (cause instanceof errors.JWSInvalid) {
       throw new LogoutTokenError('format', 'the token is not a valid JWS', { cause })
     }
-    if (cause instanceof LockstepError) throw cause
-    throw new LockstepError('op_unreachable', "The OP's keys could not be fetched", { cause })
+    throw new LockstepError('op_key_unusable', "The OP's key that fits the header cannot be used", { cause })
   }
 }
 
-/** A header without `kid` may fit several keys: one of them must verify. */
+/** A header may fit several keys: one of them must verify. One that is fit for nothing is in nobody's way. */
 async function verifyWithAny(token: string, alg: string, keys: errors.JWKSMultipleMatchingKeys): Promise<void> {
+  let cause: unknown
   for await (const key of keys) {
     try {
       await compactVerify(token, key, { algorithms: [alg] })
       return
     } catch (error) {
-      if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error
+      cause = error
     }
   }
-  throw new LogoutTokenError('signature', 'the signature is not of the OP')
+  throw new LogoutTokenError('signature', 'the signature is not of the OP', { cause })
 }

@@ -179,10 +179,10 @@ async function openTab({ port }: Node, session: number): Promise<Tab> {
 }
 
 describe.each(kinds)('open tabs, with %s', (kind) => {
-  it('that are 200: exactly those of the ended RP session hear of it, on both nodes, and only they read the store [T17, T18]', async () => {
+  it('that are 1,000 and idle: exactly those of the ended RP session hear of it, on both nodes, and only they read the store [T17, T18]', async () => {
     const { first, second } = await startNodes(kind)
     const nodes = [first, second]
-    const sessions = 50
+    const sessions = 250
     await openSessions(first, sessions)
     const opening: Promise<Tab>[] = []
     for (let i = 0; i < sessions; i++) for (const node of [...nodes, ...nodes]) opening.push(openTab(node, i))
@@ -190,8 +190,8 @@ describe.each(kinds)('open tabs, with %s', (kind) => {
     expect(tabs.map(({ heard }) => heard)).toEqual(tabs.map(() => ['alive']))
 
     const before = nodes.map((node) => node.reads())
-    await logOut(first, 25)
-    const family = tabs.filter(({ session }) => session === 25)
+    await logOut(first, 125)
+    const family = tabs.filter(({ session }) => session === 125)
     await Promise.all(family.map(({ ended }) => ended))
     // One read for each tab that is told, whatever the number of others.
     expect(nodes.map((node, i) => node.reads() - (before[i] ?? 0))).toEqual([2, 2])

@@ -140,6 +140,20 @@ describe('an OP that refuses a refresh token', () => {
     expect(await app.rp.accessToken(cookie)).toBe('a1')
   })
 
+  it('that has moved its Token Endpoint is asked there in time, also by an app at which nobody signs in any more', async () => {
+    app = await startRefreshingApp()
+    const cookie = await app.signIn(lasting)
+    const metadata = '/.well-known/openid-configuration'
+    const said = (await (await fetch(app.op.issuer + metadata)).json()) as object
+    app.op.answers.set(metadata, { status: 200, body: { ...said, token_endpoint: `${app.op.issuer}/new-token` } })
+    app.op.answers.set('/token', { status: 404, body: {} })
+    const body = { token_type: 'Bearer', access_token: 'a1', expires_in: 600 }
+    app.op.answers.set('/new-token', { status: 200, body })
+    app.clock.offset = 601
+    await expect(app.rp.accessToken(cookie)).rejects.toMatchObject({ code: 'op_answer_invalid' })
+    await vi.waitFor(async () => expect(await app.rp.accessToken(cookie)).toBe('a1'))
+  })
+
   it("that answers with somebody else's ID Token is refused [Core §12.2]", async () => {
     app = await startRefreshingApp()
     const cookie = await app.signIn(lasting)

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { createRelyingParty, type RelyingParty, type RpLogEvent } from '../../src/rp.ts'
+import { createLogoutReceiver, createRelyingParty, type RelyingParty, type RpLogEvent } from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { world } from '../../src/runtime/runtime.ts'
 import { type FakeOp, startFakeOp } from './fake-op.ts'
@@ -103,6 +103,36 @@ it('an app at which nobody signs in also learns in time that its keys have moved
   await vi.waitFor(async () => expect(await post(`retry ${Math.random()}`)).toBe(200))
 })
 
+it('keys come over https, where the OP does: what names them may not say otherwise [T25]', async () => {
+  const issuer = 'https://op.example'
+  const asked: string[] = []
+  const metadata = {
+    issuer,
+    authorization_endpoint: `${issuer}/a`,
+    token_endpoint: `${issuer}/t`,
+    jwks_uri: 'http://op.example/jwks',
+  }
+  vi.stubGlobal('fetch', async (url: string | URL) => {
+    asked.push(String(url))
+    return Response.json(String(url).endsWith(METADATA) ? metadata : { keys: op.keys.published })
+  })
+  const common = { issuer, clientId: 'notes', appUrl: 'https://notes.example', store: memoryStore() }
+  const logouts = createLogoutReceiver({ ...common, log: (event) => log.push(event) })
+  try {
+    const iat = Math.floor(Date.now() / 1000)
+    const events = { 'http://schemas.openid.net/event/backchannel-logout': {} }
+    const token = await op.mint({ iss: issuer, aud: 'notes', iat, exp: iat + 60, jti: 'j', sid: 's', events })
+    const answer = await postForm(logouts, '/auth/backchannel-logout', { logout_token: token })
+    expect(JSON.parse(textOf(answer))).toMatchObject({ error: 'temporarily_unavailable' })
+    expect(asked).toEqual([issuer + METADATA])
+    const wrong = { message: 'its jwks_uri is no URL that begins with https:' }
+    expect(log[0]).toMatchObject({ event: 'op_unreachable', url: issuer + METADATA, ...wrong })
+  } finally {
+    vi.unstubAllGlobals()
+    await logouts.close()
+  }
+})
+
 describe('Logout Tokens that come while the OP answers nothing of use', () => {
   const BROKEN = { status: 500, body: { error: 'server_error' } } as const
   let count = 0
@@ -135,6 +165,16 @@ describe('Logout Tokens that come while the OP answers nothing of use', () => {
     later += 4 // before the OP comes again, 5 s after it was told so
     expect(await post()).toBe(200)
     expect(fetches(path)).toBe(2)
+  })
+
+  it('or are mere requests for the frame of the front channel make one request for its metadata in a few seconds [T4]', async () => {
+    op.answers.set(METADATA, BROKEN)
+    const frame = `/auth/frontchannel-logout?${new URLSearchParams({ iss: op.issuer, sid: 's' })}`
+    for (let i = 0; i < 5; i++) {
+      expect((await ask(rp, 'GET', frame)).status).toBe(200)
+      await new Promise((resolve) => setTimeout(resolve, 50)) // it is looked for in the background
+    }
+    expect(fetches(METADATA)).toBe(1)
   })
 
   it('leave a key set alone that is no JSON', async () => {
@@ -175,7 +215,7 @@ describe('Logout Tokens that come while the OP answers nothing of use', () => {
     for (let i = 0; i < 20; i++) expect(await post({ kid: `made up ${i}` })).toBe('temporarily_unavailable')
     expect(await post()).toBe('temporarily_unavailable')
     expect(waits).toHaveLength(21)
-    expect(waits.every((wait) => wait > 0 && wait <= 20)).toBe(true)
+    expect(waits.every((wait) => wait > 10 && wait <= 20)).toBe(true) // when the keys are fetched again
     expect(fetches('/jwks')).toBe(1)
     later += 20 // as they were told
     expect(await post({ kid: 'made up' })).toBe('invalid_request')

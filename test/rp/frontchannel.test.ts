@@ -117,6 +117,21 @@ describe('a front-channel logout', () => {
       ],
     ],
     [
+      'a second iss',
+      (iss: string, sid: string): [string, string][] => [
+        ['iss', iss],
+        ['iss', 'https://evil.example'],
+        ['sid', sid],
+      ],
+    ],
+    [
+      'a sid that is longer than any',
+      (iss: string): [string, string][] => [
+        ['iss', iss],
+        ['sid', 's'.repeat(1025)],
+      ],
+    ],
+    [
       'another iss',
       (_iss: string, sid: string): [string, string][] => [
         ['iss', 'https://evil.example'],

@@ -97,12 +97,12 @@ describe('allow.logoutTokenWithoutExp', () => {
 })
 
 describe('allow.logoutTokenWithoutTyp', () => {
-  it.each(['JWT', undefined])('is on: typ %s is accepted [BC §4.1]', async (typ) => {
+  it.each(['JWT', undefined])('is on: typ %s is accepted [BC §4.1] [A21]', async (typ) => {
     await start({})
     expect(await send(await op.mint(claims(), { typ }))).toEqual(accepted)
   })
 
-  it.each(['JWT', undefined])('switched off refuses typ %s, and accepts logout+jwt [BC §2.4]', async (typ) => {
+  it.each(['JWT', undefined])('switched off refuses typ %s, and accepts logout+jwt [BC §2.4] [A21]', async (typ) => {
     await start({ allow: { logoutTokenWithoutTyp: false } })
     expect(await send(await op.mint(claims(), { typ }))).toEqual(refused('typ'))
     log.length = 0
@@ -162,19 +162,24 @@ describe('an encrypted Logout Token', () => {
     expect(await send(direct)).toEqual(refused('encryption'))
   })
 
-  it('has company: ID Tokens are decrypted with the same keys [Core §3.1.3.7 (1)]', async () => {
+  it.each([
+    ['ID Tokens are decrypted with the same keys', true],
+    ['a bare ID Token signs nobody in where encryption was negotiated', false],
+  ])('has company: %s [Core §3.1.3.7 (1)]', async (_what, isEncrypted) => {
     now = Date.now()
     const one = await start({ decryptionKeys: keys() })
     const begun = await ask(one, 'GET', '/auth/login')
     const sent = new URL(begun.headers.location ?? '').searchParams
     const iat = Math.floor(now / 1000)
     const good = { iss: op.issuer, aud: 'notes', sub: 'grace', iat, exp: iat + 60, nonce: sent.get('nonce') }
-    const idToken = await encrypt(await op.mint(good, { typ: 'JWT' }))
+    const signed = await op.mint(good, { typ: 'JWT' })
+    const idToken = isEncrypted ? await encrypt(signed) : signed
     op.answers.set('/token', { status: 200, body: { access_token: 'a', token_type: 'Bearer', id_token: idToken } })
     const query = new URLSearchParams({ code: 'c', state: sent.get('state') ?? '', iss: op.issuer })
     const cookie = begun.cookies.map((line) => line.split(';')[0]).join('; ')
-    expect((await ask(one, 'GET', `/auth/callback?${query}`, { cookie })).status).toBe(303)
-    expect(await sessions.listBySub('grace')).toHaveLength(1)
+    const page = await ask(one, 'GET', `/auth/callback?${query}`, { cookie })
+    expect(page.status).toBe(isEncrypted ? 303 : 502)
+    expect(await sessions.listBySub('grace')).toHaveLength(isEncrypted ? 1 : 0)
   })
 
   it('needs private keys of the right kind at construction', async () => {

@@ -1,7 +1,13 @@
 import { exportSPKI, importJWK, SignJWT, UnsecuredJWT } from 'jose'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
-import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
+import {
+  createRelyingParty,
+  type RelyingParty,
+  type RpLogEvent,
+  type RpSessionStore,
+  type RpStore,
+} from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { world } from '../../src/runtime/runtime.ts'
 import { atStart, opened, START, someSession, statesOf } from '../../src/testing/rp-store-bench.ts'
@@ -17,6 +23,8 @@ let now = START * 1000
 const log: RpLogEvent[] = []
 const runtime = { ...world, now: () => now }
 const others: RelyingParty[] = []
+/** What came of each logout that reached the store, which alone claims a jti and sets a watermark. */
+const recorded: string[] = []
 
 beforeAll(async () => {
   op = await startFakeOp()
@@ -39,12 +47,28 @@ function relyingParty(issuer: string, store = memoryStore(), clientId = 'notes')
   return one
 }
 
+function overheard(store: RpStore): RpStore {
+  return {
+    ...store,
+    forClient(...of) {
+      const inner = store.forClient(...of)
+      const endBy: RpSessionStore['endBy'] = async (...logout) => {
+        const result = await inner.endBy(...logout)
+        recorded.push(result.outcome)
+        return result
+      }
+      return { ...inner, endBy }
+    },
+  }
+}
+
 beforeEach(async () => {
   for (const one of others.splice(0)) await one.close()
   now = START * 1000
   log.length = 0
+  recorded.length = 0
   const store = memoryStore()
-  rp = relyingParty(op.issuer, store)
+  rp = relyingParty(op.issuer, overheard(store))
   sessions = store.forClient({ issuer: op.issuer, clientId: 'notes' }, runtime)
   await opened(sessions, laptop, phone, graces)
 })
@@ -72,13 +96,13 @@ function claims(parts: Record<string, unknown> = {}): Record<string, unknown> {
 
 const receive = (token: string, at = rp) => postForm(at, '/auth/backchannel-logout', { logout_token: token })
 
-/** Sends a token and says what came of it: the status, the check that refused it, and whose RP sessions live on. */
+/** Sends a token and says what came of it: the status, the check that refused it, what the store recorded, and whose RP sessions live on. */
 async function outcomeOf(token: string) {
   const answer = await receive(token)
   expect(answer.headers['cache-control']).toBe('no-store')
   const refused = log.find((event) => event.event === 'logout_token_refused')
   if (answer.status === 400) expect(JSON.parse(textOf(answer))).toMatchObject({ error: 'invalid_request' })
-  return { status: answer.status, check: refused?.check, alive: await alive() }
+  return { status: answer.status, check: refused?.check, recorded: [...recorded], alive: await alive() }
 }
 
 async function alive(): Promise<string> {
@@ -87,8 +111,8 @@ async function alive(): Promise<string> {
   return names.filter((_, index) => states[index] === 'alive').join(' ')
 }
 
-const accepted = { status: 200, check: undefined, alive: 'phone graces' }
-const refused = (check: string) => ({ status: 400, check, alive: 'laptop phone graces' })
+const accepted = { status: 200, check: undefined, recorded: ['ended'], alive: 'phone graces' }
+const refused = (check: string) => ({ status: 400, check, recorded: [] as string[], alive: 'laptop phone graces' })
 
 describe('a Logout Token is accepted', () => {
   it('with sid and sub and typ logout+jwt, and answered with exactly 200 [BC §2.8] [A1]', async () => {
@@ -134,9 +158,12 @@ describe('a Logout Token is accepted', () => {
     expect(answer.status).toBe(200)
   })
 
-  it('from a form whose type names a charset [A10]', async () => {
+  it.each([
+    'application/x-www-form-urlencoded; charset=UTF-8',
+    'application/x-www-form-urlencoded;charset=utf-8;x=1',
+    'Application/X-WWW-Form-Urlencoded',
+  ])('from a form of the type %s [A10]', async (type) => {
     const body = new URLSearchParams({ logout_token: await op.mint(claims()) }).toString()
-    const type = 'application/x-www-form-urlencoded; charset=UTF-8'
     const answer = await ask(rp, 'POST', '/auth/backchannel-logout', { 'content-type': type }, body)
     expect(answer.status).toBe(200)
   })
@@ -174,6 +201,9 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     ['without iss [BC §2.6 (4)] [A24]', 'iss', { iss: undefined }, {}],
     ['with another aud [BC §2.6 (4)] [A26]', 'aud', { aud: 'mail' }, {}],
     ['without aud [BC §2.6 (4)] [A26]', 'aud', { aud: undefined }, {}],
+    ['with an aud that names nobody [BC §2.6 (4)] [A26]', 'aud', { aud: [] }, {}],
+    ['with an aud that is an object [A26]', 'aud', { aud: { notes: true } }, {}],
+    ['with an aud in an aud [A26]', 'aud', { aud: [['notes']] }, {}],
     ['with an aud that others are in too [Core §3.1.3.7 (3)] [A26]', 'aud', { aud: ['notes', 'mail'] }, {}],
     ['with an azp that is not us [Core §3.1.3.7 (5)] [A26]', 'azp', { aud: ['notes'], azp: 'mail' }, {}],
     ['without iat [BC §2.4] [A27]', 'iat', { iat: undefined }, {}],
@@ -182,6 +212,7 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     ['with iat in the future [A27]', 'iat', { iat: START + 600, exp: START + 720 }, {}],
     ['without exp [BC §2.4] [A28]', 'exp', { exp: undefined }, {}],
     ['with exp past [BC §2.6 (4)] [A28]', 'exp', { iat: START - 300, exp: START - 61 }, {}],
+    ['with exp past by all that clocks may differ [A28]', 'exp', { iat: START - 300, exp: START - 60 }, {}],
     ['with exp a string [A28]', 'exp', { exp: String(START + 120) }, {}],
     ['with nbf in the future [A29]', 'nbf', { nbf: START + 600 }, {}],
     ['with nbf a string [A29]', 'nbf', { nbf: 'soon' }, {}],
@@ -224,11 +255,22 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     ['as a JARM response [A40]', 'events', { events: undefined, code: 'c', state: 's' }, { typ: undefined }],
     ['as a request object [A40]', 'typ', { events: undefined, scope: 'openid' }, { typ: 'oauth-authz-req+jwt' }],
     ['as an old request object [A40]', 'events', { events: undefined, redirect_uri: 'x' }, { typ: undefined }],
-    ['with the right sid of another sub [BC §2.6 (11)] [A44]', 'sub', { sub: 'grace' }, {}],
     ['with a kid the OP does not publish [A17]', 'key', {}, { kid: 'unknown' }],
     ['by another algorithm, with a key the OP really publishes [BC §2.6 (3)] [A15]', 'alg', {}, {}, 'ES256'],
   ] as const)('%s', async (_name, check, parts, header, alg: 'RS256' | 'ES256' = 'RS256') => {
     expect(await outcomeOf(await op.mint(claims(parts), header, alg))).toEqual(refused(check))
+  })
+
+  it('with the right sid of another sub, whose jti and whose logout are then not remembered [BC §2.6 (11)] [A44]', async () => {
+    const jti = 'of the wrong sub'
+    expect(await outcomeOf(await op.mint(claims({ jti, sub: 'grace' })))).toEqual({
+      ...refused('sub'),
+      recorded: ['sub_mismatch'],
+    })
+    for (const { sub, firstIat } of [laptop, graces]) {
+      expect(await sessions.loggedOutAt({ sid: 'laptop', sub, firstIat }, { sidReused: false })).toBeUndefined()
+    }
+    expect((await receive(await op.mint(claims({ jti })))).status).toBe(200)
   })
 
   it('with an iss that has one slash more [BC §2.6 (4)] [A24]', async () => {
@@ -306,7 +348,22 @@ describe('a Logout Token is refused, and ends nobody,', () => {
   it('when it is sent a second time [BC §2.6 (8)] [A2]', async () => {
     const token = await op.mint(claims())
     expect((await receive(token)).status).toBe(200)
-    expect(await outcomeOf(token)).toEqual({ status: 400, check: 'replay', alive: 'phone graces' })
+    expect(await outcomeOf(token)).toEqual({
+      status: 400,
+      check: 'replay',
+      recorded: ['ended', 'replay'],
+      alive: 'phone graces',
+    })
+  })
+
+  it.each([
+    ['it expires', 120, 179],
+    ['it is too old, though it would expire much later', 86_400, 600],
+  ])('when it is sent again just before %s [BC §2.6 (8)] [A2]', async (_when, lifetime, later) => {
+    const token = await op.mint(claims({ exp: START + lifetime }))
+    expect((await receive(token)).status).toBe(200)
+    now += later * 1000
+    expect(await outcomeOf(token)).toMatchObject({ status: 400, check: 'replay' })
   })
 
   it('says which rule was broken, and never repeats the token or its claims', async () => {
@@ -461,6 +518,13 @@ describe('a Logout Token ends', () => {
   })
 })
 
+it('a jti is remembered no longer than a token with it could be sent again, however late it says it expires [T20]', async () => {
+  expect((await receive(await op.mint(claims({ jti: 'again', exp: START + 86_400 })))).status).toBe(200)
+  now += 661_000
+  const again = claims({ jti: 'again', iat: START + 661, exp: START + 700 })
+  expect((await receive(await op.mint(again))).status).toBe(200)
+})
+
 describe('when something of ours or the OP’s fails', () => {
   it('a failing store claims nothing, the OP is asked to come again, and its retry works [T7] [A3, A4]', async () => {
     const store = memoryStore()
@@ -491,7 +555,10 @@ describe('when something of ours or the OP’s fails', () => {
       const fresh = relyingParty(op.issuer)
       const first = await receive(token, fresh)
       expect(first.status).toBe(400)
-      expect(JSON.parse(textOf(first))).toMatchObject({ error: 'temporarily_unavailable' })
+      expect(JSON.parse(textOf(first))).toEqual({
+        error: 'temporarily_unavailable',
+        error_description: "The OP's keys could not be fetched",
+      })
       op.answers.delete('/jwks')
       now += Number(first.headers['retry-after']) * 1000
       expect((await receive(token, fresh)).status).toBe(200)

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import express from 'express'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { namesOf } from '../../src/rp/session-id.ts'
 import { someSession } from '../../src/testing/rp-store-bench.ts'
@@ -68,6 +69,32 @@ describe('signing out', () => {
     await signIn(agent, app)
     const question = await signOut(agent, app, { return_to: '/?bye' })
     expect((await agent.submit(question, { logout: 'yes' })).url).toBe(`${app.url}/?bye`)
+  })
+
+  it.each([
+    [
+      'multipart/form-data; boundary=x',
+      '--x\r\ncontent-disposition: form-data; name="from"\r\n\r\nthis-app\r\n--x--\r\n',
+    ],
+    ['application/json', '{"from":"this-app"}'],
+    ['text/plain;charset=UTF-8', 'from=this-app'],
+  ])('ends nothing, rather than more than was asked for, when from comes as %s', async (type, body) => {
+    const { app, newAgent, signIn } = await start({ before: (shell) => void shell.use(express.json()) })
+    const agent = newAgent()
+    await signIn(agent, app)
+    const headers = { 'content-type': type, 'sec-fetch-site': 'same-origin' }
+    const page = await agent.fetch(app.url, '/auth/logout', { method: 'POST', headers, body })
+    expect(page).toMatchObject({ status: 415, body: expect.stringContaining('application/x-www-form-urlencoded') })
+    expect(await app.sessions.listBySub('ada')).toHaveLength(1)
+  })
+
+  it('needs no body to sign out everywhere, as a script sends it', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const headers = { 'sec-fetch-site': 'same-origin' }
+    expect((await agent.fetch(app.url, '/auth/logout', { method: 'POST', headers })).status).toBe(200)
+    expect(app.ended).toEqual([{ sub: 'ada', cause: 'rp_initiated' }])
   })
 
   it.each([

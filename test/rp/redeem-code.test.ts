@@ -1,7 +1,14 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
-import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
+import {
+  createRelyingParty,
+  type LoginClaims,
+  type RelyingParty,
+  type RpLogEvent,
+  type RpSessionStore,
+  type RpStore,
+} from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { someNotice } from '../../src/testing/rp-store-bench.ts'
 import { type FakeOp, startFakeOp } from './fake-op.ts'
@@ -10,12 +17,13 @@ import { ask, textOf } from './plain-request.ts'
 let op: FakeOp
 let rp: RelyingParty
 let sessions: RpSessionStore
+let store: RpStore
 let cookie = ''
 const log: RpLogEvent[] = []
 
 beforeEach(async () => {
   op = await startFakeOp()
-  const store = memoryStore()
+  store = memoryStore()
   sessions = store.forClient({ issuer: op.issuer, clientId: 'notes' }, Date)
   log.length = 0
   cookie = ''
@@ -168,6 +176,35 @@ describe('an ID Token', () => {
     const [session] = await sessions.listBySub('ada')
     expect(session).not.toHaveProperty('sid')
     expect(session).not.toHaveProperty('sessionState')
+  })
+})
+
+describe('UserInfo', () => {
+  async function signIn(userInfo: Record<string, unknown>): Promise<{ status: number; kept: LoginClaims | undefined }> {
+    let kept: LoginClaims | undefined
+    const mapSession = (claims: LoginClaims) => {
+      kept = claims
+    }
+    const path = '/.well-known/openid-configuration'
+    const metadata = (await (await fetch(op.issuer + path)).json()) as Record<string, unknown>
+    op.answers.set(path, { status: 200, body: { ...metadata, userinfo_endpoint: `${op.issuer}/userinfo` } })
+    op.answers.set('/userinfo', { status: 200, body: userInfo })
+    await rp.close()
+    const app = { clientId: 'notes', clientSecret: 'the client secret', appUrl: 'https://notes.example' }
+    rp = createRelyingParty({ issuer: op.issuer, ...app, store, mapSession, log: (event) => log.push(event) })
+    return { status: (await respondWith('/auth/login', {})).status, kept }
+  }
+
+  it('adds to the claims of the ID Token, which win [Core §5.3.2]', async () => {
+    const { status, kept } = await signIn({ sub: 'ada', name: 'Ada', iss: 'https://evil.example', sid: 'other' })
+    expect(status).toBe(303)
+    expect(kept).toMatchObject({ sub: 'ada', name: 'Ada', iss: op.issuer, sid: 's' })
+    expect(await sessions.listBySub('ada')).toEqual([expect.objectContaining({ sid: 's' })])
+  })
+
+  it.each(['grace', undefined])('of %s signs nobody in [Core §5.3.2]', async (sub) => {
+    expect(await signIn({ sub, name: 'Grace' })).toEqual({ status: 502, kept: undefined })
+    expect([...(await sessions.listBySub('ada')), ...(await sessions.listBySub('grace'))]).toEqual([])
   })
 })
 

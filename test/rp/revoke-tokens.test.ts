@@ -66,8 +66,10 @@ describe('a refresh token that an ended RP session leaves', () => {
 
   it.each([
     ['stays when it has offline_access', false, []],
+    ['stays when it has offline_access and the OP says something else than yes', 'true', []],
+    ['stays when it has offline_access and the OP says it as another event', {}, []],
     ['is revoked although it has offline_access when the OP asks for that, as Keycloak does', true, ['offline token']],
-  ])('%s [BCL-2.7-c]', async (_name, revoke_offline_access, expected) => {
+  ] as const)('%s [BCL-2.7-c]', async (_name, revoke_offline_access, expected) => {
     const seal = (token: string) => createSealer(['s'.repeat(32)]).seal('refresh-token', token)
     const offline = { sealed: await seal('offline token'), offline: true }
     const online = { sealed: await seal('online token'), offline: false }

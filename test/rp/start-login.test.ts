@@ -86,6 +86,14 @@ describe('login', () => {
   })
 })
 
+it('no more of a login_hint is handed on than an e-mail address may be long', async () => {
+  const hint = 'a'.repeat(5_000)
+  const wanted = new URLSearchParams({ iss: op.issuer, login_hint: hint })
+  for (const url of [`/auth/login?login_hint=${hint}`, `/auth/initiate-login?${wanted}`]) {
+    expect((await requestAt(url)).get('login_hint')).toBe('a'.repeat(320))
+  }
+})
+
 describe('a login that another party wants', () => {
   const home = 'https://notes.example/'
 

@@ -5,6 +5,7 @@ import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { RpAnswer, RpRequest } from '../http.ts'
 import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { RpSession } from '../rp-session.ts'
+import { isBelow } from '../side-by-side.ts'
 import { askToLogIn, currentOf } from './guard.ts'
 import { fromNode } from './node-http.ts'
 
@@ -63,8 +64,17 @@ function serveRoutes(app: FastifyInstance, rp: Mountable): void {
     reply.callNotFound()
     return reply
   }
-  app.all(rp.base, respond)
-  app.all(`${rp.base}/*`, respond)
+  const path = pathIn(app, rp)
+  app.all(path, respond)
+  app.all(`${path}/*`, respond)
+}
+
+/** Where our routes are within a plugin, which puts its prefix before every path. */
+function pathIn({ prefix }: FastifyInstance, { base }: Mountable): string {
+  if (prefix === '' || isBelow(base, prefix)) return base.slice(prefix.length)
+  throw new TypeError(
+    `auth(rp) answers under ${base}, as appUrl and prefix say, and cannot do so in a plugin whose prefix is ${prefix}`,
+  )
 }
 
 /**

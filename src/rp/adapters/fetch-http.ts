@@ -11,7 +11,7 @@ export async function respondTo(
   const answer = await rp.respond({
     ...fromFetch(request),
     text: async (limit) => {
-      if (!request.bodyUsed) return readText(request.body, limit)
+      if (!request.bodyUsed && request.body?.locked !== true) return readText(request.body, limit)
       const text = await readBefore()
       if (text === undefined) throw new BodyReadBefore()
       return text

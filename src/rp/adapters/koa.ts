@@ -46,7 +46,10 @@ export function requireLogin<Data>(rp: RelyingParty<Data>): Middleware<SignedIn<
   }
 }
 
-type KoaContext = Pick<Context, 'req' | 'res' | 'originalUrl' | 'request' | 'set' | 'append' | 'status' | 'body'>
+type KoaContext = Pick<
+  Context,
+  'req' | 'res' | 'originalUrl' | 'request' | 'set' | 'append' | 'status' | 'body' | 'onerror'
+>
 
 function fromKoa({ req, res, originalUrl, request }: KoaContext): RpRequest {
   // koa-body and @koa/bodyparser keep what they made here; the raw text too, when they have it.
@@ -60,5 +63,16 @@ function write({ status, headers, cookies, body }: RpAnswer, ctx: KoaContext): v
   ctx.set({ ...headers })
   if (cookies.length > 0) ctx.append('set-cookie', [...cookies])
   if (typeof body === 'string') ctx.body = body
-  else ctx.body = body instanceof Uint8Array ? Buffer.from(body) : Readable.from(body)
+  else if (body instanceof Uint8Array) ctx.body = Buffer.from(body)
+  else stream(body, ctx)
+}
+
+/** Koa takes a stream that nobody reads to its end for an error of the app; of ours, that is how each of them ends. */
+function stream(body: AsyncIterable<string>, ctx: KoaContext): void {
+  const told = ctx.onerror.bind(ctx)
+  const onerror = (error: NodeJS.ErrnoException | null): void => {
+    if (error?.code !== 'ERR_STREAM_PREMATURE_CLOSE') told(error as Error)
+  }
+  Object.assign(ctx, { onerror })
+  ctx.body = Readable.from(body)
 }

@@ -1,5 +1,6 @@
 import type { Mountable, RelyingParty } from '../relying-party.ts'
 import type { CurrentRpSession } from '../rp-session.ts'
+import { isBelow } from '../side-by-side.ts'
 import { fromFetch, headerIn, respondTo } from './fetch-http.ts'
 
 type RouteHandler = (request: Request) => Promise<Response>
@@ -17,11 +18,26 @@ type RouteHandler = (request: Request) => Promise<Response>
  * ```
  */
 export function handlers<Data>(rp: Mountable<Data>): { readonly GET: RouteHandler; readonly POST: RouteHandler } {
-  const respond: RouteHandler = async (request) =>
-    (await respondTo(rp, request)) ??
-    // The folder is not where `prefix` says: a mistake of whoever put it there, and easy to see by this answer.
-    Response.json({ error: 'not_found', error_description: `the routes are under ${rp.base}` }, { status: 404 })
+  const basePath = rp.home.replace(/\/$/, '')
+  const routes: Pick<Mountable, 'respond'> = {
+    // Next has cut its basePath off, should there be one.
+    respond: (asked) => rp.respond(isBelow(asked.url, basePath) ? asked : { ...asked, url: basePath + asked.url }),
+  }
+  const respond: RouteHandler = async (request) => {
+    if (new URL(request.url).pathname.endsWith('/')) return notFound(slashed)
+    return (await respondTo(routes, request)) ?? notFound(`the routes are under ${rp.base}`)
+  }
   return { GET: respond, POST: respond }
+}
+
+/** An OP follows no redirect, so its Logout Tokens would all be lost. */
+const slashed =
+  'no route ends with a slash: where next.config says trailingSlash, it must say skipTrailingSlashRedirect too'
+
+/** A mistake of whoever put the folder there or configured Next, and easy to see by this answer. */
+function notFound(error_description: string): Response {
+  const headers = { 'cache-control': 'no-store' }
+  return Response.json({ error: 'not_found', error_description }, { status: 404, headers })
 }
 
 /**

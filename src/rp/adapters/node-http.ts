@@ -22,7 +22,8 @@ export function fromNode(req: IncomingMessage, res: ServerResponse, parts: NodeR
     header: (name) => headerOf(req, name),
     text: async (limit) => {
       const text = await readBody(parts.stream ?? req, parts.parsed, limit)
-      if (text === '' && Number(req.headers['content-length']) > 0) throw new BodyReadBefore()
+      const isLost = Number(req.headers['content-length']) > 0 || req.readableDidRead // a body came, and nothing is left of it
+      if (text === undefined || (text === '' && isLost)) throw new BodyReadBefore()
       return text
     },
     // Made when somebody asks: only streams do, and an abort costs more than the rest of this function.
@@ -56,27 +57,42 @@ export async function writeNode(answer: RpAnswer, res: ServerResponse): Promise<
   }
   res.flushHeaders()
   for await (const piece of answer.body) {
-    if (!res.write(piece) && !res.closed) await Promise.race([once(res, 'drain'), once(res, 'close')])
+    if (!res.write(piece) && !res.closed) await drained(res)
   }
   res.end()
 }
 
-/** Reads the raw body. One that a parser has read already is turned back into the form it was. */
-async function readBody(stream: Readable, parsed: unknown, limit: number): Promise<string> {
-  if (typeof parsed === 'string') return parsed
-  if (Buffer.isBuffer(parsed)) return parsed.toString('utf8')
+/** Resolves when there is room again, or nobody reads any more; leaves no listener behind. */
+async function drained(res: ServerResponse): Promise<void> {
+  const over = new AbortController()
+  const { signal } = over
+  await Promise.race([once(res, 'drain', { signal }), once(res, 'close', { signal })]).finally(() => over.abort())
+}
+
+/** The body as it was sent; `undefined` when somebody has read it and kept nothing. */
+async function readBody(stream: Readable, parsed: unknown, limit: number): Promise<string | undefined> {
+  const kept = textIn(parsed)
+  if (kept !== undefined) return kept
   // A body nobody has read yet decides, whatever a framework has put in its place.
-  if (!stream.readableDidRead && !stream.readableEnded) return readRaw(stream, limit)
-  if (typeof parsed === 'object' && parsed !== null) return toForm(parsed)
-  throw new BodyReadBefore()
+  if (stream.readableDidRead) return formIn(parsed)
+  return stream.readableEnded ? '' : readRaw(stream, limit)
+}
+
+/** The raw body, where a parser has kept it. */
+function textIn(parsed: unknown): string | undefined {
+  if (typeof parsed === 'string') return parsed
+  return parsed instanceof Uint8Array ? Buffer.from(parsed).toString('utf8') : undefined
 }
 
 // Not `for await`: leaving such a loop early destroys the socket, and the 413 with it.
 function readRaw(stream: Readable, limit: number): Promise<string> {
   return new Promise((resolve, reject) => {
+    const onLost = () => reject(new Error('the connection was lost before the body was complete'))
+    if (stream.destroyed) onLost() // and it will never say so again
     const chunks: Buffer[] = []
     let length = 0
-    const onData = (chunk: Buffer) => {
+    const onData = (data: Buffer | string) => {
+      const chunk = typeof data === 'string' ? Buffer.from(data) : data // as text, where somebody has set an encoding
       length += chunk.length
       chunks.push(chunk)
       if (length <= limit) return
@@ -84,15 +100,19 @@ function readRaw(stream: Readable, limit: number): Promise<string> {
       reject(new BodyTooLarge(limit))
     }
     stream.on('data', onData)
-    stream.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')))
+    stream.on('end', () => {
+      stream.off('close', onLost) // which comes after every body, and an Error is dear
+      resolve(Buffer.concat(chunks).toString('utf8'))
+    })
     stream.on('error', reject)
-    stream.on('close', () => reject(new Error('the connection was lost before the body was complete')))
+    stream.on('close', onLost)
   })
 }
 
 /** The form that a parser made an object of; what came twice still comes twice. */
-function toForm(body: object): string {
-  const pairs = Object.entries(body).flatMap(([name, value]: [string, unknown]) =>
+function formIn(parsed: unknown): string | undefined {
+  if (typeof parsed !== 'object' || parsed === null) return undefined
+  const pairs = Object.entries(parsed).flatMap(([name, value]: [string, unknown]) =>
     (Array.isArray(value) ? value : [value]).map((one): [string, string] => [name, typeof one === 'string' ? one : '']),
   )
   return new URLSearchParams(pairs).toString()

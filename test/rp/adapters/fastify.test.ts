@@ -40,13 +40,15 @@ adapterFlows({
       })
     }),
   },
-  eater: app((shell) => {
-    shell.addHook('preParsing', async (_request, _reply, payload) => {
-      payload.resume()
-      await once(payload, 'end')
-      return Object.assign(Readable.from([]).resume(), { receivedEncodedLength: 0 })
-    })
-  }),
+  eaters: {
+    'a hook that eats bodies': app((shell) => {
+      shell.addHook('preParsing', async (_request, _reply, payload) => {
+        payload.resume()
+        await once(payload, 'end')
+        return Object.assign(Readable.from([]).resume(), { receivedEncodedLength: 0 })
+      })
+    }),
+  },
 })
 
 describe('the Fastify adapter, as Fastify does things', () => {

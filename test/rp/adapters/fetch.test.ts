@@ -36,7 +36,15 @@ adapterFlows({
   name: 'Fetch',
   mount: app(),
   parsers: {},
-  eater: app(async (request) => {
-    if (request.method === 'POST') await request.text()
-  }),
+  eaters: {
+    'something that eats bodies': app(async (request) => {
+      if (request.method === 'POST') await request.text()
+    }),
+    'something that stops in the middle of them': app(async (request) => {
+      await request.body?.getReader().read()
+    }),
+    'something that keeps them for itself': app(async (request) => {
+      request.body?.getReader()
+    }),
+  },
 })

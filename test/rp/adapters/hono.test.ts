@@ -41,7 +41,10 @@ adapterFlows({
     'arrayBuffer()': app(reading((c) => c.req.arrayBuffer())),
     'its body limit': app(bodyLimit({ maxSize: 100_000 })),
   },
-  eater: app(reading((c) => c.req.raw.text())),
+  eaters: {
+    'something that eats bodies': app(reading((c) => c.req.raw.text())),
+    'something that stops in the middle of them': app(reading(async (c) => c.req.raw.body?.getReader().read())),
+  },
 })
 
 describe('the Hono adapter, as Hono does things', () => {

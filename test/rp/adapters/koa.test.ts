@@ -49,9 +49,16 @@ adapterFlows({
       if (ctx.method === 'POST') Object.assign(ctx.request, { body: {}, rawBody: await textOf(ctx) })
     }),
   },
-  eater: app(async (ctx) => {
-    if (ctx.method === 'POST') await textOf(ctx)
-  }),
+  eaters: {
+    'something that eats bodies': app(async (ctx) => {
+      if (ctx.method === 'POST') await textOf(ctx)
+    }),
+    'a parser that leaves nothing of them': app(async (ctx) => {
+      if (ctx.method !== 'POST') return
+      await textOf(ctx)
+      Object.assign(ctx.request, { body: {} })
+    }),
+  },
 })
 
 describe('the Koa adapter, as Koa does things', () => {
@@ -76,6 +83,45 @@ describe('the Koa adapter, as Koa does things', () => {
     const page = await newAgent().fetch(served.url, '/auth/session')
     expect(page.header('x-request-id')).toBe('7')
     expect(seen).toEqual([['/auth/session', 401, 'no-store']])
+    await close()
+  })
+
+  it('takes a tab that is closed for no error of the app, and what else goes wrong for one [koa 3]', async () => {
+    const errors: string[] = []
+    const {
+      app: served,
+      newAgent,
+      signIn,
+      close,
+    } = await startWorld({
+      mount: async (rp) => {
+        const shell = new Koa()
+        shell.on('error', (error: Error) => errors.push(error.message))
+        shell.use(auth(rp)).use(requireLogin(rp))
+        shell.use((ctx) => {
+          if (ctx.path === '/broken') throw new Error('broken')
+          ctx.body = 'me'
+        })
+        return shell.callback()
+      },
+    })
+    const released = Promise.withResolvers<void>()
+    const { subscribe } = served.sessions
+    served.sessions.subscribe = async (handle, onHint) => {
+      const stop = await subscribe(handle, onHint)
+      return () => {
+        stop()
+        released.resolve()
+      }
+    }
+    const agent = newAgent()
+    await signIn(agent, served)
+    const tab = await agent.events(served.url, '/auth/session/events')
+    await tab.next()
+    tab.close()
+    await released.promise
+    expect((await agent.fetch(served.url, '/broken')).status).toBe(500)
+    expect(errors).toEqual(['broken'])
     await close()
   })
 

@@ -33,9 +33,17 @@ adapterFlows({
   name: 'Next',
   mount: app(),
   parsers: {},
-  eater: app(async (request) => {
-    if (request.method === 'POST') await request.text()
-  }),
+  eaters: {
+    'something that eats bodies': app(async (request) => {
+      if (request.method === 'POST') await request.text()
+    }),
+    'something that stops in the middle of them': app(async (request) => {
+      await request.body?.getReader().read()
+    }),
+    'something that keeps them for itself': app(async (request) => {
+      request.body?.getReader()
+    }),
+  },
   keepsDeadCookies: true,
   away: 500, // Next's error page
 })
@@ -56,6 +64,15 @@ describe('the Next adapter, as Next does things', () => {
     expect(answer.status).toBe(404)
     expect(await answer.json()).toMatchObject({ error_description: 'the routes are under /api/auth' })
     expect((await handlers(rp).GET(new Request('https://notes.example/api/auth/session'))).status).toBe(401)
+  })
+
+  it('names the option of Next that would lose every Logout Token to a redirect [next 4]', async () => {
+    const request = new Request('https://notes.example/api/auth/backchannel-logout/', { method: 'POST' })
+    const answer = await handlers(rp).POST(request)
+    expect(answer.status).toBe(404)
+    expect(await answer.json()).toMatchObject({
+      error_description: expect.stringContaining('skipTrailingSlashRedirect'),
+    })
   })
 
   it('lets proxy.ts guess by the cookie alone, without the store [next 2]', () => {

@@ -1,4 +1,5 @@
 import { compactDecrypt, decodeProtectedHeader, errors } from 'jose'
+import { LockstepError } from '../protocol/errors.ts'
 import { LogoutTokenError } from '../protocol/logout-token.ts'
 
 /** A private key of this client, for what the OP encrypts to it (the client's `jwks` has the public half). */
@@ -20,11 +21,24 @@ export const CONTENT_ENCRYPTION: readonly string[] = [
 ]
 
 /**
- * Takes the encryption off a Logout Token (Back-Channel §2.6 (1)); what is inside is still to be validated.
+ * The signed ID Token inside an encrypted one: only that is an `id_token_hint` (Core §3.1.2.1). A plain one is refused where
+ * encryption was negotiated (Core §3.1.3.7 (1)), as a Logout Token is.
+ *
+ * @throws LockstepError `op_answer_invalid`
+ */
+export async function signedIdToken(idToken: string, keys: readonly DecryptionKey[]): Promise<string> {
+  if (keys.length === 0) return idToken
+  if (idToken.split('.').length === 5) return decryptToken(idToken, keys)
+  throw new LockstepError('op_answer_invalid', 'The ID Token is not encrypted, as was negotiated')
+}
+
+/**
+ * Takes the encryption off a token of the OP, a Logout Token (Back-Channel §2.6 (1)) or an ID Token; what is inside is still
+ * to be validated.
  *
  * @throws LogoutTokenError `encryption` when the token is not encrypted to one of these keys
  */
-export async function decryptLogoutToken(token: string, keys: readonly DecryptionKey[]): Promise<string> {
+export async function decryptToken(token: string, keys: readonly DecryptionKey[]): Promise<string> {
   const { alg, kid, zip } = headerOf(token)
   // A compressed token could unfold into anything.
   if (zip !== undefined) throw new LogoutTokenError('encryption', '"zip" is not accepted')

@@ -1,0 +1,69 @@
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { startWorld, type TestWorld, type WorldOptions } from './support.ts'
+
+/* The app itself ends RP sessions: an account was disabled, or somebody signs out his phone from his laptop. */
+
+let world: TestWorld | undefined
+
+async function start(options?: WorldOptions): Promise<TestWorld> {
+  world = await startWorld(options)
+  return world
+}
+
+afterEach(async () => {
+  await world?.close()
+  world = undefined
+})
+
+describe('endSessions', () => {
+  it('ends those that are meant, tells their tabs and the app, and leaves the others alone', async () => {
+    const { app, newAgent, signIn } = await start()
+    const [phone, laptop, grace] = [newAgent(), newAgent(), newAgent()]
+    await signIn(phone, app)
+    const [onPhone] = await app.rp.sessionsOf('ada')
+    await signIn(laptop, app)
+    await signIn(grace, app, 'grace')
+    const tab = await phone.events(app.url, '/auth/session/events')
+    await tab.next()
+    const ended = await app.rp.endSessions('ada', ({ id }) => id === onPhone?.id)
+    expect(ended).toEqual([onPhone])
+    expect(JSON.parse((await tab.next())?.data ?? '')).toMatchObject({ state: 'ended', ended: { cause: 'admin' } })
+    expect(await tab.next()).toBeUndefined()
+    expect(app.ended).toEqual([{ sub: 'ada', cause: 'admin' }])
+    for (const agent of [laptop, grace]) expect((await agent.fetch(app.url, '/auth/session')).status).toBe(200)
+  })
+
+  it('ends all without more words, and none a second time', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agents = [newAgent(), newAgent()]
+    for (const agent of agents) await signIn(agent, app)
+    expect(await app.rp.endSessions('ada')).toHaveLength(2)
+    expect(await app.rp.endSessions('ada')).toEqual([])
+    expect(await app.rp.endSessions('nobody')).toEqual([])
+    for (const agent of agents) expect((await agent.fetch(app.url, '/auth/session')).status).toBe(401)
+    expect(app.ended).toHaveLength(2)
+  })
+
+  it('lets nobody back in without a word: the next login in that browser asks once more, though the OP knows him', async () => {
+    const { app, other, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await app.rp.endSessions('ada')
+    const reload = await agent.open(`${app.url}/me`)
+    expect(reload.body).toContain('You are signed out')
+    expect((await signIn(agent, other)).trail.join(' ')).not.toContain('/interaction/')
+    const asked = await agent.open(`${app.url}/auth/login?return_to=/me`)
+    expect(asked.body).toContain('name="username"')
+    expect((await agent.submit(asked, { username: 'ada' })).body).toBe('Hello the one called ada')
+  })
+
+  it('has the refresh tokens revoked at the OP [T7]', async () => {
+    const client = { grant_types: ['authorization_code', 'refresh_token'] }
+    const { app, provider, newAgent, signIn } = await start({ client })
+    const revoked: string[] = []
+    provider.on('refresh_token.destroyed', (token) => revoked.push(token.jti))
+    await signIn(newAgent(), app)
+    await app.rp.endSessions('ada')
+    await vi.waitFor(() => expect(revoked).toHaveLength(1))
+  })
+})
