@@ -80,7 +80,7 @@ describe.each([
   ['PostgreSQL', postgres, hasPostgres],
 ] as const)('the erasure of an account in %s', (_, startDatabase, isThere) => {
   it.skipIf(!isThere).each(['after the first step', 'in the second step'])(
-    'is gone on with by the next process after a kill %s [T30] [design §4]',
+    'goes on in the next process after a kill %s [T30] [design §4]',
     async (moment) => {
       const database = await startDatabase()
       const id = await eraseUntilKilled(database.place, moment)
