@@ -178,11 +178,11 @@ async function open(sids: readonly string[], alg: Alg): Promise<void> {
   const rp = store.forClient({ issuer, clientId: CLIENT_ID }, { now: () => Date.now() })
   const requestedAt = await rp.now()
   const at = Math.floor(Date.now() / 1000)
-  const life = { firstIat: at, createdAt: at, idleExpiresAt: at + 3600, expiresAt: at + 86_400 }
+  const life = { firstIat: at, createdAt: at, requestedAt, idleExpiresAt: at + 3600, expiresAt: at + 86_400 }
   for (const sid of sids) {
     const names = { handle: `handle of ${sid}`, publicId: `public ${sid}`, sid, sub: `sub of ${sid}` }
     const session: StoredRpSession = { ...names, ...life, data: '{}', tokens: 'x'.repeat(500) }
-    await rp.create(session, { requestedAt })
+    await rp.create(session)
   }
 }
 

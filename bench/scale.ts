@@ -42,7 +42,7 @@ const places: Readonly<Record<StoreKind, () => Promise<Place>>> = {
           db.prepare(`WITH RECURSIVE number(value) AS (SELECT ? UNION ALL SELECT value + 1 FROM number WHERE value < ?)
           INSERT INTO rp_session SELECT (SELECT min(id) FROM rp_client), 'handle ' || value,
           'public ' || value, 'sub ' || value, 'sid ' || value, ${at}, ${at}, ${at + 3600}, ${at + 86_400},
-          '{}', NULL, hex(zeroblob(250)), NULL, NULL, 0 FROM number`)
+          '{}', NULL, hex(zeroblob(250)), NULL, NULL, 0, ${at * 1000}, NULL FROM number`)
         insert.run(from, to - 1)
         db.close()
       },
@@ -74,7 +74,7 @@ const places: Readonly<Record<StoreKind, () => Promise<Place>>> = {
       async fill(from, to) {
         await admin.query(`INSERT INTO rp_session SELECT (SELECT min(id) FROM rp_client), 'handle ' || i, 'public ' || i,
           'sub ' || i, ${key('sub')}, 'sid ' || i, ${key('sid')}, ${now()}, ${now()}, ${now() + 3600}, ${now() + 86_400},
-          '{}', NULL, repeat('x', 500), NULL, NULL FROM generate_series(${from}, ${to - 1}) AS i`)
+          '{}', NULL, repeat('x', 500), NULL, NULL, ${now() * 1000} FROM generate_series(${from}, ${to - 1}) AS i`)
         await admin.query('VACUUM ANALYZE')
       },
       async close() {
@@ -92,7 +92,7 @@ const FLAT = 2
 
 const now = (): number => Math.floor(Date.now() / 1000)
 
-function sessionOf(name: string): StoredRpSession {
+function sessionOf(name: string, requestedAt: number): StoredRpSession {
   const at = now()
   return {
     handle: `handle ${name}`,
@@ -101,6 +101,7 @@ function sessionOf(name: string): StoredRpSession {
     sid: `sid ${name}`,
     firstIat: at,
     createdAt: at,
+    requestedAt,
     idleExpiresAt: at + 3600,
     expiresAt: at + 86_400,
     data: '{}',
@@ -123,8 +124,8 @@ function notice(): LogoutNotice {
 async function fillByLogins(rp: RpSessionStore, from: number, to: number): Promise<void> {
   const requestedAt = await rp.now()
   for (let i = from; i < to; i += 1000) {
-    const batch = Array.from({ length: Math.min(1000, to - i) }, (_, k) => sessionOf(String(i + k)))
-    await Promise.all(batch.map((session) => rp.create(session, { requestedAt })))
+    const batch = Array.from({ length: Math.min(1000, to - i) }, (_, k) => sessionOf(String(i + k), requestedAt))
+    await Promise.all(batch.map((session) => rp.create(session)))
   }
 }
 
@@ -146,7 +147,7 @@ async function costsOf(kind: StoreKind, sizes: readonly number[]): Promise<Costs
   const place = await places[kind]()
   try {
     const rp = place.store.forClient({ issuer: 'https://op.example', clientId: 'app' }, { now: () => Date.now() })
-    await rp.create(sessionOf('first'), { requestedAt: await rp.now() })
+    await rp.create(sessionOf('first', await rp.now()))
     const fill = place.fill ?? ((from, to) => fillByLogins(rp, from, to))
     const found: Costs[] = []
     let filled = 0
@@ -155,10 +156,10 @@ async function costsOf(kind: StoreKind, sizes: readonly number[]): Promise<Costs
       filled = size
       const pick = (run: number): number => Math.floor((size / RUNS) * run)
       const requestedAt = await rp.now()
-      const fresh = (run: number): StoredRpSession => sessionOf(`${size} ${run}`)
+      const fresh = (run: number): StoredRpSession => sessionOf(`${size} ${run}`, requestedAt)
       found.push({
         find: await medianOf((run) => rp.get(`handle ${pick(run)}`)),
-        'log in': await medianOf((run) => rp.create(fresh(run), { requestedAt })),
+        'log in': await medianOf((run) => rp.create(fresh(run))),
         'end by sid': await medianOf((run) => rp.endBy({ sid: `sid ${size} ${run}` }, notice())),
         'end by sub': await medianOf((run) => rp.endBy({ sub: `sub ${pick(run)}` }, notice())),
       })

@@ -66,12 +66,12 @@ async function open([from, to]: readonly [number, number]): Promise<void> {
   const rp = store.forClient({ issuer, clientId: CLIENT_ID }, { now: () => Date.now() })
   const requestedAt = await rp.now()
   const at = Math.floor(Date.now() / 1000)
-  const life = { firstIat: at, createdAt: at, idleExpiresAt: at + 3600, expiresAt: at + 86_400 }
+  const life = { firstIat: at, createdAt: at, requestedAt, idleExpiresAt: at + 3600, expiresAt: at + 86_400 }
   for (let number = from; number < to; number++) {
     const handle = createHash('sha256').update(cookieOf(number)).digest('base64url')
     const names = { handle, publicId: `public ${number}`, sid: `sid ${number}`, sub: `sub of sid ${number}` }
     const session: StoredRpSession = { ...names, ...life, data: '{}', tokens: 'x'.repeat(500) }
-    await rp.create(session, { requestedAt })
+    await rp.create(session)
   }
 }
 

@@ -6,7 +6,7 @@ import { readSessionCookie } from './cookies.ts'
 import { signedIdToken } from './decrypt-token.ts'
 import { messageOf } from './log.ts'
 import { askOp } from './redeem-code.ts'
-import { openRefreshToken, sealRefreshToken } from './refresh-token.ts'
+import { type GrantedToken, grantAfter, grantOf, openRefreshToken, sealRefreshToken } from './refresh-token.ts'
 import { renewSid } from './renew-sid.ts'
 import { saveRefreshed } from './save-refreshed.ts'
 import { handleOf } from './session-id.ts'
@@ -125,7 +125,7 @@ async function refresh<Data>(
   }
   const learnt = { sid: answer.tokens.claims()?.sid, requestedAt, from: 'grant' } as const
   await saveRefreshed(context, () => renewSid(context, session, learnt))
-  return done(await save(context, session, tokens, answer)) // refused where it has ended meanwhile
+  return done(await save(context, session, { tokens, token }, answer)) // refused where it has ended meanwhile
 }
 
 interface Refreshed {
@@ -152,15 +152,18 @@ async function ask<Data>(
 async function save<Data>(
   context: RpContext<Data>,
   session: Refreshable,
-  before: RpTokens,
-  { tokens: answer, idToken = before.idToken }: Refreshed,
+  before: { readonly tokens: RpTokens; readonly token: GrantedToken },
+  { tokens: answer, idToken = before.tokens.idToken }: Refreshed,
 ): Promise<string | undefined> {
   const { store, sealer, options, revoker } = context
   const { access_token: accessToken, refresh_token: rotated } = answer
   const tokens: RpTokens = { idToken, accessToken, ...lifeOf(answer.expires_in, seconds(context)) }
   const used = session.refreshToken
-  const refreshToken =
-    rotated === undefined ? used : { ...used, sealed: await sealRefreshToken(sealer, rotated, session) }
+  const known = before.token.grant ?? grantOf(session.sub, session.sid)
+  const grant = grantAfter(known, answer.claims()?.sid)
+  const isSame = rotated === undefined && grant === known
+  const sealed = isSame ? used.sealed : await sealRefreshToken(sealer, rotated ?? before.token.refreshToken, grant)
+  const refreshToken = { ...used, sealed }
   const renewed = { tokens: await sealer.seal('tokens', tokens), refreshToken }
   const result = await saveRefreshed(context, () => store.saveTokens(session.handle, renewed, used.sealed))
   if (result === 'saved') return accessToken

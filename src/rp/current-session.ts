@@ -1,13 +1,13 @@
 import { LockstepError } from '../protocol/errors.ts'
 import type { SessionEnd } from '../protocol/session-document.ts'
 import { type RpContext, seconds } from './context.ts'
-import { readSessionCookie, setAside } from './cookies.ts'
+import { setAside } from './cookies.ts'
+import { findRpSession } from './find-session.ts'
 import { isDocument, type RpRequest } from './http.ts'
 import { leavingOf, readLeaving, rememberLeaving } from './left-app.ts'
 import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
-import { handleOf } from './session-id.ts'
 import { isOfOurs } from './side-by-side.ts'
 import type { StoredRpSession } from './store/contract.ts'
 
@@ -60,10 +60,10 @@ export function whoIsUnknown(
 }
 
 async function find<Data>(context: RpContext<Data>, request: AppRequest): Promise<CurrentRequest<Data>> {
-  const id = readSessionCookie(request, context.options)
-  if (id === undefined) return { current: { state: 'none' }, cookies: [] }
-  const handle = handleOf(id)
-  let found = await context.store.get(handle)
+  const known = await findRpSession(context, request)
+  if (known === undefined) return { current: { state: 'none' }, cookies: [] }
+  const { handle } = known
+  let { found } = known
   if (found?.state === 'alive' && !isOfOurs(context.options, request) && !(await use(context, found.session))) {
     found = await context.store.get(handle)
   }

@@ -1,7 +1,7 @@
 import type { RpContext } from './context.ts'
 import { messageOf } from './log.ts'
 import type { Redeemed } from './redeem-code.ts'
-import { type GrantedToken, sealGranted } from './refresh-token.ts'
+import { type GrantedToken, grantOf, sealGranted } from './refresh-token.ts'
 import { revokeUnlessInUse } from './revoke-tokens.ts'
 
 /**
@@ -16,7 +16,7 @@ export async function discardTokens<Data>(
   { refreshToken, claims: { sub, sid } }: Redeemed,
 ): Promise<void> {
   if (refreshToken === undefined) return
-  const discarded: GrantedToken = { refreshToken, login: { sub, ...(typeof sid === 'string' && { sid }) } }
+  const discarded: GrantedToken = { refreshToken, grant: grantOf(sub, sid) }
   const failure = await revokeUnlessInUse({ store, op }, discarded)
   if (failure === undefined) return
   options.log({ event: 'revocation_failed', attempts: 1, message: messageOf(failure) })

@@ -5,14 +5,15 @@ import { type RpContext, seconds } from './context.ts'
 import { readSessionCookie, setCookie } from './cookies.ts'
 import { discardTokens } from './discard-tokens.ts'
 import { afterReplacement, afterStart } from './end-sessions.ts'
+import { findRpSession } from './find-session.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
-import { forgetLeaving, type Leaving, leavingOf, readLeaving } from './left-app.ts'
+import { forgetLeaving, type Leaving, leavingOf, leftSince, readLeaving } from './left-app.ts'
 import { messageOf, sanitize } from './log.ts'
 import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
 import { packOpWatch, trustAfterLogin } from './op-watch.ts'
 import { loginFailedPage } from './pages.ts'
 import { oauthErrorOf, type Redeemed, redeemCode, withUserInfo } from './redeem-code.ts'
-import { sealRefreshToken } from './refresh-token.ts'
+import { grantOf, sealRefreshToken } from './refresh-token.ts'
 import { handleOf, newSessionId } from './session-id.ts'
 import { answerSilentCheck } from './silent-check.ts'
 import { goToOp } from './start-login.ts'
@@ -39,8 +40,8 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
   let result: CreateResult
   try {
     redeemed = await redeemCode(context, transaction, query)
-    session = await openedBy(context, redeemed, names, trustAfterLogin(request))
-    result = await createUnlessLeft(context, request, transaction, session)
+    session = await openedBy(context, transaction, redeemed, names, trustAfterLogin(request))
+    result = await createUnlessLeft(context, request, session)
   } catch (error) {
     if (redeemed) await discardTokens(context, redeemed)
     if (isDeadCode(error)) return askAgain(context, request, transaction, cookies)
@@ -60,16 +61,11 @@ export async function finishLogin<Data>(context: RpContext<Data>, request: RpReq
 async function createUnlessLeft<Data>(
   { options, store }: RpContext<Data>,
   request: RpRequest,
-  { requestedAt }: LoginTransaction,
   session: StoredRpSession,
 ): Promise<CreateResult> {
-  const left = readLeaving(request, options)
-  if (left !== undefined && left.at > requestedAt) return { outcome: 'outdated' }
+  if (leftSince(request, session, options) !== undefined) return { outcome: 'outdated' }
   const before = readSessionCookie(request, options)
-  return store.create(session, {
-    requestedAt,
-    ...(before === undefined ? {} : { replaces: handleOf(before) }),
-  })
+  return store.create(session, before === undefined ? {} : { replaces: handleOf(before) })
 }
 
 /**
@@ -91,17 +87,14 @@ async function askAgain<Data>(
 }
 
 /** That somebody has just left in another tab may be known to the store alone: this request was on its way by then. */
-async function leavingKnown<Data>(
-  { options, store }: RpContext<Data>,
-  request: RpRequest,
-): Promise<Leaving | undefined> {
-  const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(handleOf(id))
-  return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, options)
+async function leavingKnown<Data>(context: RpContext<Data>, request: RpRequest): Promise<Leaving | undefined> {
+  const found = (await findRpSession(context, request))?.found
+  return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, context.options)
 }
 
 async function openedBy<Data>(
   context: RpContext<Data>,
+  { requestedAt }: LoginTransaction,
   redeemed: Redeemed,
   names: { readonly handle: string; readonly publicId: string },
   silentCheck: SilentCheckTrust,
@@ -119,6 +112,7 @@ async function openedBy<Data>(
     ...login,
     firstIat: claims.iat,
     createdAt: now,
+    requestedAt,
     idleExpiresAt: now + options.lifetime.idle,
     expiresAt: now + options.lifetime.absolute,
     data: JSON.stringify({ value }),
@@ -126,7 +120,7 @@ async function openedBy<Data>(
     tokens: await sealer.seal('tokens', tokens),
     ...(refreshToken === undefined
       ? {}
-      : { refreshToken: { sealed: await sealRefreshToken(sealer, refreshToken, login), offline } }),
+      : { refreshToken: { sealed: await sealRefreshToken(sealer, refreshToken, grantOf(sub, sid)), offline } }),
   }
 }
 
@@ -138,13 +132,13 @@ function isDeadCode(error: unknown): boolean {
 
 /** A used, expired or foreign response. Whoever is signed in already (the back button) goes on; nothing is retried. */
 async function withoutTransaction<Data>(
-  { options, store }: RpContext<Data>,
+  context: RpContext<Data>,
   request: RpRequest,
   cookies: readonly string[],
 ): Promise<RpAnswer> {
-  const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(handleOf(id))
-  if (found?.state === 'alive') return redirect(options.origin + options.home, cookies)
+  const { options } = context
+  const known = await findRpSession(context, request)
+  if (known?.found?.state === 'alive') return redirect(options.origin + options.home, cookies)
   return loginFailedPage(
     options,
     400,

@@ -2,6 +2,7 @@ import type { SessionEnd } from '../protocol/session-document.ts'
 import { clearCookie, readCookies, setCookie } from './cookies.ts'
 import type { RpRequest } from './http.ts'
 import type { ResolvedRpOptions } from './options.ts'
+import type { StoredRpSession } from './store/contract.ts'
 
 type CookieOptions = Pick<ResolvedRpOptions<never>, 'cookieName' | 'secureCookies'>
 
@@ -28,6 +29,19 @@ export function readLeaving(request: Pick<RpRequest, 'header'>, options: CookieO
   return how === undefined ? undefined : { how: how as Leaving['how'], at: Number(at) }
 }
 
+/**
+ * That the End-User has left this app in this browser since the login of an RP session was asked for; `undefined` when he
+ * has not.
+ */
+export function leftSince(
+  request: Pick<RpRequest, 'header'>,
+  { requestedAt }: Pick<StoredRpSession, 'requestedAt'>,
+  options: CookieOptions,
+): Leaving | undefined {
+  const left = readLeaving(request, options)
+  return left !== undefined && left.at > requestedAt ? left : undefined
+}
+
 /** Forgets it, where there is something to forget. */
 export function forgetLeaving(request: Pick<RpRequest, 'header'>, options: CookieOptions): readonly string[] {
   const name = nameOf(options)
@@ -42,6 +56,11 @@ export function leavingOf({ cause, at, at_ms }: SessionEnd): Leaving | undefined
   const ms = at_ms ?? at * 1000
   if (cause === 'this_app' || cause === 'admin') return { how: 'here', at: ms }
   return cause === 'rp_initiated' ? { how: 'everywhere', at: ms } : undefined
+}
+
+/** How an RP session ends with it. */
+export function endOf({ how, at }: Leaving): SessionEnd {
+  return { cause: how === 'here' ? 'this_app' : 'rp_initiated', at: Math.floor(at / 1000), at_ms: at }
 }
 
 function nameOf({ cookieName }: CookieOptions): string {

@@ -2,8 +2,9 @@ import { base64url } from '../protocol/session-state.ts'
 import type { RpContext } from './context.ts'
 import { clearCookie, readCookies, readSessionCookie, setCookie } from './cookies.ts'
 import { endRpSession } from './end-sessions.ts'
+import { findRpSession } from './find-session.ts'
 import { BODY_LIMIT, FORM, isSameOrigin, type RpAnswer, type RpRequest, redirect, refusal, typeOf } from './http.ts'
-import { forgetLeaving, type Leaving, rememberLeaving } from './left-app.ts'
+import { endOf, forgetLeaving, type Leaving, rememberLeaving } from './left-app.ts'
 import { confirmLogoutPage, goodbyePage, loggedOutPage, signedInPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
 import { handleOf } from './session-id.ts'
@@ -54,9 +55,7 @@ export async function logOut<Data>(context: RpContext<Data>, request: RpRequest)
   const at = await context.store.now() // logins are held against it, by the same clock (T3)
   const leaving: Leaving = { how: from === 'everywhere' ? 'everywhere' : 'here', at }
   const id = readSessionCookie(request, options)
-  const cause = from === 'everywhere' ? 'rp_initiated' : 'this_app'
-  const end = { cause, at: Math.floor(at / 1000), at_ms: at } as const
-  const ended = id === undefined ? undefined : await endRpSession(context, handleOf(id), end)
+  const ended = id === undefined ? undefined : await endRpSession(context, handleOf(id), endOf(leaving))
   if (from === 'this-app') {
     return redirect(returnTo ?? `${options.origin}${options.base}/logged-out`, [
       ...cookies,
@@ -119,15 +118,15 @@ export async function arriveLoggedOut<Data>(context: RpContext<Data>, request: R
 
 /** Says whether this browser is signed in to this app now: somebody may have signed in again since. */
 async function showWhere<Data>(
-  { options, store }: RpContext<Data>,
+  context: RpContext<Data>,
   request: RpRequest,
   wanted: string | undefined,
   cookies: readonly string[] = [],
 ): Promise<RpAnswer> {
+  const { options } = context
   const returnTo = wanted === undefined ? undefined : safeReturnTo(wanted, options)
-  const id = readSessionCookie(request, options)
-  const found = id === undefined ? undefined : await store.get(handleOf(id))
-  if (found?.state !== 'alive') return loggedOutPage(options, { cookies, returnTo })
+  const known = await findRpSession(context, request)
+  if (known?.found?.state !== 'alive') return loggedOutPage(options, { cookies, returnTo })
   return returnTo === undefined ? signedInPage(options, cookies) : redirect(returnTo, cookies)
 }
 

@@ -1,33 +1,46 @@
 import type { Sealer } from './seal.ts'
-import type { Sealed, StoredRpSession } from './store/contract.ts'
+import type { Grant, Sealed } from './store/contract.ts'
 
-/** A refresh token, and the login whose grant it belongs to as far as that can be told. */
+/** A refresh token, and its grant at the OP as far as that can be told. */
 export interface GrantedToken {
   readonly refreshToken: string
-  /** Absent where nothing tells which other RP sessions have the same grant. */
-  readonly login?: Login
+  /**
+   * Absent where nothing tells which other RP sessions have the same grant. One without `sids` is taken for that of any RP
+   * session of its End-User.
+   */
+  readonly grant?: Grant
 }
 
-type Login = Pick<StoredRpSession, 'sub' | 'sid'>
-
-/** As it is sealed; earlier versions sealed a bare string for an RP session. */
-type Contents = string | ({ readonly refreshToken: string } & Partial<Login>)
+/** More than this no grant is remembered by: the `sid` of the login, and what its latest tokens said. */
+const MOST_SIDS = 9
 
 /** Seals the refresh token of an RP session. Without a `sid` the RP sessions in other browsers look the same, so none counts. */
-export function sealRefreshToken(sealer: Sealer, refreshToken: string, { sub, sid }: Login): Promise<Sealed> {
-  return sealGranted(sealer, sid === undefined ? { refreshToken } : { refreshToken, login: { sub, sid } })
+export function sealRefreshToken(sealer: Sealer, refreshToken: string, { sub, sids }: Grant): Promise<Sealed> {
+  return sealGranted(sealer, sids.length === 0 ? { refreshToken } : { refreshToken, grant: { sub, sids } })
 }
 
-/** Seals a refresh token with the login that is known of it. */
-export function sealGranted(sealer: Sealer, { refreshToken, login }: GrantedToken): Promise<Sealed> {
-  return sealer.seal('refresh-token', { refreshToken, ...login } satisfies Contents)
+/** Seals a refresh token with what is known of its grant. */
+export function sealGranted(sealer: Sealer, token: GrantedToken): Promise<Sealed> {
+  return sealer.seal('refresh-token', token)
 }
 
 /** `undefined` when no secret opens it any more. */
 export async function openRefreshToken(sealer: Sealer, sealed: Sealed): Promise<GrantedToken | undefined> {
-  const contents = (await sealer.open('refresh-token', sealed)) as Contents | undefined
-  if (contents === undefined) return undefined
-  if (typeof contents === 'string') return { refreshToken: contents }
-  const { refreshToken, sub, sid } = contents
-  return sub === undefined ? { refreshToken } : { refreshToken, login: { sub, ...(sid !== undefined && { sid }) } }
+  return (await sealer.open('refresh-token', sealed)) as GrantedToken | undefined
+}
+
+/** The grant of a login, by what its ID Token said. */
+export function grantOf(sub: string, sid: unknown): Grant {
+  return { sub, sids: isSid(sid) ? [sid] : [] }
+}
+
+/** The grant after its tokens were refreshed: the same, unless the OP knows it by another `sid` now. */
+export function grantAfter(grant: Grant, sid: unknown): Grant {
+  if (!isSid(sid) || grant.sids.includes(sid)) return grant
+  const [ofLogin, ...later] = [...grant.sids, sid]
+  return { sub: grant.sub, sids: [ofLogin ?? sid, ...later.slice(1 - MOST_SIDS)] }
+}
+
+function isSid(sid: unknown): sid is string {
+  return typeof sid === 'string' && sid !== ''
 }

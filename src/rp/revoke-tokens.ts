@@ -41,19 +41,14 @@ export function startTokenRevoker({ store, op, sealer, options }: Parts): Payer 
  */
 export async function revokeUnlessInUse(
   { store, op }: Pick<Parts, 'store' | 'op'>,
-  { refreshToken, login }: GrantedToken,
+  { refreshToken, grant }: GrantedToken,
 ): Promise<unknown> {
   try {
-    if (login !== undefined && (await isGrantInUse(store, login))) return undefined
+    if (grant !== undefined && (await store.isGrantInUse(grant))) return undefined
   } catch (error) {
     return error
   }
   return revoke(refreshToken, op)
-}
-
-async function isGrantInUse(store: RpSessionStore, { sub, sid }: NonNullable<GrantedToken['login']>): Promise<boolean> {
-  const alive = await store.listBySub(sub)
-  return alive.some((session) => session.refreshToken !== undefined && (sid === undefined || session.sid === sid))
 }
 
 /** `undefined` when the token is worthless now, also because this OP revokes nothing or knows it no more. */

@@ -1,10 +1,10 @@
 import type { SessionDocument } from '../protocol/session-document.ts'
 import type { RpContext } from './context.ts'
-import { readSessionCookie } from './cookies.ts'
+import { findRpSession } from './find-session.ts'
 import { isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { readOpWatch } from './op-watch.ts'
 import { expiryOf } from './rp-session.ts'
-import { handleOf } from './session-id.ts'
+import type { FoundRpSession } from './store/contract.ts'
 
 /**
  * Says how the RP session of the asking browser is: 200 when alive, 401 when ended or when there is none. It never
@@ -12,14 +12,17 @@ import { handleOf } from './session-id.ts'
  */
 export async function showSession<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may ask')
-  const id = readSessionCookie(request, context.options)
-  const document: SessionDocument = id === undefined ? { state: 'none' } : await readDocument(context, handleOf(id))
+  const known = await findRpSession(context, request)
+  const document: SessionDocument = known === undefined ? { state: 'none' } : describe(context, known.found)
   return json(document.state === 'alive' ? 200 : 401, document)
 }
 
 /** Reads the store and says what a tab may know. */
 export async function readDocument<Data>(context: RpContext<Data>, handle: string): Promise<SessionDocument> {
-  const found = await context.store.get(handle)
+  return describe(context, await context.store.get(handle))
+}
+
+function describe<Data>(context: RpContext<Data>, found: FoundRpSession | undefined): SessionDocument {
   if (found === undefined) return { state: 'none' }
   if (found.state === 'ended') return { state: 'ended', session: found.publicId, ended: found.end }
   const { session } = found

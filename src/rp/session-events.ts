@@ -3,12 +3,11 @@ import { alarm } from '../runtime/alarm.ts'
 import { inTime } from '../runtime/in-time.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { RpContext } from './context.ts'
-import { readSessionCookie } from './cookies.ts'
+import { findRpSession } from './find-session.ts'
 import { answer, isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { messageOf } from './log.ts'
 import type { ResolvedAppOptions } from './options.ts'
 import { readDocument } from './session-document.ts'
-import { handleOf } from './session-id.ts'
 
 /** Milliseconds between comments that keep proxies from closing a quiet stream. */
 const HEARTBEAT = 15_000
@@ -90,10 +89,9 @@ export function createStreamRegistry(runtime: Pick<Runtime, 'sleep'>): StreamReg
  */
 export async function streamSession<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
   if (isForeign(request)) return refusal(403, 'invalid_request', 'only this app may listen')
-  const id = readSessionCookie(request, context.options)
-  const handle = id === undefined ? undefined : handleOf(id)
-  const now = handle === undefined ? undefined : await context.store.get(handle)
-  if (handle === undefined || now === undefined) return json(401, { state: 'none' } satisfies SessionDocument)
+  const known = await findRpSession(context, request)
+  if (known?.found === undefined) return json(401, { state: 'none' } satisfies SessionDocument)
+  const { handle } = known
   const { store, options, streams } = context
   const watched: WatchedSession = {
     name: handle,

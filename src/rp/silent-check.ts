@@ -3,15 +3,14 @@ import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { raw } from '../runtime/html.ts'
 import { type RpContext, seconds } from './context.ts'
-import { readSessionCookie } from './cookies.ts'
 import { endRpSession } from './end-sessions.ts'
+import { findRpSession } from './find-session.ts'
 import { isForeign, page, type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
 import { messageOf, sanitize } from './log.ts'
 import { authorizationUrl, beginTransaction, type LoginTransaction } from './login-transaction.ts'
 import { packOpWatch, readOpWatch } from './op-watch.ts'
 import { redeemCode } from './redeem-code.ts'
 import { renewSid } from './renew-sid.ts'
-import { handleOf } from './session-id.ts'
 import { openTokens } from './tokens.ts'
 
 /** What a silent check found; `unknown` never ends anything. */
@@ -28,14 +27,12 @@ type SilentResult =
  * tries that once, right after the OP iframe has said `unchanged`, when a logout cannot be the reason.
  */
 export async function startSilentCheck<Data>(context: RpContext<Data>, request: RpRequest): Promise<RpAnswer> {
-  const { options, store } = context
+  const { options } = context
   const dest = request.header('sec-fetch-dest')
   if (isForeign(request) || (dest !== undefined && dest !== 'iframe')) {
     return refusal(403, 'invalid_request', 'a silent check runs in an iframe of this app')
   }
-  const id = readSessionCookie(request, options)
-  const handle = id === undefined ? undefined : handleOf(id)
-  const found = handle === undefined ? undefined : await store.get(handle)
+  const { handle, found } = (await findRpSession(context, request)) ?? {}
   if (handle === undefined || found === undefined) return tellParent(context, { result: 'unknown' })
   if (found.state === 'ended') return tellParent(context, { result: 'ended' })
   const tokens = await openTokens(context, found.session)

@@ -48,6 +48,7 @@ export function someSession(parts: Partial<StoredRpSession> = {}): StoredRpSessi
     sid: `sid-${handle}`,
     firstIat: START,
     createdAt: START,
+    requestedAt: START * 1000,
     idleExpiresAt: START + 3_600,
     expiresAt: START + 86_400,
     data: '{"value":{"name":"Ada"}}',
@@ -78,12 +79,12 @@ export function someNotice(parts: Partial<LogoutNotice> = {}): LogoutNotice {
 
 export const ending: SessionEnd = { cause: 'logout_token', at: START, at_ms: START * 1000 + 250, by: 'Mail' }
 
-/** A login whose authorization request went out at the start. */
+/** A question to the OP that went out at the start. */
 export const atStart: { readonly requestedAt: number } = { requestedAt: START * 1000 }
 
 /** Opens RP sessions and returns their handles. */
 export async function opened(rp: RpSessionStore, ...sessions: readonly StoredRpSession[]): Promise<readonly string[]> {
-  for (const session of sessions) await rp.create(session, atStart)
+  for (const session of sessions) await rp.create(session)
   return sessions.map(({ handle }) => handle)
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { SessionEnd } from '../protocol/session-document.ts'
 import type { RpSessionStore } from '../rp/store/contract.ts'
-import { atStart, opened, type RpLaw, START, someNotice, someSession, statesOf } from './rp-store-bench.ts'
+import { ending, opened, type RpLaw, START, someNotice, someSession, statesOf } from './rp-store-bench.ts'
 
 const framed: SessionEnd = { cause: 'frontchannel', at: START }
 
@@ -37,7 +37,7 @@ export function frontchannelContract(law: RpLaw): void {
     clock.pass(1)
     await rp.deleteBySid('s', framed)
     assert.equal(await rp.nextOwedAt(), undefined)
-    assert.equal((await rp.create(someSession({ sid: 's' }), atStart)).outcome, 'created')
+    assert.equal((await rp.create(someSession({ sid: 's' }))).outcome, 'created')
     assert.equal((await rp.endBy({ sid: 's' }, someNotice())).outcome, 'ended')
   })
 
@@ -69,6 +69,63 @@ export function frontchannelContract(law: RpLaw): void {
       assert.deepEqual(await owedBy(rp), ['of grace'])
     },
   )
+
+  law('finds it by each sid that the RP session had, whichever the front channel named', async ({ rp, clock }) => {
+    const token = (sealed: string) => ({ refreshToken: { sealed, offline: false } })
+    const [a = '', b = '', c = '', d = ''] = await opened(
+      rp,
+      someSession({ sid: 'login a', ...token('by that of the login') }),
+      someSession({ sid: 'login b', ...token('by that of its tokens') }),
+      someSession({ sid: 'login c', ...token('by that of its browser') }),
+      someSession({ sid: 'login d', ...token('left behind') }),
+    )
+    clock.pass(60)
+    const learnt = (sid: string, from: 'browser' | 'grant') => ({ sid, requestedAt: (START + 50) * 1000, from })
+    await rp.addSid(a, learnt('browser a', 'browser'))
+    await rp.addSid(b, learnt('grant b', 'grant'))
+    await rp.addSid(c, learnt('browser c', 'browser'))
+    await rp.addSid(d, learnt('browser d', 'browser'))
+    for (const sid of ['browser a', 'login b', 'login c', 'browser d']) await rp.deleteBySid(sid, framed)
+    const late = (watermark: number) => someNotice({ watermark: START + watermark, jtiExpiresAt: START + 600 })
+    await rp.endBy({ sid: 'login a' }, late(55))
+    assert.deepEqual(await owedBy(rp), ['by that of the login'])
+    await rp.endBy({ sid: 'grant b' }, late(55))
+    assert.deepEqual(await owedBy(rp), ['by that of its tokens'])
+    await rp.endBy({ sid: 'browser c' }, late(0))
+    assert.deepEqual(await owedBy(rp), ['by that of its browser'])
+    await rp.endBy({ sid: 'login d' }, late(40)) // the browser had signed in anew since
+    assert.deepEqual(await owedBy(rp), [])
+  })
+
+  law('names what it ended to the app downstream when a Logout Token comes for it [T7]', async ({ rp }) => {
+    const session = someSession({ sid: 's' })
+    await opened(rp, session)
+    await rp.deleteBySid('s', framed)
+    assert.deepEqual(await rp.claimOwed({ limit: 9, lease: 1, kind: 'downstream' }), [])
+    await rp.endBy({ sid: 's' }, someNotice({ downstream: 'note' }))
+    const debts = await rp.claimOwed({ limit: 9, lease: 1, kind: 'downstream' })
+    assert.deepEqual(
+      debts.map(({ debt }) => debt),
+      [`note\n${session.publicId}`],
+    )
+  })
+
+  law('leaves what it ended ended: nothing revives it, and how it ended stays', async ({ rp, clock }) => {
+    const session = someSession({ sid: 's' })
+    await opened(rp, session)
+    clock.pass(0.5)
+    await rp.deleteBySid('s', framed)
+    const ended = { state: 'ended', publicId: session.publicId, end: framed }
+    assert.equal(await rp.updateIfExists(session.handle, { idleExpiresAt: START + 9_000 }), false)
+    assert.equal(await rp.delete(session.handle, ending), undefined)
+    assert.equal(await rp.addSid(session.handle, { sid: 't', requestedAt: START * 1000, from: 'browser' }), 'gone')
+    assert.equal(await rp.claimRefresh(session.handle, 1_000), false)
+    assert.deepEqual(await rp.listBySub('ada'), [])
+    clock.pass(-60) // as after a failover to a server whose clock is behind
+    assert.deepEqual(await rp.get(session.handle), ended)
+    await rp.endBy({ sid: 's' }, someNotice())
+    assert.deepEqual(await rp.get(session.handle), ended)
+  })
 
   law('compares the watermark there too where sids are used again', async ({ rp }) => {
     const refreshToken = { sealed: 'younger', offline: false }

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import {
-  atStart,
   ending,
   identity,
   opened,
@@ -71,7 +70,7 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     const notice = someNotice()
     assert.deepEqual(await rp.endBy({ sid: 's', sub: 'grace' }, notice), { outcome: 'sub_mismatch' })
     assert.deepEqual(await statesOf(rp, handle), ['alive'])
-    assert.equal((await rp.create(someSession({ sid: 's' }), atStart)).outcome, 'created')
+    assert.equal((await rp.create(someSession({ sid: 's' }))).outcome, 'created')
     assert.equal((await rp.endBy({ sid: 's', sub: 'ada' }, notice)).outcome, 'ended')
   })
 
@@ -115,8 +114,8 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     clock.pass(1)
     await rp.endBy({ sid: 's' }, someNotice())
     clock.pass(1)
-    const session = someSession({ sid: 's', firstIat: START + 2 })
-    assert.equal((await rp.create(session, { requestedAt })).outcome, 'outdated')
+    const session = someSession({ sid: 's', firstIat: START + 2, requestedAt })
+    assert.equal((await rp.create(session)).outcome, 'outdated')
     assert.deepEqual(await statesOf(rp, session.handle), ['none'])
   })
 
@@ -124,8 +123,8 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     const requestedAt = await rp.now()
     clock.pass(0.001)
     await rp.endBy({ sub: 'ada' }, someNotice())
-    assert.equal((await rp.create(someSession(), { requestedAt })).outcome, 'outdated')
-    assert.equal((await rp.create(someSession({ sub: 'grace' }), { requestedAt })).outcome, 'created')
+    assert.equal((await rp.create(someSession({ requestedAt }))).outcome, 'outdated')
+    assert.equal((await rp.create(someSession({ sub: 'grace', requestedAt }))).outcome, 'created')
   })
 
   law(
@@ -133,11 +132,11 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     async ({ rp, clock }) => {
       await rp.endBy({ sid: 's' }, someNotice())
       await rp.endBy({ sub: 'ada' }, someNotice())
-      const atOnce = someSession({ sid: 's' })
-      assert.equal((await rp.create(atOnce, { requestedAt: await rp.now() })).outcome, 'created')
+      const atOnce = someSession({ sid: 's', requestedAt: await rp.now() })
+      assert.equal((await rp.create(atOnce)).outcome, 'created')
       clock.pass(1)
-      const later = someSession({ sid: 's' })
-      assert.equal((await rp.create(later, { requestedAt: await rp.now() })).outcome, 'created')
+      const later = someSession({ sid: 's', requestedAt: await rp.now() })
+      assert.equal((await rp.create(later)).outcome, 'created')
       assert.deepEqual(await statesOf(rp, atOnce.handle, later.handle), ['alive', 'alive'])
     },
   )
@@ -146,8 +145,8 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     const [old = ''] = await opened(rp, someSession())
     await rp.endBy({ sub: 'ada' }, someNotice())
     clock.pass(10)
-    const fresh = someSession({ firstIat: START + 10, createdAt: START + 10 })
-    await rp.create(fresh, { requestedAt: await rp.now() })
+    const fresh = someSession({ firstIat: START + 10, createdAt: START + 10, requestedAt: await rp.now() })
+    await rp.create(fresh)
     assert.deepEqual(await statesOf(rp, old, fresh.handle), ['ended', 'alive'])
   })
 
@@ -205,7 +204,7 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
     await rp.endBy({ sub: 'ada' }, someNotice())
     for (const stranger of strangers) {
       assert.deepEqual(await statesOf(stranger, session.handle), ['alive'])
-      assert.equal((await stranger.create(someSession({ sid: 's' }), atStart)).outcome, 'created')
+      assert.equal((await stranger.create(someSession({ sid: 's' }))).outcome, 'created')
       assert.deepEqual(hints, [])
       assert.equal((await stranger.endBy({ sid: 's' }, notice)).outcome, 'ended')
       hints.length = 0
@@ -222,7 +221,7 @@ export function logoutContract(law: RpLaw, durable: boolean): void {
       const again = await reopen()
       const rpAgain = again.forClient(identity, clock)
       assert.deepEqual(await rpAgain.endBy({ sid: 's' }, notice), { outcome: 'replay' })
-      assert.equal((await rpAgain.create(someSession({ sid: 's' }), atStart)).outcome, 'outdated')
+      assert.equal((await rpAgain.create(someSession({ sid: 's' }))).outcome, 'outdated')
       await again.close()
     })
   }

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import type { RpSessionStore, RpStore } from '../rp/store/contract.ts'
 import {
-  atStart,
   ending,
   identity,
   opened,
@@ -45,7 +44,7 @@ export function nodesContract(law: RpLaw): void {
       assert.deepEqual(await rp.get(session.handle), { state: 'ended', publicId: session.publicId, end: ending })
       assert.equal(await rp.updateIfExists(session.handle, { idleExpiresAt: START + 9_000 }), false)
       assert.deepEqual(await rp.endBy({ sid: 's' }, notice), { outcome: 'replay' })
-      assert.equal((await rp.create(someSession({ sid: 's' }), { requestedAt })).outcome, 'outdated')
+      assert.equal((await rp.create(someSession({ sid: 's', requestedAt }))).outcome, 'outdated')
     },
   )
 
@@ -66,13 +65,16 @@ export function nodesContract(law: RpLaw): void {
   twoNodes('never leaves a login alive that one node took while another logged it out [T3]', async (bench) => {
     const { rp, there, clock } = bench
     for (let round = 0; round < 20; round++) {
-      const [bySid, bySub] = [someSession({ sid: `s${round}` }), someSession({ sub: `u${round}` })]
       const requestedAt = await rp.now()
+      const [bySid, bySub] = [
+        someSession({ sid: `s${round}`, requestedAt }),
+        someSession({ sub: `u${round}`, requestedAt }),
+      ]
       clock.pass(0.001)
       await Promise.all([
-        rp.create(bySid, { requestedAt }),
+        rp.create(bySid),
         there.endBy({ sid: `s${round}` }, someNotice()),
-        there.create(bySub, { requestedAt }),
+        there.create(bySub),
         rp.endBy({ sub: `u${round}` }, someNotice()),
       ])
       assert.equal((await statesOf(there, bySid.handle, bySub.handle)).includes('alive'), false)
@@ -130,7 +132,7 @@ export function nodesContract(law: RpLaw): void {
     await hear('third', third)
     const replaced = next()
     await rp.delete(second, ending)
-    await rp.create(someSession({ sub: 'ada' }), { ...atStart, replaces: third })
+    await rp.create(someSession({ sub: 'ada' }), { replaces: third })
     await replaced
     assert.deepEqual(heard, ['first', 'second', 'third'])
   })
@@ -158,10 +160,10 @@ export function nodesContract(law: RpLaw): void {
     assert.equal(await behind.now(), requestedAt)
     clock.pass(1)
     await behind.endBy({ sid: 's' }, someNotice())
-    assert.equal((await ahead.create(someSession({ sid: 's' }), { requestedAt })).outcome, 'outdated')
+    assert.equal((await ahead.create(someSession({ sid: 's', requestedAt }))).outcome, 'outdated')
     clock.pass(1)
     const later = await behind.now()
-    assert.equal((await ahead.create(someSession({ sid: 's' }), { requestedAt: later })).outcome, 'created')
+    assert.equal((await ahead.create(someSession({ sid: 's', requestedAt: later }))).outcome, 'created')
   })
 
   law('keeps leases of what is owed whatever the clocks of the nodes say [T7]', async ({ store, clock }) => {

@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict'
 import type { RpSessionStore } from '../rp/store/contract.ts'
-import { atStart, ending, identity, opened, type RpLaw, START, someNotice, someSession } from './rp-store-bench.ts'
+import {
+  ending,
+  identity,
+  opened,
+  type RpLaw,
+  START,
+  someNotice,
+  someSession,
+  statesOf,
+  withoutSid,
+} from './rp-store-bench.ts'
 
 const online = { sealed: 'online', offline: false }
 const offline = { sealed: 'offline', offline: true }
@@ -32,14 +42,24 @@ export function owedContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await owedBy(rp), ['offline'])
   })
 
-  law('does not owe the refresh token of a replaced RP session whose grant lives on', async ({ rp }) => {
-    const same = someSession({ sid: 's', refreshToken: online })
-    const other = someSession({ sid: 't', refreshToken: { sealed: 'other grant', offline: false } })
-    await opened(rp, same, other)
-    await rp.create(someSession({ sid: 's' }), { ...atStart, replaces: same.handle })
-    await rp.create(someSession({ sid: 'u' }), { ...atStart, replaces: other.handle })
-    assert.deepEqual(await owedBy(rp), ['other grant'])
-  })
+  law(
+    'owes what a login in the same browser has replaced, but not where nothing tells whose grant it is',
+    async ({ rp }) => {
+      const token = (sealed: string) => ({ refreshToken: { sealed, offline: false } })
+      const same = someSession({ sid: 's', ...token('same sid') })
+      const other = someSession({ sid: 't', ...token('other sid') })
+      const switched = withoutSid(token('of another End-User'))
+      const kept = someSession({ refreshToken: offline })
+      const nameless = withoutSid(token('without a sid'))
+      await opened(rp, same, other, switched, kept, nameless)
+      await rp.create(someSession({ sid: 's' }), { replaces: same.handle })
+      await rp.create(someSession({ sid: 'u' }), { replaces: other.handle })
+      await rp.create(withoutSid({ sub: 'grace' }), { replaces: switched.handle })
+      for (const { handle } of [kept, nameless]) await rp.create(someSession(), { replaces: handle })
+      assert.deepEqual(await owedBy(rp), ['of another End-User', 'other sid', 'same sid'])
+      assert.deepEqual(await statesOf(rp, same.handle, other.handle, switched.handle), ['none', 'none', 'ended'])
+    },
+  )
 
   law('owes what a logout names of an RP session that had expired, and tells of none', async ({ rp, clock }) => {
     const idle = someSession({ sid: 's', refreshToken: online })
@@ -61,16 +81,14 @@ export function owedContract(law: RpLaw, durable: boolean): void {
     assert.equal((await rp.get(other.handle))?.state, 'ended')
   })
 
-  law('owes what an RP session leaves at its absolute expiry, unless its grant lives on', async ({ rp, clock }) => {
+  law('owes what an RP session leaves at its absolute expiry', async ({ rp, clock }) => {
     const late = { createdAt: START + 1, expiresAt: START + 172_800, idleExpiresAt: START + 172_800 }
-    const framed = someSession({ sid: 'framed', refreshToken: { sealed: 'put by', offline: false } })
     await opened(
       rp,
       someSession({ sid: 's', refreshToken: online }),
       someSession({ sid: 't', refreshToken: offline }),
-      someSession({ sid: 'shared', refreshToken: { sealed: 'shared', offline: false } }),
-      framed,
-      someSession({ ...late, sid: 'shared', refreshToken: { sealed: 'alive', offline: false } }),
+      someSession({ sid: 'framed', refreshToken: { sealed: 'framed', offline: false } }),
+      someSession({ ...late, refreshToken: { sealed: 'alive', offline: false } }),
     )
     await rp.deleteBySid('framed', { cause: 'frontchannel', at: START })
     clock.pass(86_399)
@@ -78,7 +96,7 @@ export function owedContract(law: RpLaw, durable: boolean): void {
     assert.deepEqual(await owedBy(rp), [])
     clock.pass(2)
     for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...late, sub: 'grace' }))
-    assert.deepEqual(await owedBy(rp), ['online', 'put by'])
+    assert.deepEqual(await owedBy(rp), ['framed', 'online'])
   })
 
   law('owes what has expired at a logout of somebody else, too', async ({ rp, clock }) => {
@@ -87,63 +105,6 @@ export function owedContract(law: RpLaw, durable: boolean): void {
     const later = { jtiExpiresAt: START + 90_000, watermark: START + 86_401, watermarkExpiresAt: START + 172_800 }
     await rp.endBy({ sid: 'of somebody else' }, someNotice(later))
     assert.deepEqual(await owedBy(rp), ['online'])
-  })
-
-  law(
-    'knows whose grant an expired one had: of those alive, their tokens tell, and not their browsers',
-    async ({ rp, clock }) => {
-      const late = { idleExpiresAt: START + 172_800, expiresAt: START + 172_800 }
-      const token = (sealed: string) => ({ refreshToken: { sealed, offline: false } })
-      const [shown = '', refreshed = ''] = await opened(rp, someSession(late), someSession(late))
-      await opened(
-        rp,
-        someSession({ sid: 'a', ...token('own grant') }),
-        someSession({ sid: 'b', ...token('shared grant') }),
-      )
-      await rp.addSid(shown, { sid: 'a', ...atStart, from: 'browser' })
-      await rp.addSid(refreshed, { sid: 'b', ...atStart, from: 'grant' })
-      clock.pass(86_401)
-      for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...late, sub: 'grace' }))
-      assert.deepEqual(await owedBy(rp), ['own grant'])
-    },
-  )
-
-  law(
-    'knows by which further sids an expired one had its tokens, and not what its browser showed',
-    async ({ rp, clock }) => {
-      const late = { idleExpiresAt: START + 172_800, expiresAt: START + 172_800 }
-      const token = (sealed: string) => ({ refreshToken: { sealed, offline: false } })
-      const [refreshed = '', shown = '', alive = ''] = await opened(
-        rp,
-        someSession({ sid: 'a', ...token('shared grant') }),
-        someSession({ sid: 'b', ...token('own grant') }),
-        someSession(late),
-      )
-      await opened(rp, someSession({ sid: 'c', ...token('shared by tokens of both') }))
-      const [both = ''] = await opened(rp, someSession({ sid: 'd', ...token('shared too') }))
-      await opened(
-        rp,
-        someSession({ ...late, sid: 'g' }),
-        someSession({ ...late, sid: 'h' }),
-        someSession({ ...late, sid: 'c' }),
-      )
-      await rp.addSid(refreshed, { sid: 'g', ...atStart, from: 'grant' })
-      await rp.addSid(shown, { sid: 'h', ...atStart, from: 'browser' })
-      await rp.addSid(both, { sid: 'i', ...atStart, from: 'grant' })
-      await rp.addSid(alive, { sid: 'i', ...atStart, from: 'grant' })
-      clock.pass(86_401)
-      for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...late, sub: 'grace' }))
-      assert.deepEqual(await owedBy(rp), ['own grant'])
-    },
-  )
-
-  law('takes no tokens away from a login with the grant of what has just expired', async ({ rp, clock }) => {
-    await opened(rp, someSession({ sid: 's', refreshToken: online }))
-    clock.pass(86_401)
-    const later = { idleExpiresAt: START + 172_800, expiresAt: START + 172_800 }
-    await rp.create(someSession({ ...later, sid: 's' }), { requestedAt: await rp.now() })
-    for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...later, sub: 'grace' }))
-    assert.deepEqual(await owedBy(rp), [])
   })
 
   law('owes a refresh token that belongs to no RP session', async ({ rp, forClient }) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { RpSessionStore } from '../rp/store/contract.ts'
-import { atStart, ending, opened, type RpLaw, START, someNotice, someSession, withoutSid } from './rp-store-bench.ts'
+import { ending, opened, type RpLaw, START, someNotice, someSession, withoutSid } from './rp-store-bench.ts'
 
 const before = { sealed: 'before', offline: false }
 const after = { tokens: 'new tokens', refreshToken: { sealed: 'after', offline: false } }
@@ -139,36 +139,33 @@ export function refreshContract(law: RpLaw): void {
     assert.equal((await rp.get(handle))?.state, 'ended')
     assert.deepEqual(await owedBy(rp), [])
     clock.pass(82_801)
-    for (let i = 0; i < 3; i++) await rp.create(someSession(late), { requestedAt: await rp.now() })
+    for (let i = 0; i < 3; i++) await rp.create(someSession({ ...late, requestedAt: await rp.now() }))
     assert.deepEqual(await owedBy(rp), ['after', 'of a faster refresh'])
   })
 
-  law('owes the rotated refresh token of what a login of another grant has replaced meanwhile [T7]', async ({ rp }) => {
-    const [other = '', same = '', kept = ''] = await opened(
-      rp,
-      someSession({ sid: 'a', refreshToken: before }),
-      someSession({ sid: 's', refreshToken: { sealed: 'shared', offline: false } }),
-      someSession({ sid: 'c', refreshToken: { sealed: 'kept', offline: true } }),
-    )
-    for (const handle of [other, same, kept]) await rp.claimRefresh(handle, 10_000)
-    for (const [handle, sid] of [
-      [other, 'b'],
-      [same, 's'],
-      [kept, 'd'],
-    ] as const) {
-      await rp.create(someSession({ sid }), { ...atStart, replaces: handle })
-      assert.equal(await rp.get(handle), undefined)
-    }
-    const shared = { ...after, refreshToken: { sealed: 'rotated, shared', offline: false } }
-    const offline = { ...after, refreshToken: { sealed: 'rotated, kept', offline: true } }
-    assert.equal(await rp.saveTokens(other, after, 'before'), 'gone')
-    assert.equal(await rp.saveTokens(same, shared, 'shared'), 'gone')
-    assert.equal(await rp.saveTokens(kept, offline, 'kept'), 'gone')
-    assert.equal(await rp.get(other), undefined)
-    assert.deepEqual(await owedBy(rp), ['after', 'before'])
-    const again = await rp.create(someSession({ sid: 'e' }), { ...atStart, replaces: other })
-    assert.deepEqual(again, { outcome: 'created' })
-  })
+  law(
+    'owes the rotated refresh token of what a login has replaced meanwhile, as the one before it [T7]',
+    async ({ rp }) => {
+      const [one = '', kept = '', nameless = ''] = await opened(
+        rp,
+        someSession({ refreshToken: before }),
+        someSession({ refreshToken: { sealed: 'kept', offline: true } }),
+        withoutSid({ refreshToken: before }),
+      )
+      for (const handle of [one, kept, nameless]) {
+        await rp.claimRefresh(handle, 10_000)
+        await rp.create(someSession(), { replaces: handle })
+        assert.equal(await rp.get(handle), undefined)
+      }
+      const offline = { ...after, refreshToken: { sealed: 'rotated, kept', offline: true } }
+      assert.equal(await rp.saveTokens(one, after, 'before'), 'gone')
+      assert.equal(await rp.saveTokens(kept, offline, 'kept'), 'gone')
+      assert.equal(await rp.saveTokens(nameless, after, 'before'), 'gone')
+      assert.equal(await rp.get(one), undefined)
+      assert.deepEqual(await owedBy(rp), ['after', 'before'])
+      assert.deepEqual(await rp.create(someSession(), { replaces: one }), { outcome: 'created' })
+    },
+  )
 
   law('refreshes nothing that has expired', async ({ rp, clock }) => {
     const [handle = ''] = await opened(rp, someSession())

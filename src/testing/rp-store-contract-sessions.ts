@@ -1,15 +1,5 @@
 import assert from 'node:assert/strict'
-import {
-  atStart,
-  ending,
-  identity,
-  opened,
-  type RpLaw,
-  START,
-  someNotice,
-  someSession,
-  statesOf,
-} from './rp-store-bench.ts'
+import { ending, identity, opened, type RpLaw, START, someNotice, someSession, statesOf } from './rp-store-bench.ts'
 
 /** RP sessions as such: found, used, replaced, expired, and never brought back. */
 export function rpSessionContract(law: RpLaw, durable: boolean): void {
@@ -18,14 +8,14 @@ export function rpSessionContract(law: RpLaw, durable: boolean): void {
       sessionState: 'hash.salt',
       refreshToken: { sealed: 'sealed refresh', offline: true },
     })
-    assert.equal((await rp.create(session, atStart)).outcome, 'created')
+    assert.equal((await rp.create(session)).outcome, 'created')
     assert.deepEqual(await rp.get(session.handle), { state: 'alive', session })
     assert.equal(await rp.get('another'), undefined)
   })
 
   law('keeps what it was given apart from what the caller does with it later', async ({ rp }) => {
     const session = { ...someSession() }
-    await rp.create(session, atStart)
+    await rp.create(session)
     session.sub = 'grace'
     const found = await rp.get(session.handle)
     assert.equal(found?.state === 'alive' && found.session.sub, 'ada')
@@ -105,7 +95,7 @@ export function rpSessionContract(law: RpLaw, durable: boolean): void {
     const before = someSession({ sid: 's' })
     const after = someSession({ sid: 's' })
     await opened(rp, before)
-    const result = await rp.create(after, { ...atStart, replaces: before.handle })
+    const result = await rp.create(after, { replaces: before.handle })
     assert.deepEqual(result, { outcome: 'created', replaced: before })
     assert.deepEqual(await statesOf(rp, before.handle, after.handle), ['none', 'alive'])
     assert.deepEqual(await rp.listBySub('ada'), [after])
@@ -114,7 +104,7 @@ export function rpSessionContract(law: RpLaw, durable: boolean): void {
   law('tells the tabs of another End-User that the user was switched [CORE-3.1.2.2-4]', async ({ rp }) => {
     const before = someSession({ sub: 'ada' })
     await opened(rp, before)
-    await rp.create(someSession({ sub: 'grace', createdAt: START + 5 }), { ...atStart, replaces: before.handle })
+    await rp.create(someSession({ sub: 'grace', createdAt: START + 5 }), { replaces: before.handle })
     const end = { cause: 'user_switched', at: START + 5 } as const
     assert.deepEqual(await rp.get(before.handle), { state: 'ended', publicId: before.publicId, end })
   })

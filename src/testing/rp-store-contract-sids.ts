@@ -1,15 +1,5 @@
 import assert from 'node:assert/strict'
-import {
-  atStart,
-  ending,
-  opened,
-  type RpLaw,
-  START,
-  someNotice,
-  someSession,
-  statesOf,
-  withoutSid,
-} from './rp-store-bench.ts'
+import { ending, opened, type RpLaw, START, someNotice, someSession, statesOf, withoutSid } from './rp-store-bench.ts'
 
 /** What the browser was found to have at the OP, so many seconds after the start. */
 function shown(sid: string, after: number) {
@@ -201,24 +191,6 @@ export function sidsContract(law: RpLaw): void {
     }
   })
 
-  law('owes the refresh token of what was replaced unless the grant is that of the new one', async ({ rp }) => {
-    const token = (sealed: string) => ({ refreshToken: { sealed, offline: false } })
-    const left = someSession({ sid: 'login 1', ...token('its browser went on') })
-    const renewed = someSession({ sid: 'login 2', ...token('its grant went on') })
-    const same = someSession({ sid: 'login 3', ...token('its login went on') })
-    await opened(rp, left, renewed, same)
-    await rp.addSid(left.handle, shown('browser', 0))
-    await rp.addSid(renewed.handle, refreshed('grant', 0))
-    await rp.addSid(same.handle, shown('elsewhere', 0))
-    await rp.create(someSession({ sid: 'browser' }), { ...atStart, replaces: left.handle })
-    await rp.create(someSession({ sid: 'grant' }), { ...atStart, replaces: renewed.handle })
-    await rp.create(someSession({ sid: 'login 3' }), { ...atStart, replaces: same.handle })
-    assert.deepEqual(
-      (await rp.claimOwed({ limit: 10, lease: 0 })).map(({ debt }) => debt),
-      ['its browser went on'],
-    )
-  })
-
   law('forgets further sids with their RP session', async ({ rp }) => {
     const session = someSession({ sid: 'login' })
     await opened(rp, session)
@@ -240,11 +212,11 @@ export function leavingContract(law: RpLaw): void {
         clock.pass(10)
         const at = (await rp.now()) - 1
         await rp.delete(before, { cause, at: Math.floor(at / 1000), at_ms: at })
-        const again = someSession()
-        const late = await rp.create(again, { requestedAt: at - 1, replaces: before })
+        const again = someSession({ requestedAt: at - 1 })
+        const late = await rp.create(again, { replaces: before })
         assert.deepEqual(late, { outcome: 'outdated' })
         assert.deepEqual(await statesOf(rp, before, again.handle, elsewhere), ['ended', 'none', 'alive'])
-        assert.deepEqual(await rp.create(again, { requestedAt: at, replaces: before }), { outcome: 'created' })
+        assert.deepEqual(await rp.create({ ...again, requestedAt: at }, { replaces: before }), { outcome: 'created' })
       },
     )
   }
@@ -253,8 +225,8 @@ export function leavingContract(law: RpLaw): void {
     const [expired = '', silent = ''] = await opened(rp, someSession(), someSession())
     clock.pass(10)
     await rp.delete(silent, { cause: 'silent_check', at: START + 10 })
-    assert.deepEqual(await rp.create(someSession(), { ...atStart, replaces: silent }), { outcome: 'created' })
+    assert.deepEqual(await rp.create(someSession(), { replaces: silent }), { outcome: 'created' })
     clock.pass(3_600)
-    assert.deepEqual(await rp.create(someSession(), { ...atStart, replaces: expired }), { outcome: 'created' })
+    assert.deepEqual(await rp.create(someSession(), { replaces: expired }), { outcome: 'created' })
   })
 }

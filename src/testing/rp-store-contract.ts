@@ -2,6 +2,7 @@ import type { RpStore } from '../rp/store/contract.ts'
 import type { TestRunner } from './op-store-contract.ts'
 import { frozenClock, identity, type RpLaw } from './rp-store-bench.ts'
 import { frontchannelContract } from './rp-store-contract-frontchannel.ts'
+import { grantsContract } from './rp-store-contract-grants.ts'
 import { logoutContract } from './rp-store-contract-logout.ts'
 import { nodesContract } from './rp-store-contract-nodes.ts'
 import { outsideContract } from './rp-store-contract-outside.ts'
@@ -66,6 +67,7 @@ export function rpStoreContract(
   describe('an RP store and who leaves the app', () => leavingContract(law))
   if (shared) describe('an RP store serves several nodes', () => nodesContract(law))
   describe('an RP store and the front channel', () => frontchannelContract(law))
+  describe('an RP store and grants that others use', () => grantsContract(law))
   describe('an RP store and refreshed tokens', () => refreshContract(law))
   describe('an RP store and logins that it does not keep', () => outsideContract(law, { durable, shared }))
   describe('an RP store remembers what is owed to the OP', () => owedContract(law, durable))

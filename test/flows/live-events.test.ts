@@ -124,10 +124,16 @@ const idOf = (session: number): string => String(session).padStart(43, 'x')
 
 async function openSessions({ sessions }: Node, count: number): Promise<void> {
   const now = Math.floor(Date.now() / 1000)
-  const times = { createdAt: now, firstIat: now, idleExpiresAt: now + 3_600, expiresAt: now + 86_400 }
+  const times = {
+    createdAt: now,
+    requestedAt: now * 1000,
+    firstIat: now,
+    idleExpiresAt: now + 3_600,
+    expiresAt: now + 86_400,
+  }
   for (let i = 0; i < count; i++) {
     const session = someSession({ ...namesOf(idOf(i)), sid: `s${i}`, sub: `u${i}`, ...times })
-    await sessions.create(session, { requestedAt: now * 1000 })
+    await sessions.create(session)
   }
 }
 

@@ -132,7 +132,7 @@ describe('the refresh token of a login that comes to nothing', () => {
     await vi.waitFor(() => expect(revoked()).toEqual(['first', 'first']), patience) // at once, and the first time that it is owed
     op.answers.delete('/revoke')
     const refreshToken = { sealed: 'x', offline: false }
-    await sessions.create(someSession({ sid: 's', refreshToken }), { requestedAt: START * 1000 })
+    await sessions.create(someSession({ sid: 's', refreshToken, requestedAt: START * 1000 }))
     await comeBack('second')
     await vi.waitFor(async () => {
       await time.pass(60)
@@ -141,9 +141,19 @@ describe('the refresh token of a login that comes to nothing', () => {
     expect(revoked()).toEqual(['first', 'first'])
   })
 
+  it('is left alone where the tokens of an RP session were refreshed for the same OP session [T7]', async () => {
+    start({ mapSession: noTable })
+    const session = someSession({ sid: 'of its login', refreshToken: { sealed: 'x', offline: false } })
+    await sessions.create(session)
+    await sessions.addSid(session.handle, { sid: 's', requestedAt: START * 1000, from: 'grant' })
+    await comeBack()
+    expect(revoked()).toEqual([])
+    expect(await sessions.nextOwedAt()).toBeUndefined()
+  })
+
   it('is revoked beside an RP session that has no refresh token: none would be revoked in its place when that ends [T7]', async () => {
     start({ mapSession: noTable })
-    await sessions.create(someSession({ sid: 's' }), { requestedAt: START * 1000 })
+    await sessions.create(someSession({ sid: 's', requestedAt: START * 1000 }))
     await comeBack()
     expect(revoked()).toEqual(['r'])
   })
@@ -152,8 +162,8 @@ describe('the refresh token of a login that comes to nothing', () => {
     beforeEach(async () => {
       start({ mapSession: noTable })
       const refreshToken = { sealed: 'x', offline: false }
-      await sessions.create(someSession({ sid: 's', refreshToken }), { requestedAt: START * 1000 })
-      vi.spyOn(sessions, 'listBySub').mockRejectedValueOnce(new LockstepError('store_failed', 'connection lost'))
+      await sessions.create(someSession({ sid: 's', refreshToken, requestedAt: START * 1000 }))
+      vi.spyOn(sessions, 'isGrantInUse').mockRejectedValueOnce(new LockstepError('store_failed', 'connection lost'))
     })
 
     it('is owed, and judged when the store can be read [T7]', async () => {

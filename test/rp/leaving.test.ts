@@ -16,8 +16,8 @@ afterEach(async () => {
   world = undefined
 })
 
-/** Holds the second login open at the step before its RP session is written down. */
-function heldLogin() {
+/** Holds the second login open, before its RP session is written down or before it is answered. */
+function heldLogin(at: 'mapSession' | 'onSessionStarted' = 'mapSession') {
   let release = (): void => undefined
   let arrive = (): void => undefined
   const released = new Promise<void>((resolve) => {
@@ -27,15 +27,17 @@ function heldLogin() {
     arrive = resolve
   })
   let logins = 0
-  const mapSession = async ({ sub }: { sub: string }): Promise<Kept> => {
+  const hold = async (): Promise<void> => {
     logins += 1
-    if (logins === 2) {
-      arrive()
-      await released
-    }
+    if (logins !== 2) return
+    arrive()
+    await released
+  }
+  const mapSession = async ({ sub }: { sub: string }): Promise<Kept> => {
+    if (at === 'mapSession') await hold()
     return { name: sub }
   }
-  return { rp: { mapSession }, arrived, release }
+  return { rp: { mapSession, ...(at === 'onSessionStarted' && { onSessionStarted: hold }) }, arrived, release }
 }
 
 describe('a login of another tab that is under way while somebody signs out', () => {
@@ -55,6 +57,28 @@ describe('a login of another tab that is under way while somebody signs out', ()
     expect((await agent.open(app.url)).body).toMatch(/^signed out/)
     expect((await agent.submit(page, { username: 'ada' })).body).toBe('Hello ada')
   })
+
+  for (const from of ['this-app', 'everywhere'] as const) {
+    it(`(${from}) and that is answered last, though it was written down before, is ended when the browser comes with it [T3]`, async () => {
+      const { rp, arrived, release } = heldLogin('onSessionStarted')
+      const { app, newAgent, signIn } = await start({ rp })
+      const agent = newAgent()
+      await signIn(agent, app)
+      const otherTab = agent.open(`${app.url}/auth/login?return_to=/me`)
+      await arrived
+      const question = await agent.submit(await agent.open(`${app.url}/auth/logout`), { from })
+      const [written] = await app.sessions.listBySub('ada')
+      expect(written?.handle).toEqual(expect.any(String))
+      release()
+      const cause = from === 'this-app' ? 'this_app' : 'rp_initiated'
+      expect((await otherTab).body).toContain('You are signed out')
+      expect(await app.sessions.listBySub('ada')).toEqual([])
+      expect(app.ended.at(-1)).toEqual({ sub: 'ada', cause })
+      const login = from === 'this-app' ? await agent.open(`${app.url}/auth/login?return_to=/me`) : undefined
+      if (login) expect((await agent.submit(login, { username: 'ada' })).body).toBe('Hello ada')
+      else await agent.submit(question, { logout: 'yes' })
+    })
+  }
 
   it('everywhere is asked for again at the OP [T3]', async () => {
     const { rp, arrived, release } = heldLogin()

@@ -10,7 +10,7 @@ import {
 } from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { world } from '../../src/runtime/runtime.ts'
-import { atStart, opened, START, someSession, statesOf } from '../../src/testing/rp-store-bench.ts'
+import { opened, START, someSession, statesOf } from '../../src/testing/rp-store-bench.ts'
 import { type FakeOp, startFakeOp } from './fake-op.ts'
 import { ask, postForm, textOf } from './plain-request.ts'
 
@@ -466,8 +466,9 @@ describe('a Logout Token ends', () => {
   it('what has its sid now, and leaves a later login with the same sid alone [A46]', async () => {
     await receive(await op.mint(claims()))
     now += 1000
-    const again = someSession({ handle: 'again', sid: 'laptop', firstIat: START + 1 })
-    expect((await sessions.create(again, { requestedAt: await sessions.now() })).outcome).toBe('created')
+    const requestedAt = await sessions.now()
+    const again = someSession({ handle: 'again', sid: 'laptop', firstIat: START + 1, requestedAt })
+    expect((await sessions.create(again)).outcome).toBe('created')
     expect(await statesOf(sessions, 'laptop', 'again')).toEqual(['ended', 'alive'])
   })
 
@@ -475,7 +476,7 @@ describe('a Logout Token ends', () => {
     const requestedAt = await sessions.now()
     now += 5
     await receive(await op.mint(claims({ sid: 'arriving' })))
-    expect((await sessions.create(someSession({ sid: 'arriving' }), { requestedAt })).outcome).toBe('outdated')
+    expect((await sessions.create(someSession({ sid: 'arriving', requestedAt }))).outcome).toBe('outdated')
   })
 
   it('so that an in-flight request cannot bring it back [A49]', async () => {
@@ -626,8 +627,8 @@ it('what a logout by sub ended stays dead when the same End-User signs in again 
   now += 5000
   await receive(await op.mint(claims({ sid: undefined })))
   now += 5000
-  const fresh = someSession({ handle: 'fresh', firstIat: START + 5 })
-  expect((await sessions.create(fresh, { requestedAt: await sessions.now() })).outcome).toBe('created')
+  const fresh = someSession({ handle: 'fresh', firstIat: START + 5, requestedAt: await sessions.now() })
+  expect((await sessions.create(fresh)).outcome).toBe('created')
   expect(await statesOf(sessions, 'laptop', 'phone', 'fresh')).toEqual(['ended', 'ended', 'alive'])
-  expect((await sessions.create(someSession(), atStart)).outcome).toBe('outdated')
+  expect((await sessions.create(someSession())).outcome).toBe('outdated')
 })

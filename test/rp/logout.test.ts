@@ -279,8 +279,9 @@ describe('signing out', () => {
     await stopOp()
     const id = 'x'.repeat(43)
     const now = Math.floor(Date.now() / 1000)
-    const session = someSession({ ...namesOf(id), idleExpiresAt: now + 99, expiresAt: now + 99 })
-    await app.sessions.create(session, { requestedAt: Date.now() })
+    const life = { requestedAt: Date.now(), idleExpiresAt: now + 99, expiresAt: now + 99 }
+    const session = someSession({ ...namesOf(id), ...life })
+    await app.sessions.create(session)
     const probe = await newAgent().open(`${app.url}/auth/login`)
     expect(probe.status).toBe(503)
     agent.setCookie(app.url, `${cookieName(issuer)}=${id}; Path=/; Secure`)

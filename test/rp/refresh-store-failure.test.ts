@@ -37,7 +37,7 @@ beforeEach(async () => {
   })
   const sealer = createSealer(['s'.repeat(32)])
   const stale = { idToken: 'i', accessToken: 'a0', accessTokenLife: { expiresAt: START - 1, refreshAt: START - 30 } }
-  const refreshToken = { sealed: await sealer.seal('refresh-token', 'r0'), offline: false }
+  const refreshToken = { sealed: await sealer.seal('refresh-token', { refreshToken: 'r0' }), offline: false }
   await opened(sessions, someSession({ ...namesOf(id), tokens: await sealer.seal('tokens', stale), refreshToken }))
   answerRefresh({ access_token: 'a1', expires_in: 600, refresh_token: 'r1' })
 })

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
 import { createSealer } from '../../src/rp/seal.ts'
 import { namesOf } from '../../src/rp/session-id.ts'
+import type { Grant } from '../../src/rp/store/contract.ts'
 import { createRelyingParty, type RelyingParty, type RpLogEvent, type RpSessionStore } from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { opened, START, someNotice, someSession } from '../../src/testing/rp-store-bench.ts'
@@ -48,7 +49,7 @@ function startRp(secret = 's'.repeat(32)): RelyingParty {
 const id = 'x'.repeat(43)
 
 async function openWithRefreshToken(): Promise<void> {
-  const sealed = await createSealer(['s'.repeat(32)]).seal('refresh-token', 'the refresh token')
+  const sealed = await createSealer(['s'.repeat(32)]).seal('refresh-token', { refreshToken: 'the refresh token' })
   await opened(sessions, someSession({ ...namesOf(id), sid: 's', refreshToken: { sealed, offline: false } }))
 }
 
@@ -70,7 +71,7 @@ describe('a refresh token that an ended RP session leaves', () => {
     ['stays when it has offline_access and the OP says it as another event', {}, []],
     ['is revoked although it has offline_access when the OP asks for that, as Keycloak does', true, ['offline token']],
   ] as const)('%s [BCL-2.7-c]', async (_name, revoke_offline_access, expected) => {
-    const seal = (token: string) => createSealer(['s'.repeat(32)]).seal('refresh-token', token)
+    const seal = (token: string) => createSealer(['s'.repeat(32)]).seal('refresh-token', { refreshToken: token })
     const offline = { sealed: await seal('offline token'), offline: true }
     const online = { sealed: await seal('online token'), offline: false }
     await opened(
@@ -128,7 +129,7 @@ describe('a refresh token that an ended RP session leaves', () => {
     const sealer = createSealer(['s'.repeat(32)])
     const accessTokenLife = { expiresAt: START, refreshAt: START }
     const tokens = await sealer.seal('tokens', { idToken: 'i', accessToken: 'a', accessTokenLife })
-    const refreshToken = { sealed: await sealer.seal('refresh-token', 'used'), offline: false }
+    const refreshToken = { sealed: await sealer.seal('refresh-token', { refreshToken: 'used' }), offline: false }
     await opened(sessions, someSession({ ...namesOf(id), sid: 's', tokens, refreshToken }))
     const body = { access_token: 'b', token_type: 'Bearer', refresh_token: 'rotated' }
     op.answers.set('/token', { status: 200, body })
@@ -146,6 +147,70 @@ describe('a refresh token that an ended RP session leaves', () => {
       expect(await sessions.nextOwedAt()).toBeUndefined()
     })
     expect([attempts[0], revoked()]).toEqual(['rotated', attempts])
+  })
+
+  describe('while another RP session is alive', () => {
+    const sealer = createSealer(['s'.repeat(32)])
+    const sealed = (refreshToken: string, grant: Grant) => sealer.seal('refresh-token', { refreshToken, grant })
+    const lasting = { idleExpiresAt: START + 200_000, expiresAt: START + 200_000 }
+
+    async function paid(): Promise<void> {
+      startRp()
+      await vi.waitFor(async () => expect(await sessions.nextOwedAt()).toBeUndefined())
+    }
+
+    it('is left alone at its expiry if their tokens are of one grant, by whichever sid [T7]', async () => {
+      const token = async (name: string, ...sids: string[]) => ({
+        sid: sids[0] ?? '',
+        refreshToken: { sealed: await sealed(name, { sub: 'ada', sids }), offline: false },
+      })
+      const [, refreshed = ''] = await opened(
+        sessions,
+        someSession({ ...lasting, ...(await token('alive', 'a')) }),
+        someSession({ ...lasting, ...(await token('alive too', 'login')) }),
+        someSession(await token('same login', 'a')),
+        someSession(await token('same since its refresh', 'x', 'a')),
+        someSession(await token("same since the other one's refresh", 'b')),
+        someSession(await token('own', 'c')),
+      )
+      await sessions.addSid(refreshed, { sid: 'b', requestedAt: START * 1000, from: 'grant' })
+      await sessions.addSid(refreshed, { sid: 'c', requestedAt: START * 1000, from: 'browser' })
+      await time.pass(86_401)
+      for (let i = 0; i < 5; i++) await opened(sessions, someSession({ ...lasting, sub: 'grace' }))
+      await paid()
+      expect(revoked()).toEqual(['own'])
+    })
+
+    it('is left alone if that is a login in the same browser with the same grant, and else revoked [T7]', async () => {
+      for (const [name, sid] of [
+        ['same', 's'],
+        ['other', 't'],
+      ] as const) {
+        const refreshToken = { sealed: await sealed(name, { sub: 'ada', sids: [sid] }), offline: false }
+        const [before = ''] = await opened(sessions, someSession({ sid, refreshToken }))
+        await sessions.create(someSession({ sid: 's', refreshToken }), { replaces: before })
+      }
+      await paid()
+      expect(revoked()).toEqual(['other'])
+    })
+
+    it('is left alone if the OP has named the other in a refreshed ID Token [T7]', async () => {
+      const accessTokenLife = { expiresAt: START, refreshAt: START }
+      const tokens = await sealer.seal('tokens', { idToken: 'i', accessToken: 'a', accessTokenLife })
+      const refreshToken = { sealed: await sealed('used', { sub: 'ada', sids: ['s'] }), offline: false }
+      await opened(sessions, someSession({ ...namesOf(id), sid: 's', tokens, refreshToken }))
+      await opened(sessions, someSession({ sid: 'of its tokens', refreshToken }))
+      const iat = Math.floor(Date.now() / 1000) // the library that checks it has its own clock
+      const claims = { iss: op.issuer, aud: 'notes', sub: 'ada', sid: 'of its tokens', iat, exp: iat + 60 }
+      const id_token = await op.mint(claims, { typ: 'JWT' })
+      op.answers.set('/token', { status: 200, body: { access_token: 'b', token_type: 'Bearer', id_token } })
+      const headers = { cookie: `__Host-lockstep-notes=${id}`, 'sec-fetch-site': 'same-origin' }
+      const app = startRp()
+      expect(await app.accessToken(headers.cookie)).toBe('b')
+      await postForm(app, '/auth/logout', { from: 'this-app' }, headers)
+      await vi.waitFor(async () => expect(await sessions.nextOwedAt()).toBeUndefined())
+      expect(revoked()).toEqual([])
+    })
   })
 
   it('is given up after a week, and that is logged', async () => {

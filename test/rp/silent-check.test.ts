@@ -58,8 +58,8 @@ describe('a silent check', () => {
     // As it is after a logout that was never heard of and a login by way of another app.
     const kept = await app.sessions.delete(session?.handle ?? '', { cause: 'admin', at: 1 })
     if (kept === undefined) throw new Error('nobody is signed in')
-    const before = { ...kept, sid: 'of a session that is over' }
-    await app.sessions.create(before, { requestedAt: await app.sessions.now() })
+    const before = { ...kept, sid: 'of a session that is over', requestedAt: await app.sessions.now() }
+    await app.sessions.create(before)
     expect(messageOf(await agent.frame(tab, silent)).message).toEqual({ lockstep: 'silent-check', result: 'same' })
     await agent.submit(await agent.open(`${issuer}/session/end`), { logout: 'yes' })
     await vi.waitFor(() => expect(app.ended).toEqual([{ sub: 'ada', cause: 'logout_token' }]))

@@ -16,6 +16,8 @@ export interface StoredRpSession {
   /** `iat` of the first ID Token of this RP session; a refreshed one does not change it (T3). */
   readonly firstIat: number
   readonly createdAt: number
+  /** When its login was asked for, in epoch milliseconds by {@link RpSessionStore.now}: a logout after that has overtaken it (T3). */
+  readonly requestedAt: number
   /** When it ends unless somebody uses it. */
   readonly idleExpiresAt: number
   /** When it ends whatever happens. */
@@ -119,6 +121,12 @@ export interface Owed {
   readonly owedSince: number
 }
 
+/** A grant at the OP: whose, and the `sid`s of the OP sessions that its tokens are known to be of. */
+export interface Grant {
+  readonly sub: string
+  readonly sids: readonly string[]
+}
+
 /**
  * RP sessions of one client at one issuer.
  *
@@ -127,27 +135,23 @@ export interface Owed {
  * at all.
  *
  * Nor is a refresh token forgotten while the OP still takes it: what is left of an RP session after its absolute expiry is
- * owed by a later `create` or `endBy`, unless a live one has a `sid` of the login or of `grant` in common with it, and with
- * that the same grant.
+ * owed by a later `create` or `endBy`. Whoever pays asks {@link isGrantInUse} first.
  */
 export interface RpSessionStore {
   /** Epoch milliseconds by the clock that judges logins against logouts: one clock for all nodes (T3). */
   now(): Promise<number>
 
   /**
-   * Adds an RP session, unless a logout of its `sid` or its `sub` arrived after `requestedAt` (epoch milliseconds by
-   * {@link now}, taken before the authorization request was sent): then nothing is written and it is `outdated`. A
-   * logout of the very same millisecond is older: the OP sent it before it could see the request.
+   * Adds an RP session, unless a logout of its `sid` or its `sub` arrived after its `requestedAt`: then nothing is written
+   * and it is `outdated`. A logout of the very same millisecond is older: the OP sent it before it could see the request.
    *
    * `replaces` is the handle this browser had before; it dies in the same step. Its tabs hear `user_switched` if it
-   * belonged to another `sub`, and its refresh token is owed to the OP unless both are of one grant there, which is so when
-   * they have the same `sid`. If the End-User has signed out of it himself (`this_app`, `rp_initiated`) after `requestedAt`,
-   * the login is `outdated` too: nobody is signed in again by a tab that was under way.
+   * belonged to another `sub`. Its refresh token is owed; of the same End-User's only where it has a `sid`, by which
+   * {@link isGrantInUse} can tell its grant from that of the new one. If the End-User has signed out of it himself
+   * (`this_app`, `rp_initiated`) after `requestedAt`, the login is `outdated` too: nobody is signed in again by a tab that
+   * was under way.
    */
-  create(
-    session: StoredRpSession,
-    login: { readonly requestedAt: number; readonly replaces?: string },
-  ): Promise<CreateResult>
+  create(session: StoredRpSession, options?: { readonly replaces?: string }): Promise<CreateResult>
 
   /** An expired RP session is found as ended (`expired`) until its absolute expiry; so is one that a logout ended. */
   get(handle: string): Promise<FoundRpSession | undefined>
@@ -175,9 +179,9 @@ export interface RpSessionStore {
   /**
    * Replaces the tokens of a live RP session that still holds the refresh token that was `used`, gives the right to refresh
    * back and tells subscribers. `outdated` when it holds another or none: a faster refresh was there, and nothing is
-   * written. `gone` when it is not alive; if a logout ended it meanwhile, or a login of another grant replaced it, the new
-   * refresh token is owed to the OP in the same step, as the old one was. If it has expired, the new one takes the place of the
-   * old one in what is left of it.
+   * written. `gone` when it is not alive; if its end has made the old refresh token owed, the new one is owed too, in the
+   * same step. If it only expired, or the front channel ended it, the new one takes the place of the old one in what is left
+   * of it.
    */
   saveTokens(
     handle: string,
@@ -193,17 +197,17 @@ export interface RpSessionStore {
 
   /**
    * Ends every RP session a Logout Token names, in one atomic step: claims the `jti`, writes the watermark, ends the
-   * members of the index, records what is owed, tells subscribers. What the front channel has left of the RP sessions that
-   * are named is owed now, and so are the refresh tokens of those that had expired. If it throws, nothing was claimed and the OP's next attempt works.
+   * members of the index, records what is owed, tells subscribers. The refresh tokens of those that are named and had expired,
+   * or that the front channel had ended, are owed now. If it throws, nothing was claimed and the OP's next attempt works.
    *
    * By `sid` all members end, or with `sidReused` those that end by `sub`. By `sub` those end whose first ID Token's `iat` is not after the watermark.
    */
   endBy(target: LogoutTarget, notice: LogoutNotice): Promise<EndByResult>
 
   /**
-   * Ends the live RP sessions of a `sid` and tells subscribers, and nothing else: no `jti`, no watermark, nothing is owed.
-   * This is what an unauthenticated front-channel request may do (T4). Their refresh tokens are put by for {@link endBy} to
-   * owe them, until their absolute expiry. One atomic step.
+   * Ends the live RP sessions that have a `sid` and tells subscribers, and nothing else: no `jti`, no watermark, nothing is owed.
+   * This is what an unauthenticated front-channel request may do (T4). They end as if they had expired at this moment, and are
+   * kept with all their names: {@link endBy} owes their refresh tokens, or their absolute expiry does. One atomic step.
    */
   deleteBySid(sid: string, end: SessionEnd): Promise<readonly StoredRpSession[]>
 
@@ -227,6 +231,13 @@ export interface RpSessionStore {
    * to stop.
    */
   subscribe(to: string | LogoutTarget, onHint: () => void): Promise<() => void>
+
+  /**
+   * Says whether a live RP session holds a refresh token of a grant: one of that `sub` whose tokens are of one of the `sids`,
+   * by its login or learnt from `grant`; without `sids`, any of that `sub`. To revoke others of the grant would take its tokens
+   * away, and its own is owed when it ends.
+   */
+  isGrantInUse(grant: Grant): Promise<boolean>
 
   /** Owes a refresh token that belongs to no RP session. */
   owe(refreshToken: Sealed): Promise<void>

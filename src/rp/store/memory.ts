@@ -5,30 +5,29 @@ import type {
   FoundRpSession,
   LogoutNotice,
   LogoutTarget,
-  Owed,
-  OwedKind,
   RpIdentity,
   RpSessionStore,
   RpStore,
   StoredRpSession,
 } from './contract.ts'
+import { add, drop, type HandleSets } from './handle-sets.ts'
 import { createHints, topicOf } from './hints.ts'
-import { add, createPutByTokens, drop } from './put-by.ts'
+import { createMemoryOwed } from './memory-owed.ts'
 import {
   afterExpiry,
   expiryEnd,
-  type FurtherSid,
-  fateOf,
+  framedBy,
   isLive,
   isMeant,
   isOfGrant,
   isOutdated,
   isOwed,
-  isOwedAfterReplacement,
+  type KeptRpSession,
   logoutOf,
   membersOf,
   owedDownstream,
   type PastEnd,
+  replacementEnd,
   wasLeftSince,
 } from './rules.ts'
 import { createSidIndex } from './sid-index.ts'
@@ -60,37 +59,23 @@ interface Watermark {
   readonly expiresAt: number
 }
 
-interface OwedRow {
-  readonly debt: string
-  readonly owedSince: number
-  readonly attempts: number
-  readonly dueAt: number
-}
-
 /** How many entries of each kind a write looks at; one write adds fewer. A constant bounds what one request pays for others. */
 const SWEEP = 4
 
 // Every method does its work without an await in between, which is what makes it atomic here.
 function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
-  const sessions = new Map<string, StoredRpSession>()
+  const sessions = new Map<string, KeptRpSession>()
   const ended = new Map<string, PastEnd & { publicId: string; expiresAt: number }>()
-  const putBy = createPutByTokens()
   // Typed by being two maps: a sid that equals somebody's sub meets nobody.
   const sids = createSidIndex()
-  const bySub = new Map<string, Set<string>>()
+  const bySub: HandleSets = new Map()
   const loggedOutSids = new Map<string, Watermark>()
   const loggedOutSubs = new Map<string, Watermark>()
   const jtis = new Map<string, { expiresAt: number }>()
-  const owed: Readonly<Record<OwedKind, Map<string, OwedRow>>> = { revocation: new Map(), downstream: new Map() }
+  const owed = createMemoryOwed(runtime)
   const hints = createHints()
   const refreshing = new Map<string, { expiresAt: number }>()
-  let lastOwed = 0
   const now = () => runtime.now() / 1000
-
-  function owe(debt: string, kind: OwedKind = 'revocation'): void {
-    const at = runtime.now()
-    owed[kind].set(String(++lastOwed), { debt, owedSince: at, attempts: 0, dueAt: at })
-  }
 
   /** When a logout named it, while that is remembered. */
   function markOf(marks: ReadonlyMap<string, Watermark>, name: string | undefined): Watermark | undefined {
@@ -104,85 +89,53 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     drop(bySub, session.sub, session.handle)
   }
 
-  function bury(session: StoredRpSession, how: SessionEnd | null, revokeOffline = false): void {
+  function end(session: KeptRpSession, how: SessionEnd | null, revokeOffline: boolean): void {
     remove(session)
     ended.set(session.handle, { publicId: session.publicId, end: how, revokeOffline, expiresAt: session.expiresAt })
+    if (isOwed(session, revokeOffline)) owed.add(session.refreshToken.sealed)
   }
 
-  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
-    bury(session, how, revokeOffline)
-    if (isOwed(session, revokeOffline)) owe(session.refreshToken.sealed)
-  }
-
-  /** Owes what the front channel has left of the RP sessions that a logout means. */
-  function endPutBy(target: LogoutTarget, notice: LogoutNotice): void {
-    for (const one of putBy.take(target, notice)) {
-      const past = ended.get(one.handle)
-      if (past) ended.set(one.handle, { ...past, end: notice.end, revokeOffline: notice.revokeOffline })
-      if (isOwed(one, notice.revokeOffline)) owe(one.refreshToken.sealed)
-    }
-  }
-
-  function known(handles: Iterable<string> = []): StoredRpSession[] {
+  function kept(handles: Iterable<string> = []): KeptRpSession[] {
     return [...handles].flatMap((handle) => sessions.get(handle) ?? [])
   }
 
   function live(handles: Iterable<string> | undefined): StoredRpSession[] {
-    return known(handles).filter((session) => isLive(session, now()))
+    return kept(handles).filter((session) => isLive(session, now()))
   }
 
   /** What carries the named `sid` or `sub`, alive or expired. */
-  function namedBy(target: LogoutTarget, watermark: number): StoredRpSession[] {
-    return known('sid' in target ? sids.meant(target.sid, watermark) : bySub.get(target.sub))
+  function namedBy(target: LogoutTarget, watermark: number): KeptRpSession[] {
+    return kept('sid' in target ? sids.meant(target.sid, watermark) : bySub.get(target.sub))
   }
 
-  /** Owes what has expired without a logout, unless a live RP session shares the grant at the OP. */
-  function oweExpired(
-    { sid, refreshToken }: Pick<StoredRpSession, 'sid' | 'refreshToken'>,
-    further: readonly FurtherSid[] = [],
-  ): void {
-    if (refreshToken === undefined || refreshToken.offline) return
-    const own = [...(sid === undefined ? [] : [sid]), ...further.filter((one) => one.ofGrant).map((one) => one.sid)]
-    const isShared = own.some((name) =>
-      live(sids.of(name)).some((one) => isOfGrant(one, sids.further(one.handle), name)),
-    )
-    if (!isShared) owe(refreshToken.sealed)
-  }
+  const sweepPast = [ended, jtis, refreshing, loggedOutSids, loggedOutSubs].map((map) =>
+    sweeperOf<{ expiresAt: number }>(map),
+  )
+  const sweepSessions = sweeperOf(sessions, (session) => {
+    remove(session)
+    if (isOwed(session, false)) owed.add(session.refreshToken.sealed)
+  })
 
   function sweep(): void {
-    const at = now()
-    for (const map of [ended, jtis, refreshing, loggedOutSids, loggedOutSubs]) sweepMap(map, at)
-    for (const one of putBy.sweep(at, SWEEP)) oweExpired(one)
-    let left = SWEEP
-    for (const session of sessions.values()) {
-      if (left-- === 0) break
-      if (session.expiresAt > at) continue
-      const further = sids.further(session.handle)
-      remove(session)
-      oweExpired(session, further)
-    }
+    for (const few of [...sweepPast, sweepSessions]) few(now())
   }
 
   return {
     now: async () => runtime.now(),
 
-    async create(session, { requestedAt, replaces }) {
+    async create(session, { replaces } = {}) {
+      const { requestedAt } = session
       const marks = [markOf(loggedOutSids, session.sid), markOf(loggedOutSubs, session.sub)]
       if (marks.some((mark) => mark !== undefined && mark.arrivedAt > requestedAt)) return { outcome: 'outdated' }
       const past = replaces === undefined ? undefined : ended.get(replaces)
       if (past !== undefined && wasLeftSince(past.end, requestedAt)) return { outcome: 'outdated' }
       const [before] = replaces === undefined ? [] : live([replaces])
-      if (before) {
-        if (before.sub !== session.sub) end(before, { cause: 'user_switched', at: session.createdAt }, false)
-        else if (isOwedAfterReplacement(before, sids.further(before.handle), session)) {
-          bury(before, null)
-          owe(before.refreshToken.sealed)
-        } else remove(before)
-      }
+      if (before?.sub === session.sub && before.sid === undefined) remove(before)
+      else if (before) end(before, replacementEnd(before, session), false)
       sessions.set(session.handle, structuredClone(session))
       sids.add(session)
       add(bySub, session.sub, session.handle)
-      sweep() // last: what has expired may share its grant with the new one
+      sweep()
       if (before) hints.publish(before.handle)
       return { outcome: 'created', ...(before && { replaced: before }) }
     },
@@ -220,7 +173,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const session = sessions.get(handle)
       const taken = refreshing.get(handle)
       if (!session || !isLive(session, now()) || (taken && taken.expiresAt > now())) return false
-      putLast(refreshing, handle, { expiresAt: now() + lease / 1000 })
+      refreshing.set(handle, { expiresAt: now() + lease / 1000 })
       return true
     },
 
@@ -234,15 +187,11 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
         hints.publish(handle)
         return 'saved'
       }
-      const expired = sessions.get(handle)
-      if (expired?.refreshToken?.sealed === used && refreshToken) {
-        sessions.set(handle, { ...expired, tokens, refreshToken })
-      }
+      if (refreshToken === undefined) return 'gone'
+      const kept = sessions.get(handle)
+      if (kept?.refreshToken?.sealed === used) sessions.set(handle, { ...kept, tokens, refreshToken })
       const past = ended.get(handle)
-      if (past === undefined || past.expiresAt <= now() || refreshToken === undefined) return 'gone'
-      const fate = fateOf(refreshToken, past)
-      if (fate === 'owed') owe(refreshToken.sealed)
-      if (fate === 'put by') putBy.replace(handle, refreshToken)
+      if (past && past.expiresAt > now() && isOwed({ refreshToken }, past.revokeOffline)) owed.add(refreshToken.sealed)
       return 'gone'
     },
 
@@ -250,7 +199,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const [session] = live([handle])
       if (session) {
         end(session, how, false)
-        if (downstream !== undefined) owe(owedDownstream(downstream, [session]), 'downstream')
+        if (downstream !== undefined) owed.add(owedDownstream(downstream, [session]), 'downstream')
         hints.publish(handle)
       }
       return session
@@ -267,17 +216,16 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       jtis.set(notice.jti, { expiresAt: notice.jtiExpiresAt })
       const [marks, name] = 'sid' in target ? [loggedOutSids, target.sid] : [loggedOutSubs, target.sub]
       const before = markOf(marks, name)
-      putLast(marks, name, {
+      marks.set(name, {
         arrivedAt: runtime.now(),
         watermark: Math.max(watermark, before?.watermark ?? 0),
         expiresAt: Math.max(notice.watermarkExpiresAt, before?.expiresAt ?? 0),
       })
       const meant = named.filter((session) => isMeant(session, target, { ...notice, watermark }))
-      if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, meant), 'downstream')
+      if (notice.downstream !== undefined) owed.add(owedDownstream(notice.downstream, meant), 'downstream')
       for (const session of members) end(session, notice.end, notice.revokeOffline)
       for (const session of meant)
         if (!members.includes(session)) end(session, expiryEnd(session), notice.revokeOffline)
-      endPutBy(target, { ...notice, watermark })
       sweep()
       for (const session of members) hints.publish(session.handle)
       hints.publish(topicOf(target))
@@ -287,10 +235,9 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
     async deleteBySid(sid, how) {
       const members = live(sids.of(sid))
       for (const session of members) {
-        bury(session, how)
-        if (session.refreshToken) putBy.add({ ...session, sid, refreshToken: session.refreshToken })
+        sessions.set(session.handle, framedBy(session, how))
+        hints.publish(session.handle)
       }
-      for (const session of members) hints.publish(session.handle)
       return members
     },
 
@@ -303,44 +250,40 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
 
     subscribe: async (to, onHint) => hints.subscribe(topicOf(to), onHint),
 
-    owe: async (refreshToken) => owe(refreshToken),
-
-    async claimOwed({ limit, lease, kind = 'revocation' }) {
-      const claimed: Owed[] = []
-      for (const [id, row] of owed[kind]) {
-        if (claimed.length === limit) break
-        if (row.dueAt > runtime.now()) continue
-        const taken = { ...row, attempts: row.attempts + 1, dueAt: runtime.now() + lease }
-        owed[kind].set(id, taken)
-        claimed.push({ id, debt: taken.debt, attempts: taken.attempts, owedSince: taken.owedSince })
-      }
-      return claimed
+    async isGrantInUse({ sub, sids: ofGrant }) {
+      if (ofGrant.length === 0) return live(bySub.get(sub)).some(holdsRefreshToken)
+      return ofGrant.some((sid) =>
+        live(sids.of(sid)).some(
+          (one) => one.sub === sub && holdsRefreshToken(one) && isOfGrant(one, sids.further(one.handle), sid),
+        ),
+      )
     },
 
-    async settleOwed(id, outcome, kind = 'revocation') {
-      const row = owed[kind].get(id)
-      if (row === undefined || outcome === 'done') owed[kind].delete(id)
-      else owed[kind].set(id, { ...row, dueAt: outcome.retryAt })
-    },
-
-    async nextOwedAt(kind = 'revocation') {
-      let next: number | undefined
-      for (const { dueAt } of owed[kind].values()) next = Math.min(next ?? dueAt, dueAt)
-      return next
-    },
+    owe: async (refreshToken) => owed.add(refreshToken),
+    claimOwed: owed.claimOwed,
+    settleOwed: owed.settleOwed,
+    nextOwedAt: owed.nextOwedAt,
   }
 }
 
-/** Keeps a map in the order of its writes, which is about the order of expiry: the sweep looks at its beginning. */
-function putLast<T>(map: Map<string, T>, key: string, value: T): void {
-  map.delete(key)
-  map.set(key, value)
+function holdsRefreshToken({ refreshToken }: StoredRpSession): boolean {
+  return refreshToken !== undefined
 }
 
-function sweepMap(map: Map<string, { readonly expiresAt: number }>, now: number): void {
-  let left = SWEEP
-  for (const [key, { expiresAt }] of map) {
-    if (left-- === 0) return
-    if (expiresAt <= now) map.delete(key)
+/**
+ * Makes what takes a few expired entries out of a map, going on where it stopped. From the front it would be slower the more
+ * was taken out there: a map keeps the holes for a while.
+ */
+function sweeperOf<T extends { readonly expiresAt: number }>(
+  map: Map<string, T>,
+  takeOut: (value: T, key: string) => void = (_value, key) => map.delete(key),
+): (now: number) => void {
+  let walk = map.entries()
+  return (now) => {
+    for (let i = 0; i < SWEEP; i++) {
+      const { done, value: entry } = walk.next()
+      if (done) walk = map.entries()
+      else if (entry[1].expiresAt <= now) takeOut(entry[1], entry[0])
+    }
   }
 }

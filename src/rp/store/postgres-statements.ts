@@ -54,15 +54,15 @@ export const get: Statement<FoundRow & (SessionRow | { readonly handle: null })>
 /** handle, idle expiry, session_state */
 export const update: Statement<never> = statement(
   'rp_update',
-  `UPDATE rp_session
+  `UPDATE rp_session s
    SET idle_expires_at = greatest(idle_expires_at, $3), session_state = coalesce($4, session_state)
-   WHERE client = $1 AND handle = $2 AND idle_expires_at > rp_now($5) / 1000.0 AND expires_at > rp_now($5) / 1000.0`,
+   WHERE client = $1 AND handle = $2 AND rp_is_live(s, rp_now($5))`,
 )
 
 /** handle, key of the sid, when it was asked for, whether it is of the grant, whether a sid is reused */
 export const addSid: Statement<{ outcome: AddSidResult }> = statement(
   'rp_add_sid',
-  'SELECT rp_add_sid($1, $2, $3, $4, $5, p_sid_reused => $6, p_now => $7) AS outcome',
+  'SELECT rp_add_sid($1, $2, $3, $4, $5, $6, $7) AS outcome',
 )
 
 /** handle, lease */
@@ -77,15 +77,11 @@ export const saveTokens: Statement<{ outcome: SaveTokensResult }> = statement(
   'SELECT rp_save_tokens($1, $2, $3, $4, $5, $6, $7) AS outcome',
 )
 
-export const remove: Statement<SessionRow> = statement(
-  'rp_delete',
-  'SELECT * FROM rp_delete($1, $2, $3, p_downstream => $4, p_now => $5)',
-)
+export const remove: Statement<SessionRow> = statement('rp_delete', 'SELECT * FROM rp_delete($1, $2, $3, $4, $5)')
 
 export const endBy: Statement<OutcomeRow> = statement(
   'rp_end_by',
-  `SELECT outcome, (found).* FROM rp_end_by($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, p_sid_reused => $11,
-     p_downstream => $12, p_now => $13)`,
+  'SELECT outcome, (found).* FROM rp_end_by($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)',
 )
 
 export const removeBySid: Statement<SessionRow> = statement(
@@ -95,8 +91,23 @@ export const removeBySid: Statement<SessionRow> = statement(
 
 export const listBySub: Statement<SessionRow> = statement(
   'rp_list_by_sub',
-  `SELECT * FROM rp_session WHERE client = $1 AND sub_key = $2
-   AND idle_expires_at > rp_now($3) / 1000.0 AND expires_at > rp_now($3) / 1000.0 ORDER BY created_at DESC`,
+  `SELECT * FROM rp_session s WHERE client = $1 AND sub_key = $2 AND rp_is_live(s, rp_now($3))
+   ORDER BY created_at DESC`,
+)
+
+/**
+ * key of the sub, keys of the sids
+ *
+ * A login that is not committed yet is not seen, nor is one that the OP has answered and the store has not heard of. No lock
+ * could change that, as the OP is told later still: then that login's refresh is refused, and no token is left alive.
+ */
+export const isGrantInUse: Statement<{ found: boolean }> = statement(
+  'rp_is_grant_in_use',
+  `SELECT EXISTS (SELECT FROM rp_session s WHERE client = $1 AND sub_key = $2 AND handle = ANY (ARRAY(
+     SELECT handle FROM rp_session WHERE client = $1 AND sid_key = ANY ($3)
+     UNION ALL SELECT handle FROM rp_further_sid WHERE client = $1 AND sid_key = ANY ($3) AND of_grant
+     UNION ALL SELECT handle FROM rp_session WHERE client = $1 AND sub_key = $2 AND cardinality($3::text[]) = 0))
+   AND refresh_token IS NOT NULL AND rp_is_live(s, rp_now($4))) AS found`,
 )
 
 interface MarkRow {
@@ -119,11 +130,7 @@ export const arrivals: Statement<MarkRow & { arrived_at: number }> = statement(
 )
 
 /** refresh token */
-export const oweToken: Statement<never> = statement(
-  'rp_owe_token',
-  `INSERT INTO rp_owed (client, token, owed_since, attempts, due_at)
-   SELECT $1, $2, now, 0, now FROM (SELECT rp_now($3) AS now) AS clock`,
-)
+export const oweToken: Statement<never> = statement('rp_owe_token', 'SELECT rp_owe($1, $2, rp_now($3))')
 
 /** Statements on what is owed. */
 export interface OwedStatements {

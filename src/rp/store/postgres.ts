@@ -11,7 +11,7 @@ import { migrate } from './postgres-schema.ts'
 import * as sql from './postgres-statements.ts'
 import { readTogether } from './read-together.ts'
 import { afterExpiry, isLive, type PastEnd } from './rules.ts'
-import { type SessionRow, toSession } from './session-row.ts'
+import { type SessionRow, toKept, toSession } from './session-row.ts'
 
 /** RP sessions that one query reads: few milliseconds, in which its connection serves nobody else. */
 const MOST_AT_ONCE = 256
@@ -112,7 +112,7 @@ function createPostgresStore(
       return (await db.first(sql.now, now()))?.now as number
     },
 
-    async create(session, { requestedAt, replaces = null }): Promise<CreateResult> {
+    async create(session, { replaces = null } = {}): Promise<CreateResult> {
       const id = await client()
       const { sub, sid = null, refreshToken } = session
       const switched: SessionEnd = { cause: 'user_switched', at: session.createdAt }
@@ -134,7 +134,7 @@ function createPostgresStore(
         session.tokens,
         refreshToken?.sealed ?? null,
         refreshToken?.offline ?? null,
-        requestedAt,
+        session.requestedAt,
         replaces,
         JSON.stringify(switched),
         now(),
@@ -151,7 +151,7 @@ function createPostgresStore(
       if (row === undefined) return undefined
       const seconds = row.now / 1000
       if (row.handle !== null) {
-        const session = toSession(row)
+        const session = toKept(row)
         return isLive(session, seconds) ? { state: 'alive', session } : afterExpiry(session, seconds)
       }
       if (row.ended === null || row.ended_public_id === null || (row.ended_expires_at ?? 0) <= seconds) return undefined
@@ -235,6 +235,11 @@ function createPostgresStore(
       if (typeof to === 'string') return hints.subscribe(hintKey(id, to), onHint)
       const [kind, name] = namedBy(to)
       return hints.subscribe(logoutKey(id, kind, sha256(name)), onHint)
+    },
+
+    async isGrantInUse({ sub, sids }) {
+      const row = await db.first(sql.isGrantInUse, await client(), sha256(sub), sids.map(sha256), now())
+      return row?.found === true
     },
 
     async owe(refreshToken) {

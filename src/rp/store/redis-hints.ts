@@ -30,8 +30,8 @@ export function redisHints(connect: () => RedisConnection, channel: string, node
   async function listen(): Promise<RedisConnection> {
     const connection = connect()
     connection.onMessage((message) => {
-      const [from, key = ''] = message.split(' ')
-      if (from !== node) hints.publish(key)
+      const [from, ...keys] = message.split(' ')
+      if (from !== node) for (const key of keys) hints.publish(key)
     })
     try {
       await connection.subscribe(channel)

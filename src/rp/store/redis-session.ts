@@ -1,6 +1,7 @@
 import { LockstepError } from '../../protocol/errors.ts'
+import type { SessionEnd } from '../../protocol/session-document.ts'
 import type { FoundRpSession, StoredRpSession } from './contract.ts'
-import { afterExpiry, isLive, type PastEnd } from './rules.ts'
+import { afterExpiry, isLive, type KeptRpSession, type PastEnd } from './rules.ts'
 
 /** What the scripts do not look into. */
 type Rest = Pick<StoredRpSession, 'createdAt' | 'data'>
@@ -13,6 +14,7 @@ export function toFields(session: StoredRpSession): readonly string[] {
     pub: session.publicId,
     sub: session.sub,
     iat: String(session.firstIat),
+    requested: String(session.requestedAt),
     idle: String(session.idleExpiresAt),
     exp: String(session.expiresAt),
     rest: JSON.stringify(rest),
@@ -42,8 +44,10 @@ export function toSession(flat: unknown): StoredRpSession {
   return fromFields(toMap(flat))
 }
 
-function fromFields(fields: ReadonlyMap<string, string>): StoredRpSession {
+function fromFields(fields: ReadonlyMap<string, string>): KeptRpSession {
   const [sid, sessionState, refresh] = [fields.get('sid'), fields.get('state'), fields.get('refresh')]
+  const [requested, framed] = [fields.get('requested'), fields.get('framed')]
+  const rest = JSON.parse(need(fields, 'rest')) as Rest
   return {
     handle: need(fields, 'handle'),
     publicId: need(fields, 'pub'),
@@ -52,10 +56,13 @@ function fromFields(fields: ReadonlyMap<string, string>): StoredRpSession {
     firstIat: Number(need(fields, 'iat')),
     idleExpiresAt: Number(need(fields, 'idle')),
     expiresAt: Number(need(fields, 'exp')),
-    ...(JSON.parse(need(fields, 'rest')) as Rest),
+    ...rest,
+    // An earlier version did not write it down.
+    requestedAt: requested === undefined ? rest.createdAt * 1000 : Number(requested),
     tokens: need(fields, 'tokens'),
     ...(sessionState === undefined ? {} : { sessionState }),
     ...(refresh === undefined ? {} : { refreshToken: { sealed: refresh, offline: fields.get('offline') === '1' } }),
+    ...(framed === undefined ? {} : { framed: JSON.parse(framed) as SessionEnd }),
   }
 }
 

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { LockstepError } from '../../protocol/errors.ts'
 import type { SessionEnd } from '../../protocol/session-document.ts'
 import { type Runtime, world } from '../../runtime/runtime.ts'
@@ -7,7 +7,6 @@ import type {
   EndByResult,
   LogoutNotice,
   LogoutTarget,
-  OwedKind,
   RpIdentity,
   RpSessionStore,
   RpStore,
@@ -18,7 +17,9 @@ import { namedBy } from './hints.ts'
 import { createKnownLogouts } from './known-logouts.ts'
 import { type Confirmed, openRedis, type RedisConnection, type RedisPlace } from './redis-connection.ts'
 import { type RedisHints, redisHints } from './redis-hints.ts'
-import type { Script } from './redis-script.ts'
+import * as logouts from './redis-logout-scripts.ts'
+import { createRedisOwed } from './redis-owed.ts'
+import { listOf, type RunScript } from './redis-script.ts'
 import * as scripts from './redis-scripts.ts'
 import { toFields, toFound, toSession } from './redis-session.ts'
 
@@ -64,10 +65,16 @@ export function redisStore(place: RedisPlace, options: RedisStoreOptions = {}): 
   const waiting = replicas > 0 ? openRedis(place, { allowInsecure, patience: wait.timeout + 1_000 }) : undefined
   const node = Buffer.from(world.random(9)).toString('base64url')
   const channel = `${prefix}:hints`
+  let attempts = 0
+  const attemptName = () => `${node}.${++attempts}`
   const hints = redisHints(() => openRedis(place, { allowInsecure }), channel, node)
   return {
     forClient: (identity, runtime) =>
-      createRedisStore({ connection, waiting, wait, hints, prefix, channel, node, clock }, identity, runtime),
+      createRedisStore(
+        { connection, waiting, wait, hints, prefix, channel, node, attemptName, clock },
+        identity,
+        runtime,
+      ),
     async close() {
       await Promise.all([hints.close(), connection.close(), waiting?.close()])
     },
@@ -82,29 +89,31 @@ interface Parts {
   readonly prefix: string
   readonly channel: string
   readonly node: string
+  /** Names one attempt of all nodes. */
+  readonly attemptName: () => string
   readonly clock: (() => number) | undefined
 }
 
 function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runtime, 'now'>): RpSessionStore {
-  const { connection, waiting, wait, hints, prefix, channel, node, clock } = parts
+  const { connection, waiting, wait, hints, prefix, channel, node, attemptName, clock } = parts
   const scope = scopeOf(identity)
   const base = `${prefix}:{${scope}}`
   const now = (): string => (clock ? String(Math.floor(clock())) : '')
-  const run = (script: Script, ...args: readonly string[]) => connection.run(script, base, now(), ...args)
-  const teller = [channel, node, scope]
+  const run: RunScript = (script, ...args) => connection.run(script, base, now(), ...args)
+  const teller = [channel, node]
   const hint = (handle: string): void => hints.publish(hintKey(scope, handle))
   const knownLogouts = createKnownLogouts(runtime, async () => ({
     prefix: `!${scope}.`,
     hints,
     keyOf: (kind, name) => logoutKey(scope, kind, name),
     async arrivedSince(since, limit) {
-      const [at, flat] = listOf(await run(scripts.arrivals, String(Math.floor(since)), String(limit)))
+      const [at, flat] = listOf(await run(logouts.arrivals, String(Math.floor(since)), String(limit)))
       const texts = listOf(flat).map(String)
       const arrivals = texts.flatMap((key, i) => (i % 2 === 0 ? [[key, Number(texts[i + 1])] as const] : []))
       return { now: Number(at), arrivals }
     },
     async read({ sid, sub }) {
-      const [bySid, bySub] = listOf(await run(scripts.marks, sid ?? '', flag(sid !== undefined), sub))
+      const [bySid, bySub] = listOf(await run(logouts.marks, sub, ...given(sid)))
       return { sid: bySid === '' ? undefined : Number(bySid), sub: bySub === '' ? undefined : Number(bySub) }
     },
   }))
@@ -113,11 +122,11 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
   async function endSafely(target: LogoutTarget, notice: LogoutNotice): Promise<unknown> {
     const [kind, name] = namedBy(target)
     const compared = 'sid' in target ? target.sub : undefined
-    const attempt = Buffer.from(world.random(9)).toString('base64url')
+    const attempt = attemptName()
     const takeBack = (ended: readonly StoredRpSession[]): Promise<unknown> => {
       const kept = Math.max(1, Math.ceil(notice.watermarkExpiresAt * 1000 - runtime.now()))
       const sessions = ended.map((session) => JSON.stringify(session))
-      return run(scripts.takeBack, kind, name, notice.jti, attempt, String(kept), ...sessions)
+      return run(logouts.takeBack, kind, name, notice.jti, attempt, String(kept), ...sessions)
     }
     const args = [
       ...teller,
@@ -133,14 +142,13 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       JSON.stringify(notice.end),
       flag(notice.revokeOffline),
       flag(notice.sidReused || !('sid' in target)),
-      flag(notice.downstream !== undefined),
-      notice.downstream ?? '',
+      ...given(notice.downstream),
     ]
     let confirmed: Confirmed
     try {
       confirmed = waiting
-        ? await waiting.runAndWait(scripts.endBy, base, [now(), ...args], wait)
-        : { result: await run(scripts.endBy, ...args), replicas: 0, isLocal: true }
+        ? await waiting.runAndWait(logouts.endBy, base, [now(), ...args], wait)
+        : { result: await run(logouts.endBy, ...args), replicas: 0, isLocal: true }
     } catch (error) {
       // Whether it was done is not known when the connection broke. If this fails too, a copy of the same token is a replay
       // until its window is over; a token with a jti of its own works.
@@ -158,19 +166,10 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
       return Number(await run(scripts.time))
     },
 
-    async create(session, { requestedAt, replaces }) {
+    async create(session, { replaces = '' } = {}) {
       const switched: SessionEnd = { cause: 'user_switched', at: session.createdAt }
       const [outcome, before] = listOf(
-        await run(
-          scripts.create,
-          ...teller,
-          String(requestedAt),
-          JSON.stringify(switched),
-          flag(replaces !== undefined),
-          replaces ?? '',
-          session.handle,
-          ...toFields(session),
-        ),
+        await run(scripts.create, ...teller, JSON.stringify(switched), replaces, session.handle, ...toFields(session)),
       )
       if (outcome !== 'created') return { outcome: 'outdated' }
       if (before === undefined) return { outcome: 'created' }
@@ -185,8 +184,8 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
     },
 
     async updateIfExists(handle, { idleExpiresAt = 0, sessionState }) {
-      const state = [flag(sessionState !== undefined), sessionState ?? '']
-      const changed = (await run(scripts.update, ...teller, handle, String(idleExpiresAt), ...state)) === 1
+      const args = [handle, String(idleExpiresAt), ...given(sessionState)]
+      const changed = (await run(scripts.update, ...teller, ...args)) === 1
       if (changed && sessionState !== undefined) hint(handle)
       return changed
     },
@@ -201,16 +200,15 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
     },
 
     async saveTokens(handle, { tokens, refreshToken }, used) {
-      const { sealed, offline } = refreshToken ?? { sealed: '', offline: false }
-      const refresh = [flag(refreshToken !== undefined), sealed, flag(offline), used]
-      const result = (await run(scripts.saveTokens, ...teller, handle, tokens, ...refresh)) as SaveTokensResult
+      const refresh = refreshToken ? [refreshToken.sealed, flag(refreshToken.offline)] : []
+      const result = (await run(scripts.saveTokens, ...teller, handle, used, tokens, ...refresh)) as SaveTokensResult
       if (result === 'saved') hint(handle)
       return result
     },
 
     async delete(handle, end, downstream) {
-      const owed = [flag(downstream !== undefined), downstream ?? '']
-      const flat = listOf(await run(scripts.remove, ...teller, handle, JSON.stringify(end), ...owed))
+      const args = [handle, JSON.stringify(end), ...given(downstream)]
+      const flat = listOf(await run(scripts.remove, ...teller, ...args))
       if (flat.length === 0) return undefined
       hint(handle)
       return toSession(flat)
@@ -227,7 +225,7 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
     },
 
     async deleteBySid(sid, end) {
-      const sessions = listOf(await run(scripts.deleteBySid, ...teller, sid, JSON.stringify(end))).map(toSession)
+      const sessions = listOf(await run(logouts.deleteBySid, ...teller, sid, JSON.stringify(end))).map(toSession)
       for (const { handle } of sessions) hint(handle)
       return sessions
     },
@@ -242,48 +240,27 @@ function createRedisStore(parts: Parts, identity: RpIdentity, runtime: Pick<Runt
     subscribe: (to, onHint) =>
       hints.subscribe(typeof to === 'string' ? hintKey(scope, to) : logoutKey(scope, ...namedBy(to)), onHint),
 
-    async owe(refreshToken) {
-      await run(scripts.owe, refreshToken)
+    async isGrantInUse({ sub, sids }) {
+      return (await run(scripts.isGrantInUse, sub, ...sids)) === 1
     },
 
-    // What is owed is kept by the server's clock and spoken of by this node's, however far apart they are.
-    async claimOwed({ limit, lease, kind = 'revocation' }) {
-      const rows = listOf(await run(scripts.claimOwed, queues[kind], String(limit), String(lease)))
-      const here = runtime.now()
-      return rows.map((row) => {
-        const [id, debt, attempts, age] = listOf(row)
-        return { id: String(id), debt: String(debt), attempts: Number(attempts), owedSince: here - Number(age) }
-      })
-    },
-
-    async settleOwed(id, outcome, kind = 'revocation') {
-      const wait = outcome === 'done' ? '' : String(Math.ceil(outcome.retryAt - runtime.now()))
-      await run(scripts.settleOwed, queues[kind], id, wait)
-    },
-
-    async nextOwedAt(kind = 'revocation') {
-      const wait = await run(scripts.nextOwed, queues[kind])
-      return wait === '' ? undefined : runtime.now() + Number(wait)
-    },
+    ...createRedisOwed(run, runtime),
   }
 }
 
 /** Names a client in keys: length-prefixed, so that no two identities share it (T20). */
 function scopeOf({ issuer, clientId }: RpIdentity): string {
-  return createHash('sha256').update(`${issuer.length}:${issuer}${clientId}`).digest('base64url').slice(0, 22)
+  return hash('sha256', `${issuer.length}:${issuer}${clientId}`, 'base64url').slice(0, 22)
 }
-
-/** Where each kind of debt waits. */
-const queues: Readonly<Record<OwedKind, string>> = { revocation: ':owed', downstream: ':down' }
 
 /** As the scripts make it; told apart from the others, so that a node can listen to all logouts of a client. */
 function logoutKey(scope: string, kind: 'sid' | 'sub', name: string): string {
-  return `!${scope}.${createHash('sha1').update(`${kind} ${name}`).digest('hex')}`
+  return `!${scope}.${hash('sha1', `${kind} ${name}`)}`
 }
 
 /** As the scripts make it. */
 function hintKey(scope: string, handle: string): string {
-  return createHash('sha1').update(`${scope} ${handle}`).digest('hex')
+  return hash('sha1', `${scope} ${handle}`)
 }
 
 function sessionsOf(result: unknown): readonly StoredRpSession[] {
@@ -294,10 +271,11 @@ function sessionsOf(result: unknown): readonly StoredRpSession[] {
   ]
 }
 
-function listOf(reply: unknown): readonly unknown[] {
-  return Array.isArray(reply) ? reply : []
-}
-
 function flag(value: boolean): string {
   return value ? '1' : '0'
+}
+
+/** An argument at the end that may be missing. */
+function given(text: string | undefined): readonly string[] {
+  return text === undefined ? [] : [text]
 }

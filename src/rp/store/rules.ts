@@ -18,8 +18,21 @@ export function isLive(session: Pick<StoredRpSession, 'idleExpiresAt' | 'expires
   return session.idleExpiresAt > now && session.expiresAt > now
 }
 
-/** What is found of an RP session that ended by itself: how, until the cookie is dead too. */
-export function afterExpiry(session: StoredRpSession, now: number): FoundRpSession | undefined {
+/**
+ * An RP session as stores keep it, alive or not. One that the front channel ended has an idle expiry of 0, and says how it ended:
+ * so it is no longer alive, whatever the clock says, but a logout finds it by all its names and a late refresh finds its token.
+ */
+export interface KeptRpSession extends StoredRpSession {
+  readonly framed?: SessionEnd
+}
+
+/** What becomes of an RP session that the front channel ends. */
+export function framedBy(session: StoredRpSession, framed: SessionEnd): KeptRpSession {
+  return { ...session, idleExpiresAt: 0, framed }
+}
+
+/** What is found of an RP session that is still kept: how it ended, until the cookie is dead too. */
+export function afterExpiry(session: KeptRpSession, now: number): FoundRpSession | undefined {
   if (session.expiresAt <= now) return undefined
   return { state: 'ended', publicId: session.publicId, end: expiryEnd(session) }
 }
@@ -57,7 +70,7 @@ export function wasLeftSince(end: SessionEnd | null, requestedAt: number): boole
 export interface FurtherSid {
   readonly sid: string
   /** When the browser was asked that has shown it, in epoch milliseconds; 0 where only tokens have. */
-  readonly since: number
+  readonly requestedAt: number
   /** Whether tokens have shown it: then their grant at the OP is of it. */
   readonly ofGrant: boolean
 }
@@ -77,12 +90,13 @@ export function withSid(
   const isOfLogin = learnt.sid === sid
   if (isOfLogin && (learnt.from === 'grant' || further.length === 0)) return further
   const known = further.find((one) => one.sid === learnt.sid)
-  const since = learnt.from === 'browser' ? Math.max(learnt.requestedAt, known?.since ?? 0) : (known?.since ?? 0)
-  const added = { sid: learnt.sid, since, ofGrant: learnt.from === 'grant' || known?.ofGrant === true }
+  const requestedAt =
+    learnt.from === 'browser' ? Math.max(learnt.requestedAt, known?.requestedAt ?? 0) : (known?.requestedAt ?? 0)
+  const added = { sid: learnt.sid, requestedAt, ofGrant: learnt.from === 'grant' || known?.ofGrant === true }
   const all = [added, ...further.filter((one) => one.sid !== learnt.sid)]
   if (all.length <= MOST_SIDS) return all
-  const shownLast = Math.max(...all.map((one) => one.since))
-  const oldest = all.findLast((one) => one.since === 0 || one.since !== shownLast)
+  const shownLast = Math.max(...all.map((one) => one.requestedAt))
+  const oldest = all.findLast((one) => one.requestedAt === 0 || one.requestedAt !== shownLast)
   return all.filter((one) => one !== oldest)
 }
 
@@ -107,26 +121,17 @@ export function isOutdated(
  * seconds: the logout was until the next one. The `sid` that was shown last is never left behind, whatever the clocks say.
  */
 export function isLeftBehind(sid: string, further: readonly FurtherSid[], watermark: number): boolean {
-  const own = further.find((one) => one.sid === sid)?.since ?? 0
+  const own = further.find((one) => one.sid === sid)?.requestedAt ?? 0
   const latest = (Math.floor(watermark) + 1) * 1000
-  return further.some((one) => one.sid !== sid && one.since > own && one.since >= latest)
+  return further.some((one) => one.sid !== sid && one.requestedAt > own && one.requestedAt >= latest)
 }
 
-/** How an RP session ended that is still remembered. */
+/** How an RP session ended that is not kept any more. */
 export interface PastEnd {
-  /** `null` where a login of another grant has replaced it: nobody is told, but a refresh token that comes late is owed. */
+  /** `null` where a login of the same End-User has replaced it: nobody is told, but a refresh token that comes late is owed. */
   readonly end: SessionEnd | null
   /** Whether refresh tokens with `offline_access` were to go too. */
   readonly revokeOffline: boolean
-}
-
-/**
- * What becomes of a refresh token that came while a logout ended its RP session: it is owed to the OP as the one before it
- * was, or put by in its place when it was the front channel (T4, T7).
- */
-export function fateOf(refreshToken: StoredRefreshToken, past: PastEnd): 'owed' | 'put by' | 'left alone' {
-  if (past.end?.cause === 'frontchannel') return 'put by'
-  return past.revokeOffline || !refreshToken.offline ? 'owed' : 'left alone'
 }
 
 /** Says whether a logout means an RP session that carries the named `sid` or `sub`. */
@@ -159,7 +164,7 @@ export function owedDownstream(downstream: string, ended: readonly Pick<StoredRp
 type MayHaveRefreshToken = Pick<StoredRpSession, 'refreshToken'>
 type WithRefreshToken = { readonly refreshToken: StoredRefreshToken }
 
-/** Says whether an ended RP session leaves a refresh token to revoke (Back-Channel §2.7). */
+/** Says whether an RP session that has ended leaves a refresh token to revoke (Back-Channel §2.7). */
 export function isOwed<Session extends MayHaveRefreshToken>(
   session: Session,
   revokeOffline: boolean,
@@ -167,25 +172,19 @@ export function isOwed<Session extends MayHaveRefreshToken>(
   return session.refreshToken !== undefined && (revokeOffline || !session.refreshToken.offline)
 }
 
-/** Says whether a live RP session has its tokens from the OP session that this `sid` names: to revoke others of it would take them away. */
-export function isOfGrant(
-  session: Pick<StoredRpSession, 'sid'>,
-  further: readonly FurtherSid[],
-  sid: string | undefined,
-): boolean {
+/** Says whether an RP session has its tokens from the OP session that this `sid` names. */
+export function isOfGrant(session: Pick<StoredRpSession, 'sid'>, further: readonly FurtherSid[], sid: string): boolean {
   return session.sid === sid || further.some((one) => one.ofGrant && one.sid === sid)
 }
 
-/** Says whether one that a new login of the same End-User replaced leaves a refresh token to revoke: not if they share a grant. */
-export function isOwedAfterReplacement(
-  before: StoredRpSession,
-  further: readonly FurtherSid[],
-  after: StoredRpSession,
-): before is StoredRpSession & WithRefreshToken {
-  return !isOfGrant(before, further, after.sid) && isOwed(before, false)
+/**
+ * How an RP session ends that a login in the same browser replaces: to its tabs only if another End-User has signed in.
+ */
+export function replacementEnd(before: StoredRpSession, after: StoredRpSession): SessionEnd | null {
+  return before.sub === after.sub ? null : { cause: 'user_switched', at: after.createdAt }
 }
 
-/** How an RP session ended that nobody has ended. */
-export function expiryEnd({ idleExpiresAt, expiresAt }: StoredRpSession): SessionEnd {
-  return { cause: 'expired', at: Math.min(idleExpiresAt, expiresAt) }
+/** How an RP session ended that no logout has ended. */
+export function expiryEnd({ idleExpiresAt, expiresAt, framed }: KeptRpSession): SessionEnd {
+  return framed ?? { cause: 'expired', at: Math.min(idleExpiresAt, expiresAt) }
 }

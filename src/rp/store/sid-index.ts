@@ -1,5 +1,5 @@
 import type { LearntSid, StoredRpSession } from './contract.ts'
-import { add, drop } from './put-by.ts'
+import { add, drop, type HandleSets } from './handle-sets.ts'
 import { type FurtherSid, isLeftBehind, withSid } from './rules.ts'
 
 /** Which RP sessions carry a `sid`, in memory. */
@@ -16,7 +16,7 @@ export interface SidIndex {
 }
 
 export function createSidIndex(): SidIndex {
-  const bySid = new Map<string, Set<string>>()
+  const bySid: HandleSets = new Map()
   /** By handle; absent where there are none. */
   const learnt = new Map<string, readonly FurtherSid[]>()
   const further = (handle: string) => learnt.get(handle) ?? []

@@ -65,6 +65,15 @@ const migrations: readonly string[] = [
 
   // How many sids the RP session has learnt since.
   'ALTER TABLE rp_further_sid ADD COLUMN learnt_since INTEGER NOT NULL DEFAULT 0',
+
+  // When a login was asked for, in epoch milliseconds. What the front channel ended stays in place, and says so; a refresh
+  // token that it had put by under one name alone is owed.
+  `ALTER TABLE rp_session ADD COLUMN requested_at REAL NOT NULL DEFAULT 0;
+  UPDATE rp_session SET requested_at = created_at * 1000.0;
+  ALTER TABLE rp_session ADD COLUMN framed TEXT;
+  INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at)
+    SELECT client, 'revocation', refresh_token, unixepoch() * 1000, 0, 0 FROM rp_put_by WHERE refresh_offline = 0;
+  DROP TABLE rp_put_by;`,
 ]
 
 /** Brings a file to the newest schema; several processes may try at once. */

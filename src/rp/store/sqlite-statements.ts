@@ -16,12 +16,6 @@ interface EndRow {
   readonly revoke_offline: number
 }
 
-/** What the front channel left of an RP session. */
-interface PutByRow extends Pick<SessionRow, 'handle' | 'sub' | 'first_iat'> {
-  readonly refresh_token: string
-  readonly refresh_offline: number
-}
-
 /** A sid that an RP session has besides that of its login. */
 interface FurtherSidRow {
   readonly sid: string
@@ -47,16 +41,8 @@ export interface Statements {
   readonly remove: Statement<[number, string]>
   /** client, handle, public id, end, expiry, whether refresh tokens with offline_access go too */
   readonly keepEnd: Statement<[number, string, string, string, number, number]>
-  /** end, whether refresh tokens with offline_access go too, client, handle */
-  readonly changeEnd: Statement<[string, number, number, string]>
-  /** client, handle, sid, sub, first iat, refresh token, offline, expiry */
-  readonly putBy: Statement<[number, string, string, string, number, string, number, number]>
-  /** refresh token, offline, client, handle */
-  readonly replacePutBy: Statement<[string, number, number, string]>
-  /** client, name, now */
-  readonly putBySid: Statement<[number, string, number], PutByRow>
-  readonly putBySub: Statement<[number, string, number], PutByRow>
-  readonly forgetPutBy: Statement<[number, string]>
+  /** end, client, handle */
+  readonly frame: Statement<[string, number, string]>
   /** client, client, sid, client, sid */
   readonly bySid: Statement<[number, number, string, number, string], SessionRow>
   readonly bySub: Statement<[number, string], SessionRow>
@@ -77,8 +63,15 @@ export interface Statements {
   /** due, client, id */
   readonly putOffOwed: Statement<[number, number, number]>
   readonly nextOwed: Statement<[number, OwedKind], { due_at: number | null }>
-  /** now in milliseconds twice, now five times: what the next sweep takes away */
-  readonly oweExpired: readonly Statement<[number, number, number, number, number, number, number]>[]
+  /** client, sid, sub, now, now, client, sid, sub, now, now */
+  readonly holdsGrant: Statement<
+    [number, string, string, number, number, number, string, string, number, number],
+    { found: 1 }
+  >
+  /** client, sub, now, now */
+  readonly holdsAnyGrant: Statement<[number, string, number, number], { found: 1 }>
+  /** now in milliseconds, now in milliseconds, now: what the next sweep takes away */
+  readonly oweExpired: Statement<[number, number, number]>
   /** now */
   readonly sweep: readonly Statement<[number]>[]
 }
@@ -88,22 +81,13 @@ export function prepareStatements(db: Sqlite): Statements {
     `SELECT ${key} FROM ${table} WHERE expires_at <= ? ORDER BY expires_at, ${key} LIMIT 20`
   const sweep = (table: string, key: string) =>
     db.prepare<[number]>(`DELETE FROM ${table} WHERE (${key}) IN (${expired(table, key)})`)
-  // By which its tokens are known at the OP.
-  const ownSids = `SELECT past.sid UNION ALL SELECT own.sid FROM rp_further_sid AS own
-    WHERE own.client = past.client AND own.handle = past.handle AND own.of_grant = 1`
-  const oweExpired = (table: string) =>
-    db.prepare<[number, number, number, number, number, number, number]>(
-      `INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at)
-       SELECT client, 'revocation', refresh_token, ?, 0, ? FROM ${table} AS past
-       WHERE (client, handle) IN (${expired(table, 'client, handle')}) AND refresh_offline = 0 AND NOT EXISTS (
-         SELECT 1 FROM rp_session AS other INDEXED BY rp_session_sid WHERE other.client = past.client
-         AND other.sid IN (${ownSids}) AND other.idle_expires_at > ? AND other.expires_at > ?) AND NOT EXISTS (
-         SELECT 1 FROM rp_further_sid AS further INDEXED BY rp_further_sid_sid
-         CROSS JOIN rp_session AS other USING (client, handle) WHERE further.client = past.client
-         AND further.sid IN (${ownSids}) AND further.of_grant = 1 AND other.idle_expires_at > ? AND other.expires_at > ?)`,
-    )
+  const holder = 'refresh_token IS NOT NULL AND idle_expires_at > ? AND expires_at > ?'
   return {
-    insert: db.prepare('INSERT INTO rp_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)'),
+    insert: db.prepare(
+      `INSERT INTO rp_session (client, handle, public_id, sub, sid, first_iat, created_at, requested_at, idle_expires_at,
+       expires_at, data, session_state, tokens, refresh_token, refresh_offline)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
     get: db.prepare('SELECT * FROM rp_session WHERE client = ? AND handle = ?'),
     getEnd: db.prepare(
       'SELECT public_id, ended, revoke_offline FROM rp_ended WHERE client = ? AND handle = ? AND expires_at > ?',
@@ -127,19 +111,8 @@ export function prepareStatements(db: Sqlite): Statements {
     ),
     remove: db.prepare('DELETE FROM rp_session WHERE client = ? AND handle = ?'),
     keepEnd: db.prepare('INSERT OR REPLACE INTO rp_ended VALUES (?, ?, ?, ?, ?, ?)'),
-    changeEnd: db.prepare('UPDATE rp_ended SET ended = ?, revoke_offline = ? WHERE client = ? AND handle = ?'),
-    putBy: db.prepare('INSERT OR REPLACE INTO rp_put_by VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
-    replacePutBy: db.prepare(
-      'UPDATE rp_put_by SET refresh_token = ?, refresh_offline = ? WHERE client = ? AND handle = ?',
-    ),
+    frame: db.prepare('UPDATE rp_session SET idle_expires_at = 0, framed = ? WHERE client = ? AND handle = ?'),
     // Indexes by name: without statistics SQLite goes by the primary key, through all that a client has.
-    putBySid: db.prepare(
-      'SELECT * FROM rp_put_by INDEXED BY rp_put_by_sid WHERE client = ? AND sid = ? AND expires_at > ?',
-    ),
-    putBySub: db.prepare(
-      'SELECT * FROM rp_put_by INDEXED BY rp_put_by_sub WHERE client = ? AND sub = ? AND expires_at > ?',
-    ),
-    forgetPutBy: db.prepare('DELETE FROM rp_put_by WHERE client = ? AND handle = ?'),
     bySid: db.prepare(
       `SELECT * FROM rp_session WHERE client = ? AND handle IN (
          SELECT handle FROM rp_session INDEXED BY rp_session_sid WHERE client = ? AND sid = ?
@@ -176,11 +149,23 @@ export function prepareStatements(db: Sqlite): Statements {
     forgetOwed: db.prepare('DELETE FROM rp_owed WHERE client = ? AND id = ?'),
     putOffOwed: db.prepare('UPDATE rp_owed SET due_at = ? WHERE client = ? AND id = ?'),
     nextOwed: db.prepare('SELECT min(due_at) AS due_at FROM rp_owed WHERE client = ? AND kind = ?'),
-    oweExpired: [oweExpired('rp_session'), oweExpired('rp_put_by')],
+    holdsGrant: db.prepare(
+      `SELECT 1 AS found FROM rp_session INDEXED BY rp_session_sid WHERE client = ? AND sid = ? AND sub = ? AND ${holder}
+       UNION ALL SELECT 1 FROM rp_further_sid AS further INDEXED BY rp_further_sid_sid
+       CROSS JOIN rp_session USING (client, handle)
+       WHERE client = ? AND further.sid = ? AND further.of_grant = 1 AND sub = ? AND ${holder} LIMIT 1`,
+    ),
+    holdsAnyGrant: db.prepare(
+      `SELECT 1 AS found FROM rp_session INDEXED BY rp_session_sub WHERE client = ? AND sub = ? AND ${holder} LIMIT 1`,
+    ),
+    oweExpired: db.prepare(
+      `INSERT INTO rp_owed (client, kind, debt, owed_since, attempts, due_at)
+       SELECT client, 'revocation', refresh_token, ?, 0, ? FROM rp_session
+       WHERE (client, handle) IN (${expired('rp_session', 'client, handle')}) AND refresh_offline = 0`,
+    ),
     sweep: [
       sweep('rp_session', 'client, handle'),
       sweep('rp_ended', 'client, handle'),
-      sweep('rp_put_by', 'client, handle'),
       sweep('rp_logged_out', 'client, kind, value'),
       sweep('rp_jti', 'client, jti'),
     ],

@@ -14,25 +14,24 @@ import type {
   StoredRpSession,
 } from './contract.ts'
 import { type Hints, namedBy, topicOf } from './hints.ts'
-import type { PutBy } from './put-by.ts'
 import {
   afterExpiry,
   expiryEnd,
   type FurtherSid,
-  fateOf,
   isLeftBehind,
   isLive,
   isMeant,
   isOutdated,
   isOwed,
-  isOwedAfterReplacement,
+  type KeptRpSession,
   logoutOf,
   membersOf,
   owedDownstream,
+  replacementEnd,
   wasLeftSince,
   withSid,
 } from './rules.ts'
-import { toSession } from './session-row.ts'
+import { toKept, toSession } from './session-row.ts'
 import { named, naming } from './sqlite-errors.ts'
 import { sqliteHints } from './sqlite-hints.ts'
 import { migrate } from './sqlite-schema.ts'
@@ -91,30 +90,11 @@ function createSqliteStore(
     sql.owe.run(client, kind, debt, runtime.now(), runtime.now())
   }
 
-  function bury(session: StoredRpSession, how: SessionEnd | null, revokeOffline = false): void {
+  function end(session: KeptRpSession, how: SessionEnd | null, revokeOffline: boolean): void {
     const { handle, publicId, expiresAt } = session
     sql.remove.run(client, handle)
     sql.keepEnd.run(client, handle, publicId, JSON.stringify(how), expiresAt, Number(revokeOffline))
-  }
-
-  function end(session: StoredRpSession, how: SessionEnd, revokeOffline: boolean): void {
-    bury(session, how, revokeOffline)
     if (isOwed(session, revokeOffline)) owe(session.refreshToken.sealed)
-  }
-
-  function putBy({ handle, sid, sub, firstIat, refreshToken, expiresAt }: PutBy): void {
-    sql.putBy.run(client, handle, sid, sub, firstIat, refreshToken.sealed, Number(refreshToken.offline), expiresAt)
-  }
-
-  /** Owes what the front channel has left of the RP sessions that a logout means. */
-  function endPutBy(target: LogoutTarget, notice: LogoutNotice): void {
-    const [kind, name] = namedBy(target)
-    for (const row of (kind === 'sid' ? sql.putBySid : sql.putBySub).all(client, name, now())) {
-      if (!isMeant({ sub: row.sub, firstIat: row.first_iat }, target, notice)) continue
-      sql.forgetPutBy.run(client, row.handle)
-      sql.changeEnd.run(JSON.stringify(notice.end), Number(notice.revokeOffline), client, row.handle)
-      if (notice.revokeOffline || row.refresh_offline === 0) owe(row.refresh_token)
-    }
   }
 
   function live(handle: string): StoredRpSession | undefined {
@@ -125,14 +105,14 @@ function createSqliteStore(
 
   function furtherSids(handle: string): readonly FurtherSid[] {
     const rows = sql.furtherSids.all(client, handle)
-    return rows.map(({ sid, asked_at, of_grant }) => ({ sid, since: asked_at, ofGrant: of_grant === 1 }))
+    return rows.map(({ sid, asked_at, of_grant }) => ({ sid, requestedAt: asked_at, ofGrant: of_grant === 1 }))
   }
 
   /** What carries the named `sid` or `sub`, alive or expired. */
-  function rpSessionsOf(target: LogoutTarget, watermark: number): readonly StoredRpSession[] {
-    if (!('sid' in target)) return sql.bySub.all(client, target.sub).map(toSession)
+  function rpSessionsOf(target: LogoutTarget, watermark: number): readonly KeptRpSession[] {
+    if (!('sid' in target)) return sql.bySub.all(client, target.sub).map(toKept)
     const { sid } = target
-    const named = sql.bySid.all(client, client, sid, client, sid).map(toSession)
+    const named = sql.bySid.all(client, client, sid, client, sid).map(toKept)
     return named.filter(({ handle }) => !isLeftBehind(sid, furtherSids(handle), watermark))
   }
 
@@ -141,40 +121,28 @@ function createSqliteStore(
     return row && { ...row, end: JSON.parse(row.ended) as SessionEnd | null }
   }
 
-  function replace(before: StoredRpSession, after: StoredRpSession): void {
-    if (before.sub !== after.sub) {
-      end(before, { cause: 'user_switched', at: after.createdAt }, false)
-      return
-    }
-    if (isOwedAfterReplacement(before, furtherSids(before.handle), after)) {
-      bury(before, null)
-      owe(before.refreshToken.sealed)
-    } else sql.remove.run(client, before.handle)
-  }
-
   return {
     now: async () => runtime.now(),
 
-    create: async (session, { requestedAt, replaces }): Promise<CreateResult> =>
+    create: async (session, { replaces } = {}): Promise<CreateResult> =>
       atomically((changed) => {
-        const { sid = null, sub } = session
+        const { sid = null, sub, requestedAt } = session
         if (sql.wasLoggedOut.get(client, sid, sub, requestedAt, now()) !== undefined) return { outcome: 'outdated' }
         const past = replaces === undefined ? undefined : endOf(replaces)
         if (past !== undefined && wasLeftSince(past.end, requestedAt)) return { outcome: 'outdated' }
         const before = replaces === undefined ? undefined : live(replaces)
-        if (before) {
-          replace(before, session)
-          changed(before.handle)
-        }
+        if (before?.sub === sub && before.sid === undefined) sql.remove.run(client, before.handle)
+        else if (before) end(before, replacementEnd(before, session), false)
+        if (before) changed(before.handle)
         sql.insert.run(client, ...fields(session))
-        sweep(sql, runtime.now()) // last: what has expired may share its grant with the new one
+        sweep(sql, runtime.now())
         return { outcome: 'created', ...(before && { replaced: before }) }
       }),
 
     async get(handle): Promise<FoundRpSession | undefined> {
       const row = sql.get.get(client, handle)
       if (row) {
-        const session = toSession(row)
+        const session = toKept(row)
         return isLive(session, now()) ? { state: 'alive', session } : afterExpiry(session, now())
       }
       const past = endOf(handle)
@@ -195,8 +163,8 @@ function createSqliteStore(
         const logout = sql.logoutOfSid.get(client, learnt.sid, now())
         if (isOutdated(session, before, learnt, logout, options)) return 'outdated'
         sql.forgetSids.run(client, handle)
-        for (const [i, { sid, since, ofGrant }] of withSid(session, before, learnt).entries()) {
-          sql.addSid.run(client, handle, sid, since, Number(ofGrant), i)
+        for (const [i, { sid, requestedAt, ofGrant }] of withSid(session, before, learnt).entries()) {
+          sql.addSid.run(client, handle, sid, requestedAt, Number(ofGrant), i)
         }
         return 'added'
       }),
@@ -218,17 +186,11 @@ function createSqliteStore(
         }
         if (refreshToken === undefined) return 'gone'
         // In what has expired the new one takes the place of the old one.
-        const expired = sql.get.get(client, handle)
-        if (expired?.refresh_token === used) {
+        if (sql.get.get(client, handle)?.refresh_token === used) {
           sql.saveTokens.run(tokens, refreshToken.sealed, Number(refreshToken.offline), client, handle)
         }
         const past = endOf(handle)
-        if (!past) return 'gone'
-        const fate = fateOf(refreshToken, { end: past.end, revokeOffline: past.revoke_offline === 1 })
-        if (fate === 'owed') owe(refreshToken.sealed)
-        if (fate === 'put by') {
-          sql.replacePutBy.run(refreshToken.sealed, Number(refreshToken.offline), client, handle)
-        }
+        if (past && isOwed({ refreshToken }, past.revoke_offline === 1)) owe(refreshToken.sealed)
         return 'gone'
       }),
 
@@ -262,7 +224,6 @@ function createSqliteStore(
         }
         for (const session of meant)
           if (!members.includes(session)) end(session, expiryEnd(session), notice.revokeOffline)
-        endPutBy(target, { ...notice, watermark })
         sweep(sql, runtime.now())
         changed(topicOf(target))
         return { outcome: 'ended', sessions: members }
@@ -275,8 +236,7 @@ function createSqliteStore(
           .map(toSession)
           .filter((session) => isLive(session, now()))
         for (const session of members) {
-          bury(session, how)
-          if (session.refreshToken) putBy({ ...session, sid, refreshToken: session.refreshToken })
+          sql.frame.run(JSON.stringify(how), client, session.handle)
           changed(session.handle)
         }
         return members
@@ -294,6 +254,12 @@ function createSqliteStore(
     },
 
     subscribe: async (to, onHint) => hints.subscribe(hintKey(topicOf(to)), onHint),
+
+    async isGrantInUse({ sub, sids }) {
+      const at = now()
+      if (sids.length === 0) return sql.holdsAnyGrant.get(client, sub, at, at) !== undefined
+      return sids.some((sid) => sql.holdsGrant.get(client, sid, sub, at, at, client, sid, sub, at, at) !== undefined)
+    },
 
     owe: async (refreshToken) => owe(refreshToken),
 
@@ -320,6 +286,7 @@ function fields(session: StoredRpSession) {
     session.sid ?? null,
     session.firstIat,
     session.createdAt,
+    session.requestedAt,
     session.idleExpiresAt,
     session.expiresAt,
     session.data,
@@ -333,6 +300,6 @@ function fields(session: StoredRpSession) {
 /** Each write clears away a few dead rows, and owes what they leave, so that nothing has to run at night. */
 function sweep(sql: Statements, now: number): void {
   const seconds = now / 1000
-  for (const statement of sql.oweExpired) statement.run(now, now, seconds, seconds, seconds, seconds, seconds)
+  sql.oweExpired.run(now, now, seconds)
   for (const statement of sql.sweep) statement.run(seconds)
 }

@@ -4,7 +4,6 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { EndByResult } from '../../../src/rp/store/contract.ts'
 import { redisStore } from '../../../src/rp-redis.ts'
 import {
-  atStart,
   frozenClock,
   identity,
   opened,
@@ -52,7 +51,7 @@ describe.runIf(hasRedis)('redisStore after the 200', () => {
     await redis.start()
     expect(await statesOf(rp, handle, alive)).toEqual(['ended', 'alive'])
     expect(await rp.endBy({ sid: 's' }, notice)).toEqual({ outcome: 'replay' })
-    expect((await rp.create(someSession({ sid: 's' }), { requestedAt })).outcome).toBe('outdated')
+    expect((await rp.create(someSession({ sid: 's', requestedAt }))).outcome).toBe('outdated')
     expect(await rp.claimOwed({ limit: 5, lease: 1 })).toHaveLength(1)
   })
 
@@ -248,7 +247,7 @@ describe.runIf(hasRedis)('redisStore that cannot confirm', () => {
     const notice = someNotice()
     await redis.kill()
     await expect(rp.endBy({ sid: 's' }, notice)).rejects.toMatchObject({ code: 'store_failed' })
-    await expect(rp.create(someSession(), atStart)).rejects.toMatchObject({ code: 'store_failed' })
+    await expect(rp.create(someSession())).rejects.toMatchObject({ code: 'store_failed' })
     await redis.start()
     await until(async () => (await statesOf(rp, handle))[0] === 'alive', 'Redis again')
     expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended', sessions: [{ handle }] })

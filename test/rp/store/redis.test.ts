@@ -2,7 +2,6 @@ import { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type RedisPlace, type RedisStoreOptions, redisStore } from '../../../src/rp-redis.ts'
 import {
-  atStart,
   frozenClock,
   identity,
   opened,
@@ -127,6 +126,34 @@ describe.runIf(hasRedis)('redisStore', () => {
     await store.close()
   })
 
+  it('tells other nodes of a logout in one message, whatever it ends [T18]', async () => {
+    const { store, rp, options, place, clock } = openBench()
+    const handles = await opened(rp, someSession({ sid: 's' }), someSession({ sid: 's' }))
+    const other = redisStore(place, options)
+    const there = other.forClient(identity, clock)
+    const hints = [...handles, { sid: 's' }].map(async (to) => {
+      const hint = Promise.withResolvers<void>()
+      await there.subscribe(to, hint.resolve)
+      return hint
+    })
+    const heard = await Promise.all(hints)
+    await redis.command('CONFIG', 'RESETSTAT')
+    await rp.endBy({ sid: 's' }, someNotice())
+    await Promise.all(heard.map(({ promise }) => promise))
+    expect(String(await redis.command('INFO', 'commandstats'))).toContain('cmdstat_publish:calls=1,')
+    await other.close()
+    await store.close()
+  })
+
+  it('knows a replay of whoever of this process claimed the jti [BC §2.6]', async () => {
+    const { store, rp, clock } = openBench()
+    const again = store.forClient(identity, clock)
+    const notice = someNotice()
+    expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended' })
+    expect(await again.endBy({ sid: 's' }, notice)).toEqual({ outcome: 'replay' })
+    await store.close()
+  })
+
   it('does the same work for a logout however many others are signed in [BC §2.7]', async () => {
     const { store, rp } = openBench()
     const workOf = async (sid: string) => {
@@ -140,9 +167,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await opened(rp, someSession({ sid: 'first' }))
     const few = await workOf('first')
     for (let from = 0; from < 20; from++) {
-      await Promise.all(
-        Array.from({ length: 250 }, (_, i) => rp.create(someSession({ sub: `u${from}-${i}` }), atStart)),
-      )
+      await Promise.all(Array.from({ length: 250 }, (_, i) => rp.create(someSession({ sub: `u${from}-${i}` }))))
     }
     await opened(rp, someSession({ sid: 'last' }))
     expect(await workOf('last')).toEqual(few)
@@ -249,7 +274,7 @@ describe.runIf(hasRedis)('redisStore', () => {
     await opened(rp, someSession())
     const [key = ''] = (await redis.command('KEYS', `${options.prefix}:{*}:sub:ada`)) as readonly string[]
     await redis.command('SET', key, 'not an index')
-    const error = await rp.create(someSession({ tokens: 'very secret' }), atStart).catch((failure: unknown) => failure)
+    const error = await rp.create(someSession({ tokens: 'very secret' })).catch((failure: unknown) => failure)
     expect(error).toMatchObject({ code: 'store_failed' })
     expect(JSON.stringify([error, error instanceof Error && error.cause, String(error)])).not.toContain('very secret')
     await store.close()

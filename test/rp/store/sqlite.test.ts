@@ -10,7 +10,6 @@ import { prepareStatements } from '../../../src/rp/store/sqlite-statements.ts'
 import { sqliteStore } from '../../../src/rp-sqlite.ts'
 import { openSqlite } from '../../../src/runtime/sqlite.ts'
 import {
-  atStart,
   frozenClock,
   identity,
   opened,
@@ -73,7 +72,7 @@ describe('sqliteStore when a write fails', () => {
     expect(await rp.nextOwedAt()).toBeUndefined()
     db.exec('DROP TRIGGER broken')
     db.close()
-    expect((await rp.create(someSession({ sid: 's' }), atStart)).outcome).toBe('created')
+    expect((await rp.create(someSession({ sid: 's' }))).outcome).toBe('created')
     expect(await rp.endBy({ sid: 's' }, notice)).toMatchObject({ outcome: 'ended' })
     expect(await statesOf(rp, handle)).toEqual(['ended'])
     expect(await rp.claimOwed({ limit: 5, lease: 1 })).toHaveLength(1)
