@@ -37,9 +37,9 @@ const agent = new Agent({ connections: CONCURRENCY, pipelining: 1 })
  * What is alike: each side is a process of its own and only its CPU counts, all threads; the same client sends the same bodies
  * over the same 64 kept-alive connections. What is not: ours does more (it finds and ends an RP session, indexes and all,
  * remembers the `jti`, the peer writes two entries), and the limit has neither store nor checks, in memory or in Redis.
- * The same bare server with jose shows, without a goal, what the library costs that ours and the peer verify with. A million RP sessions are `scale`'s to measure.
+ * The same bare server with jose shows, without a goal, what the library costs that ours and the peer verify with. A million RP sessions take minutes to make, and are measured with `--big`.
  */
-export async function rpLogout({ short }: BenchOptions): Promise<Report> {
+export async function rpLogout({ short, big }: BenchOptions): Promise<Report> {
   const loadBefore = loadavg()[0] ?? 0
   const size = short ? { rounds: 1, requests: 20 } : { rounds: 6, requests: 1_200 }
   const op = await startOpForRps()
@@ -66,7 +66,7 @@ export async function rpLogout({ short }: BenchOptions): Promise<Report> {
     }
     figures.push(await roundTrips(op, shared, redis.port))
     for (const kind of ['memory', 'redis'] as const) {
-      figures.push(...(await scaleFigures(kind, sizesOf(short).slice(0, 2), ['find', 'end by sid'])))
+      figures.push(...(await scaleFigures(kind, sizesOf(short).slice(0, big ? 3 : 2), ['find', 'end by sid'])))
     }
     return reportOf('rp-logout', figures, loadBefore)
   } finally {

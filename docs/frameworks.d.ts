@@ -13,6 +13,7 @@ declare module 'vue' {
 declare module '@sveltejs/kit' {
   interface RequestEvent {
     readonly request: Request
+    readonly url: URL
   }
   export type Handle = (input: {
     event: RequestEvent
@@ -39,7 +40,7 @@ declare module 'h3' {
 
 declare module 'astro' {
   export type MiddlewareHandler = (
-    context: { readonly request: Request },
+    context: { readonly request: Request; readonly url: URL },
     next: () => Promise<Response>,
   ) => Promise<Response> | Response
 }

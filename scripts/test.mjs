@@ -138,6 +138,11 @@ if (inCi || existsSync('examples/next/node_modules')) {
   check('packages of the Next example', 'npm', 'ci', '--prefix', 'examples/next', '--loglevel=error')
   suite('Next example', 'e2e/vitest.next.config.ts')
 } else skipped.push('the Next example, which needs 340 MB of packages: npm run test:next')
+// Likewise, 120 MB: the oldest Node that package.json promises, built for Linux on x64.
+if (inCi || existsSync('e2e/oldest-node/node_modules')) {
+  check('oldest Node', 'npm', 'ci', '--prefix', 'e2e/oldest-node', '--loglevel=error')
+  suite('oldest Node', 'e2e/vitest.oldest-node.config.ts')
+} else skipped.push('what is built on the oldest Node: npm run test:oldest-node')
 rmSync(scratch, { recursive: true })
 for (const what of skipped) console.log(`skipped: ${what}`)
 if (inCi && skipped.length > 0) total.failed += skipped.length // nothing may be skipped in CI

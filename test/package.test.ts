@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   existsSync,
   mkdirSync,
@@ -50,6 +50,41 @@ describe('the packed package', () => {
     const lines = entries.map((entry) => `require('lockstep${entry.slice(1)}')`)
     writeFileSync(join(folder, 'all.cjs'), `${lines.join('\n')}\nconsole.log('all required')`)
     expect(run('all.cjs').trim()).toBe('all required')
+  })
+
+  it('compiles in a CommonJS app of TypeScript that checks the types of its libraries, and runs there [every 9]', () => {
+    const app = join(folder, 'typed')
+    mkdirSync(app)
+    writeFileSync(join(app, 'package.json'), '{ "type": "commonjs" }')
+    const names = entries.map((entry, index) => `import * as entry${index} from 'lockstep${entry.slice(1)}'`)
+    writeFileSync(
+      join(app, 'app.ts'),
+      `${names.join('\n')}
+import express from 'express'
+import { createRelyingParty } from 'lockstep/rp'
+import { auth, requireLogin } from 'lockstep/rp/express'
+import { memoryStore } from 'lockstep/rp/memory'
+
+const store = memoryStore()
+const rp = createRelyingParty({
+  issuer: 'https://op.example', clientId: 'notes', clientSecret: 'secret', appUrl: 'https://notes.example',
+  store, mapSession: (claims) => ({ name: claims.sub }),
+})
+const app = express().use(auth(rp))
+app.get('/', requireLogin(rp), (req, res) => void res.send(req.rpSession.data.name.toUpperCase()))
+console.log([${names.map((_, index) => `entry${index}`).join(', ')}].map((entry) => Object.keys(entry).length > 0).join())
+void rp.close().then(() => store.close())
+`,
+    )
+    const options = ['--module', 'nodenext', '--target', 'es2023', '--strict', '--types', 'node', '--outDir', 'out']
+    const { stdout } = spawnSync(join(root, 'node_modules/.bin/tsc'), [...options, '--rootDir', '.', 'app.ts'], {
+      cwd: app,
+      encoding: 'utf8',
+    })
+    // @types/koa is at odds with a package of its own
+    expect(stdout.split('\n').filter((line) => line !== '' && !line.includes('/node_modules/@types/'))).toEqual([])
+    expect(readFileSync(join(app, 'out/app.js'), 'utf8')).toContain('require("lockstep/rp")')
+    expect(run('typed/out/app.js').trim()).toBe(entries.map(() => 'true').join())
   })
 
   it('carries types, sources and the two files that browsers load', () => {

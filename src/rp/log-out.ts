@@ -80,10 +80,12 @@ async function leaveForOp<Data>(
   const found = await op.reachable().catch(() => undefined) // logged, once, where it was found out
   const endpoint = found?.serverMetadata().end_session_endpoint
   if (endpoint === undefined) {
-    const note = 'The sign-in service could not be told, so you may still be signed in there and in other apps.'
+    const isAway = found === undefined // else it takes no sign-outs at all
+    const why = isAway ? 'could not be told' : 'cannot be told'
+    const note = `The sign-in service ${why}, so you may still be signed in there and in other apps.`
     const onlyHere = rememberLeaving({ ...leaving, how: 'here' }, options)
-    const canRetry = found === undefined
-    return loggedOutPage(options, { note, canRetry, status: 503, cookies: [...cookies, onlyHere], returnTo })
+    const about = { note, canRetry: isAway, status: isAway ? 503 : 200, returnTo }
+    return loggedOutPage(options, { ...about, cookies: [...cookies, onlyHere] })
   }
   const pending: PostLogout = { state: base64url(options.runtime.random(16)), returnTo }
   const cookie = setCookie(cookieOf(options.cookieName), await sealer.seal('logout', pending), LIFETIME, options)

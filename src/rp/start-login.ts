@@ -5,12 +5,12 @@ import { authorizationUrl, beginTransaction } from './login-transaction.ts'
 import { loginFailedPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
 
-const prompts = ['login', 'consent', 'select_account', 'create']
+const prompts = ['login', 'consent', 'select_account']
 
 /**
  * Sends the browser to the OP to sign in.
  *
- * Takes `return_to` (a path in this app), `prompt`, `login_hint` and `max_age` (seconds since the End-User last gave a
+ * Takes `return_to` (a path in this app), `prompt` (also several), `login_hint` and `max_age` (seconds since the End-User last gave a
  * password or the like). Only a navigation of a whole page begins a login: an image would only fill the cookie jar (T29).
  * With `by=app` it was the app that sent the browser here: who has just signed out of this app then sees that he is
  * signed out, and is asked first whether he wants back in.
@@ -30,8 +30,8 @@ async function start<Data>(context: RpContext<Data>, request: RpRequest, query: 
   const refused = refuseUnlessNavigation(request)
   if (refused) return refused
   const prompt = query.get('prompt')
-  if (prompt !== null && !prompts.includes(prompt)) {
-    return refusal(400, 'invalid_request', `prompt must be one of ${prompts.join(', ')}`)
+  if (prompt !== null && !isPrompt(prompt)) {
+    return refusal(400, 'invalid_request', `prompt must be create alone, or some of ${prompts.join(', ')}`)
   }
   const maxAge = query.get('max_age')
   if (maxAge !== null && !/^\d{1,9}$/.test(maxAge)) {
@@ -54,6 +54,14 @@ async function start<Data>(context: RpContext<Data>, request: RpRequest, query: 
     ...(prompt === null ? {} : { prompt }),
     ...(hint === null ? {} : { login_hint: hint.slice(0, 320) }),
   })
+}
+
+/** A silent check has a route of its own, and `create` goes with no other (Prompt Create §4). */
+function isPrompt(prompt: string): boolean {
+  const several = prompt.split(' ')
+  return (
+    prompt === 'create' || (several.every((one) => prompts.includes(one)) && new Set(several).size === several.length)
+  )
 }
 
 /** Prompt Create §4.2: an OP that does not list `create` is assumed not to know it. */

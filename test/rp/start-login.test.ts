@@ -78,6 +78,15 @@ describe('register', () => {
 })
 
 describe('login', () => {
+  it('hands several prompts on, and refuses a list with one that is none, or with create beside others [PC-4-b]', async () => {
+    expect((await requestAt('/auth/login?prompt=login%20consent')).get('prompt')).toBe('login consent')
+    await listPrompts(['create'])
+    for (const bad of ['none', 'login none', 'login create', 'login  consent', 'Login', '', ' ', 'login login']) {
+      const answer = await ask(rp, 'GET', `/auth/login?${new URLSearchParams({ prompt: bad })}`)
+      expect([bad, answer.status]).toEqual([bad, 400])
+    }
+  })
+
   it('hands max_age on, and refuses what is no number of seconds [Core §3.1.2.1]', async () => {
     expect((await requestAt('/auth/login?max_age=0')).get('max_age')).toBe('0')
     for (const bad of ['-1', '1e3', 'x', '']) {
@@ -119,6 +128,7 @@ describe('a login that another party wants', () => {
     ['another', 'iss=https://evil.example'],
     ['no', 'login_hint=ada'],
     ['a second', 'iss=https://evil.example&iss=ISSUER'],
+    ['one more', 'iss=ISSUER&iss=https://evil.example'],
   ])('with %s issuer goes nowhere [E46]', async (_name, query) => {
     const answer = await ask(rp, 'GET', `/auth/initiate-login?${query.replace('ISSUER', op.issuer)}`)
     expect(answer.status).toBe(400)

@@ -1,15 +1,19 @@
 import { execFileSync } from 'node:child_process'
 import { globSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import express from 'express'
+import { getRequestListener } from '@hono/node-server'
+import express, { type RequestHandler } from 'express'
 import fastify from 'fastify'
-import Koa from 'koa'
+import { Hono, type MiddlewareHandler } from 'hono'
+import Koa, { type Middleware } from 'koa'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createRelyingParty, type RelyingParty } from '../../../src/rp.ts'
 import { auth, requireLogin } from '../../../src/rp-express.ts'
 import { auth as fastifyAuth } from '../../../src/rp-fastify.ts'
+import { auth as honoAuth } from '../../../src/rp-hono.ts'
 import { auth as koaAuth } from '../../../src/rp-koa.ts'
 import { memoryStore } from '../../../src/rp-memory.ts'
+import { getRpSession, auth as nodeAuth } from '../../../src/rp-node.ts'
 import { type Kept, type Mount, startWorld, type TestWorld } from '../support.ts'
 
 /* What holds for every adapter, because all stand on the same core. */
@@ -66,12 +70,13 @@ describe('every adapter', () => {
   it('has a test for each line of docs/adapters.md, and no other numbers', () => {
     const lines = [...readFileSync(join(root, 'docs/adapters.md'), 'utf8').matchAll(/^\| ((?:every|[a-z]+) \d+) \|/gm)]
     const files = globSync('{test,test-d,e2e}/**/*.ts', { cwd: root, exclude: ['**/node_modules/**'] })
+    const ids = String.raw`\[((?:(?:every|express|fastify|koa|hono|next) \d+(?:, )?)+)\]`
+    const atEndOfName = new RegExp(`${ids}['"\`],? ?(?:async )?[,(]`, 'g')
+    const aboveTypes = new RegExp(`^// ${ids}$`, 'gm') // what compiles there has no name
     const named = files.flatMap((file) =>
       [
-        ...readFileSync(join(root, file), 'utf8').matchAll(
-          /\[((?:(?:every|express|fastify|koa|hono|next) \d+(?:, )?)+)\]/g,
-        ),
-      ].flatMap(([, ids = '']) => ids.split(', ')),
+        ...readFileSync(join(root, file), 'utf8').matchAll(file.startsWith('test-d') ? aboveTypes : atEndOfName),
+      ].flatMap(([, found = '']) => found.split(', ')),
     )
     expect([...new Set(named)].toSorted()).toEqual(lines.map(([, id]) => id).toSorted())
   })
@@ -86,6 +91,62 @@ describe('every adapter', () => {
   it('takes host and scheme from appUrl: no header of a proxy or an attacker decides [T21] [every 3]', async () => {
     world = await startWorld()
     expect(await redirectUriOf(world)).toBe(`${world.app.url}/auth/callback`)
+  })
+})
+
+/** An app that says what its framework's objects are called by just before our middleware and just after. */
+const namesAround: Readonly<Record<string, (see: (names: string[]) => void) => Mount>> = {
+  Express: (see) => async (rp) => {
+    const look: RequestHandler = (req, res, next) => {
+      see([...Object.keys(req), ...Object.keys(res.locals).map((name) => `locals.${name}`)])
+      next()
+    }
+    return express().use(look, auth(rp), look)
+  },
+  Koa: (see) => async (rp) => {
+    const look: Middleware = (ctx, next) => {
+      see([...Object.keys(ctx), ...Object.keys(ctx.req), ...Object.keys(ctx.state).map((name) => `state.${name}`)])
+      return next()
+    }
+    return new Koa().use(look).use(koaAuth(rp)).use(look).callback()
+  },
+  Hono: (see) => async (rp) => {
+    const look: MiddlewareHandler = (c, next) => {
+      see(Object.keys(c.var))
+      return next()
+    }
+    return getRequestListener(new Hono().use(look).use(honoAuth(rp)).use(look).fetch)
+  },
+  'node:http': (see) => async (rp) => async (req, res) => {
+    see(Object.keys(req))
+    if (await nodeAuth(rp)(req, res)) return
+    await getRpSession(rp, req, res)
+    see(Object.keys(req))
+    res.end()
+  },
+}
+
+describe.each(Object.entries(namesAround))('who is signed in with %s', (name, mountWith) => {
+  it('is told by rpSession and rpSessionEnd, and by no other name [every 2]', async () => {
+    const seen: string[][] = []
+    world = await startWorld({ mount: mountWith((names) => seen.push(names)) })
+    const { app, newAgent } = world
+    const agent = newAgent()
+    await agent.submit(await agent.open(`${app.url}/auth/login`), { username: 'ada' })
+    const added = new Set<string>()
+    const look = async () => {
+      seen.splice(0)
+      await agent.fetch(app.url, '/')
+      const [before = [], after = []] = seen
+      for (const one of after) if (!before.includes(one)) added.add(one)
+    }
+    await look()
+    const [session] = await app.sessions.listBySub('ada')
+    await app.sessions.delete(session?.handle ?? '', { cause: 'admin', at: 1 })
+    await look()
+    const where = name === 'Koa' ? 'state.' : ''
+    const own = name === 'node:http' ? [] : [`${where}rpSession`, `${where}rpSessionEnd`]
+    expect([...added].toSorted()).toEqual(own)
   })
 })
 

@@ -14,7 +14,7 @@ import { adapterFlows } from './flow-suite.ts'
 function app(before: MiddlewareHandler = (_c, next) => next()): Mount {
   return async (rp) => {
     const shell = new Hono()
-      .onError((error, c) => c.text('', 'status' in error && error.status === 503 ? 503 : 500)) // [hono 4]
+      .onError((error, c) => c.text('', 'status' in error && error.status === 503 ? 503 : 500))
       .use(before)
       .use(auth(rp))
       .get('/', (c) => c.text(c.var.rpSession ? 'signed in' : `signed out ${c.var.rpSessionEnd?.cause ?? ''}`))
@@ -72,6 +72,20 @@ describe('the Hono adapter, as Hono does things', () => {
       'a=1',
       expect.stringMatching(`^__Host-lockstep-notes-ended=${namesOf(id).publicId};`),
     ])
+    await rp.close()
+  })
+
+  it('hands errors of the store to app.onError, with the status they ask for [hono 4]', async () => {
+    const rp = createRelyingParty({ ...options, store: memoryStore(), log: () => {} })
+    const away = Object.assign(new Error('away'), { status: 503 })
+    const broken: typeof rp = { ...rp, current: () => Promise.reject(away) }
+    const errors: unknown[] = []
+    const shell = new Hono().use(auth(broken)).onError((error, c) => {
+      errors.push(error)
+      return c.text('mine', 'status' in error && error.status === 503 ? 503 : 500)
+    })
+    const answer = await shell.request('/')
+    expect([answer.status, await answer.text(), errors]).toEqual([503, 'mine', [away]])
     await rp.close()
   })
 
