@@ -41,7 +41,7 @@ const agent = new Agent({ connections: CONCURRENCY, pipelining: 1 })
  */
 export async function rpLogout({ short, big }: BenchOptions): Promise<Report> {
   const loadBefore = loadavg()[0] ?? 0
-  const size = short ? { rounds: 1, requests: 20 } : { rounds: 6, requests: 1_200 }
+  const size = short ? { warmUps: 0, rounds: 1, requests: 20 } : { warmUps: 10, rounds: 6, requests: 1_200 }
   const op = await startOpForRps()
   const redis = await startRedis()
   const start = (side: Side, kind: Kind): Promise<LoadedRp> =>
@@ -77,6 +77,7 @@ export async function rpLogout({ short, big }: BenchOptions): Promise<Report> {
 }
 
 interface Size {
+  readonly warmUps: number
   readonly rounds: number
   readonly requests: number
 }
@@ -195,15 +196,15 @@ async function roundTrips(op: OpForRps, sides: Sides, port: number): Promise<Fig
   }
 }
 
-/** Measures all sides in turns, after three rounds that warm up: code that is still being compiled costs double. */
+/** Measures all sides in turns, after rounds that warm up: code that is still being compiled costs double, and who has more of it more. */
 async function inTurns<Name extends Side>(
-  { rounds }: Size,
+  { warmUps, rounds }: Size,
   sides: readonly Name[],
   measure: (side: Name, tokens: readonly string[]) => Promise<number>,
   prepare: () => Promise<readonly string[]>,
 ): Promise<Round<Name>[]> {
   const found: Round<Name>[] = []
-  for (let round = rounds > 1 ? -3 : 0; round < rounds; round++) {
+  for (let round = -warmUps; round < rounds; round++) {
     const tokens = await prepare()
     const values: Partial<Record<Name, number>> = {}
     for (const side of round % 2 === 0 ? sides : sides.toReversed()) values[side] = await measure(side, tokens)

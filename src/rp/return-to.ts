@@ -9,8 +9,7 @@ export function safeReturnTo(value: string | undefined, app: { origin: string; h
   // Browsers drop tabs and newlines and take "\" for "/" before they resolve; a path has no need of any of them.
   if (value === undefined || value.length > 2048 || !/^\/[^/\\]/.test(`${value} `) || /[\p{Cc}\\]/u.test(value))
     return home
-  if (!URL.canParse(value, app.origin)) return home
-  const url = new URL(value, app.origin)
+  const url = new URL(value, app.origin) // which takes every path
   if (url.origin !== app.origin || url.pathname.startsWith('//')) return home
   if (url.pathname === app.base || url.pathname.startsWith(`${app.base}/`)) return home
   return url.href

@@ -17,7 +17,10 @@ const MAX_TOKEN = 16 * 1024
 /** A Logout Token that passed every check. */
 export interface ValidLogoutToken {
   readonly claims: LogoutTokenClaims
-  /** Epoch seconds until which the same token would pass again, and so until which its `jti` must be remembered. */
+  /**
+   * Epoch seconds until which the same token would pass again, by a clock that differs from ours as far as clocks may: that of
+   * the store, which must remember the `jti` until then.
+   */
   readonly acceptableUntil: number
   /** True when the OP asks to revoke refresh tokens with `offline_access` too (Keycloak's second event). */
   readonly revokeOffline: boolean
@@ -47,7 +50,7 @@ export async function validateLogoutToken(
   await verifySignature(token, expected.alg, op)
   return {
     claims,
-    acceptableUntil: Math.min(claims.exp + CLOCK_TOLERANCE, claims.iat + MAX_AGE + CLOCK_TOLERANCE),
+    acceptableUntil: Math.min(claims.exp + CLOCK_TOLERANCE, claims.iat + MAX_AGE) + CLOCK_TOLERANCE,
     revokeOffline: Object.hasOwn(claims.events, REVOKE_OFFLINE_EVENT) && claims.events[REVOKE_OFFLINE_EVENT] === true,
   }
 }

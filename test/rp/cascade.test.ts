@@ -87,6 +87,13 @@ async function logOut(claims: Record<string, unknown>): Promise<number> {
 }
 
 describe('a logout upstream', () => {
+  it('by an OP whose clock is ahead ends no login downstream that is younger than now [T3]', async () => {
+    start()
+    expect(await logOut({ sub: 'ada', iat: START + 50, exp: START + 170, toe: START + 50 })).toBe(200)
+    await vi.waitFor(() => expect(told).toHaveLength(1))
+    expect(told[0]).toMatchObject({ sub: 'ada', notAfter: START, at: START })
+  })
+
   it('is told downstream once, by what it named, whether an RP session was left or not [BCL-2.7-b, T7]', async () => {
     start()
     const session = someSession({ sid: 's1' })

@@ -137,6 +137,7 @@ describe('Logout Tokens that come while the OP answers nothing of use', () => {
   const BROKEN = { status: 500, body: { error: 'server_error' } } as const
   let count = 0
   let waits: number[] = []
+  let said: string | undefined
   beforeEach(() => {
     waits = []
   })
@@ -149,7 +150,9 @@ describe('Logout Tokens that come while the OP answers nothing of use', () => {
     if (answer.status === 200) return 200
     const wait = answer.headers['retry-after']
     if (wait !== undefined) waits.push(Number(wait))
-    return JSON.parse(textOf(answer)).error
+    const { error, error_description } = JSON.parse(textOf(answer))
+    said = error_description
+    return error
   }
 
   const fetches = (path: string) => op.asked.get(path) ?? 0
@@ -214,6 +217,7 @@ describe('Logout Tokens that come while the OP answers nothing of use', () => {
     later += 10
     for (let i = 0; i < 20; i++) expect(await post({ kid: `made up ${i}` })).toBe('temporarily_unavailable')
     expect(await post()).toBe('temporarily_unavailable')
+    expect(said).toMatch(/^none of the OP's keys fits the header, and they are fetched again in \d+ s$/)
     expect(waits).toHaveLength(21)
     expect(waits.every((wait) => wait > 10 && wait <= 20)).toBe(true) // when the keys are fetched again
     expect(fetches('/jwks')).toBe(1)

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { ask } from './plain-request.ts'
 import { startWorld, type TestApp, type TestWorld, type WorldOptions } from './support.ts'
 
 let world: TestWorld | undefined
@@ -157,7 +158,7 @@ describe('a front-channel logout', () => {
     expect(app.log).toEqual([expect.objectContaining({ event: 'frontchannel_logout_refused' })])
   })
 
-  it('asked for by an image, a script or the address bar ends nothing [T4]', async () => {
+  it('asked for by an image, a script, the address bar or a look at its headers ends nothing [T4]', async () => {
     const { app, issuer, newAgent, signIn } = await start()
     const agent = newAgent()
     await signIn(agent, app)
@@ -165,6 +166,9 @@ describe('a front-channel logout', () => {
     for (const dest of ['image', 'script', 'empty', 'document', 'frame']) {
       const page = await agent.fetch(app.url, url, { headers: { 'sec-fetch-dest': dest } })
       expect(page.status).toBe(400)
+    }
+    for (const method of ['HEAD', 'POST', 'OPTIONS']) {
+      expect((await ask(app.rp, method, url.slice(app.url.length))).status).toBe(405)
     }
     expect((await agent.fetch(app.url, '/auth/session')).status).toBe(200)
   })

@@ -62,12 +62,17 @@ async function signedParts(...parts: string[]): Promise<string> {
   return `${content}.${Buffer.from(signature).toString('base64url')}`
 }
 
-async function send(token: string) {
+async function sendAndRead(token: string) {
   log.length = 0
   const answer = await postForm(rp as RelyingParty, '/auth/backchannel-logout', { logout_token: token })
-  const { error } = answer.status === 200 ? {} : JSON.parse(textOf(answer))
-  const refused = log.find((event) => event.event === 'logout_token_refused')
-  return { status: answer.status, error, check: refused?.check, state: (await statesOf(sessions, 'laptop'))[0] }
+  const { error, error_description: description } = answer.status === 200 ? {} : JSON.parse(textOf(answer))
+  const check = log.find((event) => event.event === 'logout_token_refused')?.check
+  return { status: answer.status, error, description, check, state: (await statesOf(sessions, 'laptop'))[0] }
+}
+
+async function send(token: string) {
+  const { description: _, ...answer } = await sendAndRead(token)
+  return answer
 }
 
 const accepted = { status: 200, error: undefined, check: undefined, state: 'ended' }
@@ -182,7 +187,9 @@ describe('among the OP’s keys', () => {
     const putOff = { status: 400, error: 'temporarily_unavailable', check: undefined, state: 'alive' }
     const other = { ...good(), kid: 'other' }
     await start([odd(), other])
-    expect(await send(await op.mint(claims()))).toEqual(putOff)
+    const { description, ...answer } = await sendAndRead(await op.mint(claims()))
+    expect(answer).toEqual(putOff)
+    expect(description).toBe("The OP's key that fits the header cannot be used")
     expect(log).toEqual([{ event: 'logout_not_recorded', message: expect.stringContaining('cannot be used') }])
     op.answers.set('/jwks', { status: 200, body: { keys: [odd(), other, { ...good(), kid: 'new' }] } })
     now += 30_000

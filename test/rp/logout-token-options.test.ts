@@ -126,7 +126,7 @@ describe('allow.sidReused', () => {
 describe('an encrypted Logout Token', () => {
   const keys = () => [{ key: rsa.privateKey, alg: 'RSA-OAEP-256', kid: 'enc' }]
 
-  const encrypt = (token: string, to = rsa.publicKey, header: Record<string, string> = {}) =>
+  const encrypt = (token: string, to = rsa.publicKey, header: Record<string, string | undefined> = {}) =>
     new CompactEncrypt(new TextEncoder().encode(token))
       .setProtectedHeader({ alg: 'RSA-OAEP-256', enc: 'A128CBC-HS256', cty: 'JWT', kid: 'enc', ...header })
       .encrypt(to)
@@ -136,6 +136,31 @@ describe('an encrypted Logout Token', () => {
     expect(await send(await encrypt(await op.mint(claims({ nonce: 'n' }))))).toEqual(refused('nonce'))
     log.length = 0
     expect(await send(await encrypt(await op.mint(claims())))).toEqual(accepted)
+  })
+
+  it.each([
+    ['without kid, to a key that has one', true, undefined],
+    ['with a kid, to a key that has none', false, 'enc'],
+    ['without kid, to a key that has none', false, undefined],
+  ])('may come %s [BC §2.6 (1)]', async (_how, keyHas, kid) => {
+    const [key] = keys()
+    if (key === undefined) throw new Error('no key')
+    await start({ decryptionKeys: [keyHas ? key : { key: key.key, alg: key.alg }] })
+    expect(await send(await encrypt(await op.mint(claims()), rsa.publicKey, { kid }))).toEqual(accepted)
+  })
+
+  it('within another is refused [BC §2.6 (1)]', async () => {
+    await start({ decryptionKeys: keys() })
+    expect(await send(await encrypt(await encrypt(await op.mint(claims()))))).toEqual(refused('format'))
+  })
+
+  it('that is compressed is refused before it is unfolded, good or a bomb [BC §2.6 (1)]', async () => {
+    for (const content of [await op.mint(claims()), 'a'.repeat(10_000_000)]) {
+      await start({ decryptionKeys: keys() })
+      expect(await send(await encrypt(content, rsa.publicKey, { zip: 'DEF' }))).toEqual(refused('encryption'))
+      expect(log).toEqual([expect.objectContaining({ message: '"zip" is not accepted' })])
+      await rp?.close()
+    }
   })
 
   it('is wanted where it was negotiated: a bare one is refused [BC §2.6 (1)]', async () => {

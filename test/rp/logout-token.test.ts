@@ -193,10 +193,10 @@ describe('a Logout Token is accepted', () => {
 
 describe('a Logout Token is refused, and ends nobody,', () => {
   it.each([
-    ['with typ at+jwt [A22]', 'typ', {}, { typ: 'at+jwt' }],
-    ['with typ dpop+jwt [A22]', 'typ', {}, { typ: 'dpop+jwt' }],
-    ['with typ secevent+jwt [A22]', 'typ', {}, { typ: 'secevent+jwt' }],
-    ['with typ a number [A22]', 'typ', {}, { typ: 1 }],
+    ['with typ at+jwt [BC §4.1] [A22]', 'typ', {}, { typ: 'at+jwt' }],
+    ['with typ dpop+jwt [BC §4.1] [A22]', 'typ', {}, { typ: 'dpop+jwt' }],
+    ['with typ secevent+jwt [BC §4.1] [A22]', 'typ', {}, { typ: 'secevent+jwt' }],
+    ['with typ a number [BC §4.1] [A22]', 'typ', {}, { typ: 1 }],
     ['with another iss [BC §2.6 (4)] [A24]', 'iss', { iss: 'https://evil.example' }, {}],
     ['without iss [BC §2.6 (4)] [A24]', 'iss', { iss: undefined }, {}],
     ['with another aud [BC §2.6 (4)] [A26]', 'aud', { aud: 'mail' }, {}],
@@ -221,20 +221,25 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     ['with jti empty [A30]', 'jti', { jti: '' }, {}],
     ['with a jti of 2 kB [A30]', 'jti', { jti: 'j'.repeat(2048) }, {}],
     ['without events [BC §2.6 (6)] [A31]', 'events', { events: undefined }, {}],
-    ['with events an array [A31]', 'events', { events: [BACKCHANNEL_LOGOUT_EVENT] }, {}],
-    ['with events a string [A31]', 'events', { events: BACKCHANNEL_LOGOUT_EVENT }, {}],
-    ['with events null [A31]', 'events', { events: null }, {}],
-    ['with another event only [A31]', 'events', { events: { 'http://schemas.openid.net/event/foobar': {} } }, {}],
+    ['with events an array [BC §2.6 (6)] [A31]', 'events', { events: [BACKCHANNEL_LOGOUT_EVENT] }, {}],
+    ['with events a string [BC §2.6 (6)] [A31]', 'events', { events: BACKCHANNEL_LOGOUT_EVENT }, {}],
+    ['with events null [BC §2.6 (6)] [A31]', 'events', { events: null }, {}],
     [
-      'with the https spelling of the event [A31]',
+      'with another event only [BC §2.6 (6)] [A31]',
+      'events',
+      { events: { 'http://schemas.openid.net/event/foobar': {} } },
+      {},
+    ],
+    [
+      'with the https spelling of the event [BC §2.6 (6)] [A31]',
       'events',
       { events: { [BACKCHANNEL_LOGOUT_EVENT.replace('http', 'https')]: {} } },
       {},
     ],
-    ['with the event true [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: true } }, {}],
-    ['with the event a string [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: 'x' } }, {}],
-    ['with the event null [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: null } }, {}],
-    ['with the event an array [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: [] } }, {}],
+    ['with the event true [BC §2.6 (6)] [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: true } }, {}],
+    ['with the event a string [BC §2.6 (6)] [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: 'x' } }, {}],
+    ['with the event null [BC §2.6 (6)] [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: null } }, {}],
+    ['with the event an array [BC §2.6 (6)] [A32]', 'events', { events: { [BACKCHANNEL_LOGOUT_EVENT]: [] } }, {}],
     ['with constructor as event [A34]', 'events', { events: { constructor: {} } }, {}],
     ['with a nonce [BC §2.6 (7)] [A35]', 'nonce', { nonce: 'n' }, {}],
     ['with an empty nonce [BC §2.6 (7)] [A35]', 'nonce', { nonce: '' }, {}],
@@ -306,7 +311,7 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect(await outcomeOf(`${token}${signature}`)).toEqual(refused('alg'))
   })
 
-  it('by HS256 with the OP’s public key as the secret [A14]', async () => {
+  it('by HS256 with the OP’s public key as the secret [BC §2.6 (3)] [A14]', async () => {
     const jwk = op.keys.published.find(({ alg }) => alg === 'RS256')
     const publicKey = await importJWK({ ...jwk, ext: true }, 'RS256')
     if (publicKey instanceof Uint8Array) throw new Error('not a public key')
@@ -315,13 +320,13 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect(await outcomeOf(token)).toEqual(refused('alg'))
   })
 
-  it('whose payload was swapped under an old signature [A16]', async () => {
+  it('whose payload was swapped under an old signature [BC §2.6 (3)] [A16]', async () => {
     const [header, , signature] = (await op.mint(claims({ sid: 'other' }))).split('.')
     const payload = Buffer.from(JSON.stringify(claims())).toString('base64url')
     expect(await outcomeOf(`${header}.${payload}.${signature}`)).toEqual(refused('signature'))
   })
 
-  it('signed by a key of the attacker’s that the header brings along [A19]', async () => {
+  it('signed by a key of the attacker’s that the header brings along [BC §2.6 (3)] [A19]', async () => {
     const stranger = await startFakeOp()
     const [jwk] = stranger.keys.published
     const token = await stranger.mint(claims(), { jwk, kid: op.keys.kid, jku: `${stranger.issuer}/jwks` })
@@ -366,6 +371,16 @@ describe('a Logout Token is refused, and ends nobody,', () => {
     expect(await outcomeOf(token)).toMatchObject({ status: 400, check: 'replay' })
   })
 
+  it('when it is sent again to a store whose clock is ahead of ours [BC §2.6 (8)] [A2] [T20]', async () => {
+    const store = memoryStore()
+    const ahead = { now: () => now + 50_000 }
+    const at = relyingParty(op.issuer, { ...store, forClient: (identity) => store.forClient(identity, ahead) })
+    const token = await op.mint(claims())
+    expect((await receive(token, at)).status).toBe(200)
+    now += 179_000
+    expect((await receive(token, at)).status).toBe(400)
+  })
+
   it('says which rule was broken, and never repeats the token or its claims', async () => {
     const token = await op.mint(claims({ nonce: 'a-nonce-of-mine' }))
     const answer = await receive(token)
@@ -387,7 +402,6 @@ describe('a request to the back-channel endpoint is refused', () => {
     ['with an empty form [A7]', 400, form, ''],
     ['with JSON [A7]', 415, { 'content-type': 'application/json' }, '{"logout_token":"a.b.c"}'],
     ['with multipart [A7]', 415, { 'content-type': 'multipart/form-data; boundary=x' }, '--x--'],
-    ['with logout_token twice [E17] [A8]', 400, form, 'logout_token=a.b.c&logout_token=a.b.c'],
     ['with an empty logout_token', 400, form, 'logout_token='],
     ['with a body over 64 kB [A11]', 413, form, `logout_token=${'a'.repeat(70_000)}`],
     ['with a jti of 100 kB [A30]', 413, form, `logout_token=${'a'.repeat(140_000)}`],
@@ -399,6 +413,21 @@ describe('a request to the back-channel endpoint is refused', () => {
   })
 })
 
+it.each([
+  ['twice', (token: string) => `logout_token=${token}&logout_token=${token}`],
+  ['after another', (token: string) => `logout_token=a.b.c&logout_token=${token}`],
+  ['before another', (token: string) => `logout_token=${token}&x=1&logout_token=`],
+  ['twice, once percent-encoded', (token: string) => `logout_token=${token}&logout%5Ftoken=${token}`],
+])('a good Logout Token that comes %s in one form ends nobody [E17] [A8]', async (_how, body) => {
+  const headers = { 'content-type': 'application/x-www-form-urlencoded' }
+  const token = await op.mint(claims())
+  const answer = await ask(rp, 'POST', '/auth/backchannel-logout', headers, body(token))
+  expect(answer.status).toBe(400)
+  expect(JSON.parse(textOf(answer))).toMatchObject({ error: 'invalid_request' })
+  expect([recorded, await alive()]).toEqual([[], 'laptop phone graces'])
+  expect((await receive(token)).status).toBe(200) // its jti was not claimed
+})
+
 describe('a Logout Token ends', () => {
   it('only the RP session of its sid, though it names the sub too [BC §2.7] [A42]', async () => {
     expect(await outcomeOf(await op.mint(claims()))).toEqual(accepted)
@@ -408,6 +437,22 @@ describe('a Logout Token ends', () => {
     const answer = await receive(await op.mint(claims({ sid: undefined })))
     expect(answer.headers['logout-sessions-ended']).toBe('2')
     expect(await alive()).toBe('graces')
+  })
+
+  it.each([
+    ['iat', { iat: START - 100 }],
+    ['toe, however fresh its iat is', { toe: START - 100 }],
+  ])('by sub, only what began before its %s [T3]', async (_claim, when) => {
+    await opened(sessions, someSession({ handle: 'older', sub: 'ada', firstIat: START - 101 }))
+    await receive(await op.mint(claims({ sid: undefined, ...when })))
+    expect(await statesOf(sessions, 'older', 'laptop', 'phone')).toEqual(['ended', 'alive', 'alive'])
+  })
+
+  it('what it names not later than now, though the clock of the OP is ahead [T3]', async () => {
+    const ahead = { iat: START + 50, exp: START + 150 }
+    await receive(await op.mint(claims({ ...ahead, lockstep_logout_details: { ended_at_ms: START * 1000 + 50_900 } })))
+    const found = await sessions.get('laptop')
+    expect(found?.state === 'ended' && found.end).toEqual({ cause: 'logout_token', at: START, at_ms: START * 1000 })
   })
 
   it('nobody when its sid is unknown, whatever its sub [A44]', async () => {
@@ -616,9 +661,22 @@ describe('the OP’s keys', () => {
     await fresh.rotate()
     const token = await good()
     expect((await receive(token, at)).status).toBe(400)
-    now += 30_000
+    now += 29_000
+    expect((await receive(token, at)).status).toBe(400)
+    now += 1_000
     expect((await receive(token, at)).status).toBe(200)
     expect(fresh.asked.get('/jwks')).toBe(2)
+    await fresh.close()
+  })
+
+  it('are fetched again after a rotation also where our clock was set back meanwhile [A18]', async () => {
+    const fresh = await startFakeOp()
+    const at = relyingParty(fresh.issuer)
+    const good = (iat: number) => fresh.mint({ ...claims({ iat, exp: iat + 120 }), iss: fresh.issuer })
+    expect((await receive(await good(START), at)).status).toBe(200)
+    await fresh.rotate()
+    now -= 3_600_000
+    expect((await receive(await good(START - 3_600), at)).status).toBe(200)
     await fresh.close()
   })
 })

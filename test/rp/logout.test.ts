@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { namesOf } from '../../src/rp/session-id.ts'
 import { someSession } from '../../src/testing/rp-store-bench.ts'
 import type { Page, UserAgent } from '../support/user-agent.ts'
-import { ask } from './plain-request.ts'
+import { ask, postForm } from './plain-request.ts'
 import { startWorld, type TestApp, type TestWorld, type WorldOptions } from './support.ts'
 
 let world: TestWorld | undefined
@@ -240,6 +240,40 @@ describe('signing out', () => {
     const headers = { 'sec-fetch-site': 'same-site' }
     expect((await agent.fetch(app.url, '/auth/logout', { method: 'POST', headers })).status).toBe(403)
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
+  })
+
+  it('in a browser without Fetch Metadata is judged by Origin, and refused without one [A56]', async () => {
+    const { app, issuer } = await start()
+    const [id, now] = ['x'.repeat(43), Math.floor(Date.now() / 1000)]
+    const session = someSession({ ...namesOf(id), idleExpiresAt: now + 99, expiresAt: now + 99 })
+    await app.sessions.create(session)
+    const cookie = `${cookieName(issuer)}=${id}`
+    const logOut = async (headers: Record<string, string>) =>
+      (await postForm(app.rp, '/auth/logout', { from: 'this-app' }, { cookie, ...headers })).status
+    for (const origin of ['https://evil.example', 'null', `${app.url}.evil.example`]) {
+      expect(await logOut({ origin })).toBe(403)
+    }
+    expect(await logOut({})).toBe(403)
+    expect(await app.sessions.listBySub('ada')).toHaveLength(1)
+    expect(await logOut({ origin: app.url })).toBe(303)
+    expect(await app.sessions.listBySub('ada')).toEqual([])
+  })
+
+  it.each([
+    '//evil.example',
+    'https://evil.example/',
+    '/\\evil.example',
+    '/auth/login',
+  ])('leads into the app, not to %s, here and on the way back [RFC 9700 §4.11] [A57]', async (return_to) => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const left = await agent.submit(await agent.open(`${app.url}/auth/logout`), { from: 'this-app', return_to })
+    expect(left.url).toBe(`${app.url}/`)
+    const asked = await agent.open(`${app.url}/auth/login`)
+    await agent.submit(asked, { username: 'ada' })
+    const back = await agent.submit(await signOut(agent, app, { return_to }), { logout: 'yes' })
+    expect(back.url).toBe(`${app.url}/`)
   })
 
   it('twice succeeds twice [SM-3.1-j]', async () => {

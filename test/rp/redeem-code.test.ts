@@ -64,6 +64,7 @@ async function begin(path: string) {
       more: Record<string, unknown> = {},
       alg?: 'ES256',
       site = 'cross-site',
+      session_state = 'hash.salt',
     ) {
       const now = Math.floor(Date.now() / 1000)
       const nonce = sent.get('nonce')
@@ -77,7 +78,7 @@ async function begin(path: string) {
         code: 'c',
         state: sent.get('state') ?? '',
         iss: op.issuer,
-        session_state: 'hash.salt',
+        session_state,
       })
       return browse(`/auth/callback?${query}`, { 'sec-fetch-site': site })
     },
@@ -290,6 +291,15 @@ describe('a silent check', () => {
     const answer = await respondWith('/auth/silent-check', { auth_time: 1 })
     expect(textOf(answer)).toContain('{"lockstep":"silent-check","result":"same","session_state":"hash.salt"}')
     expect(await sessions.listBySub('ada')).toEqual([{ ...before, sessionState: 'hash.salt works' }])
+  })
+
+  it('hands on a session_state that would close its script as text, and runs nothing else [A60] [T24]', async () => {
+    await respondWith('/auth/login', {})
+    const hostile = '</script><script>alert(1)</script>'
+    const { answer } = await begin('/auth/silent-check')
+    const page = textOf(await answer({}, {}, undefined, 'cross-site', hostile))
+    expect(page.match(/<\/?script>/g)).toEqual(['<script>', '</script>'])
+    expect(page).toContain('\\u003c/script>\\u003cscript>alert(1)')
   })
 
   it('that finds another session of the same End-User at the OP goes by its sid too, the one that a logout will name [T7]', async () => {

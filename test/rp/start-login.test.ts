@@ -128,6 +128,7 @@ describe('a login that another party wants', () => {
     ['another', 'iss=https://evil.example'],
     ['no', 'login_hint=ada'],
     ['a second', 'iss=https://evil.example&iss=ISSUER'],
+    ['one more', 'iss=ISSUER&iss=https://evil.example'],
   ])('with %s issuer goes nowhere [E46]', async (_name, query) => {
     const answer = await ask(rp, 'GET', `/auth/initiate-login?${query.replace('ISSUER', op.issuer)}`)
     expect(answer.status).toBe(400)

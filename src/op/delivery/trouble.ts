@@ -18,7 +18,7 @@ export interface TroubleParts {
 /**
  * Makes the function that learns from each attempt whether an RP answers, and tells once when for an hour none has. Since
  * when, and that it was told, is in the store: all nodes share it, and a restart changes nothing. Answers since when (epoch
- * milliseconds) an RP that was not reached is in trouble; failures farther apart than a horizon are no one trouble.
+ * milliseconds) an RP that was not reached is in trouble; failures farther apart than a quarter of a horizon are no one trouble.
  */
 export function troubleWatch({
   store,
@@ -26,8 +26,8 @@ export function troubleWatch({
   tell,
   horizon,
 }: TroubleParts): (clientId: string, outcome: AttemptOutcome) => Promise<number | undefined> {
-  // what failed so long ago is given up by now, or this OP was away: nobody knows how the RP was meanwhile
-  const pause = Math.max(horizon * 1000, unreachableAfter)
+  // an RP that is owed something is asked far more often: this OP was away, and nobody knows how the RP was meanwhile
+  const pause = Math.max((horizon * 1000) / 4, unreachableAfter)
   return async (clientId, outcome) => {
     const reach = reachOf(outcome)
     if (reach === 'reached') {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { createBreakers, type Trouble } from '../../../src/op/delivery/breaker.ts'
 import { mostKept } from '../../../src/op/latest.ts'
+import { second } from '../../../src/runtime/milliseconds.ts'
 
-const second = 1000
 const failure = (trouble: Trouble, deliveryId = 'd'): { deliveryId: string; trouble: Trouble } => ({
   deliveryId,
   trouble,

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { BackchannelOptions } from '../../../src/op/delivery/backchannel-options.ts'
 import { type Deliveries, deliveriesOf } from '../../../src/op/delivery/deliveries.ts'
 import type { DeliveryFilter } from '../../../src/op/store/contract.ts'
+import { hour, minute, second } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 let world: VirtualWorld
@@ -9,10 +10,6 @@ beforeEach(() => {
   world = virtualWorld()
 })
 afterEach(() => world.close())
-
-const second = 1000
-const minute = 60 * second
-const hour = 60 * minute
 
 /** A worker, and what an operator has in hands. */
 function operate(options?: BackchannelOptions): Deliveries {

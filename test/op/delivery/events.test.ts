@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { deliveriesOf } from '../../../src/op/delivery/deliveries.ts'
 import { tellBy } from '../../../src/op/delivery/events.ts'
 import type { OpLogEvent } from '../../../src/op/log.ts'
+import { hour, minute, second } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 let world: VirtualWorld
@@ -9,10 +10,6 @@ beforeEach(() => {
   world = virtualWorld()
 })
 afterEach(() => world.close())
-
-const second = 1000
-const minute = 60 * second
-const hour = 60 * minute
 
 const told = (name: string): unknown[] => world.told.flatMap(([each, event]) => (each === name ? [event] : []))
 

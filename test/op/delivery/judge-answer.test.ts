@@ -1,10 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { type AttemptContext, judgeAnswer, judgeFailure, waitAskedFor } from '../../../src/op/delivery/judge-answer.ts'
+import { hour, minute, second } from '../../../src/runtime/milliseconds.ts'
 
 const now = Date.parse('2026-11-22T12:00:00Z')
-const second = 1000
-const minute = 60 * second
-const hour = 60 * minute
 
 const context = (over: Partial<AttemptContext> = {}): AttemptContext => ({
   now,

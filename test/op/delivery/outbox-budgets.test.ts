@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { hour, minute, second } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 let world: VirtualWorld
@@ -6,10 +7,6 @@ beforeEach(() => {
   world = virtualWorld()
 })
 afterEach(() => world.close())
-
-const second = 1000
-const minute = 60 * second
-const hour = 60 * minute
 
 /** The most POSTs that went out in any hour. */
 function mostInAnHour(posts: readonly { at: number }[]): number {

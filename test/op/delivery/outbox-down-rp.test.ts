@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { minute, second } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 let world: VirtualWorld
@@ -6,9 +7,6 @@ beforeEach(() => {
   world = virtualWorld()
 })
 afterEach(() => world.close())
-
-const second = 1000
-const minute = 60 * second
 
 describe('an RP that is down', () => {
   it.each([1, 5, 25])('hears of the logout within seconds of coming back after %i minutes', async (minutes) => {

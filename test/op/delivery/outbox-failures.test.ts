@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { LockstepError } from '../../../src/protocol/errors.ts'
+import { minute, second } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 let world: VirtualWorld
@@ -7,9 +8,6 @@ beforeEach(() => {
   world = virtualWorld()
 })
 afterEach(() => world.close())
-
-const second = 1000
-const minute = 60 * second
 
 describe('crashes and failures of our own', () => {
   it('takes over at its start what a crashed worker had in flight', async () => {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { OutboxParts } from '../../../src/op/delivery/outbox.ts'
+import { minute, second } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 let world: VirtualWorld
@@ -8,8 +9,6 @@ beforeEach(() => {
 })
 afterEach(() => world.close())
 
-const second = 1000
-const minute = 60 * second
 const forEver = (): Promise<never> => new Promise(() => {})
 
 describe('what hangs on our side', () => {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { hour, minute } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 let world: VirtualWorld
@@ -6,9 +7,6 @@ beforeEach(() => {
   world = virtualWorld()
 })
 afterEach(() => world.close())
-
-const minute = 60_000
-const hour = 60 * minute
 
 /** An OP that stops and starts again, some seconds later. */
 async function restart(outbox: { stop(): Promise<void> }): Promise<void> {
@@ -120,6 +118,23 @@ it('what is past its horizon is tried when only the OP was away, although its RP
   expect(all.filter(({ attempts }) => attempts === 0)).toEqual([])
   const open = new Set(all.filter(({ state }) => state !== 'dead').map(({ state }) => state))
   expect([...open]).toEqual(['delivered'])
+})
+
+it('what is past its horizon is tried when the OP was away, although its RP failed already before [design §4]', async () => {
+  await endMany(300, 'notes')
+  const outbox = world.start()
+  await world.pass(10 * minute)
+  const stopped = outbox.stop()
+  await world.pass(72 * hour - 10 * minute)
+  await stopped
+  world.start()
+  await world.pass(minute / 2)
+  world.rps.set('notes', () => says(200))
+  await world.pass(10 * minute)
+  const { deliveries } = await world.store.listDeliveries({}, { limit: 1000 })
+  expect(deliveries).toHaveLength(300)
+  expect(deliveries.filter(({ attempts }) => attempts === 0)).toHaveLength(0)
+  expect(deliveries.filter(({ state }) => state === 'delivered').length).toBeGreaterThan(200)
 })
 
 it('what is due is sent although what waits cannot be brought forward at the start', async () => {

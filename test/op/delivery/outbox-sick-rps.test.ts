@@ -1,4 +1,5 @@
 import { afterEach, expect, it } from 'vitest'
+import { second } from '../../../src/runtime/milliseconds.ts'
 import { type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 /*
@@ -9,7 +10,6 @@ import { type VirtualWorld, virtualWorld } from './virtual-world.ts'
 let world: VirtualWorld | undefined
 afterEach(() => world?.close())
 
-const second = 1000
 const rps: readonly string[] = Array.from({ length: 200 }, (_, i) => `rp${i}`)
 /** Of two hundred, twenty hang, twenty refuse connections, and ten answer 500 for half a minute. */
 const sick = new Map(

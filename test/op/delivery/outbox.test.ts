@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { LockstepError } from '../../../src/protocol/errors.ts'
+import { minute, second } from '../../../src/runtime/milliseconds.ts'
 import { StaleConnectionError } from '../../../src/runtime/post-failure.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
@@ -8,9 +9,6 @@ beforeEach(() => {
   world = virtualWorld()
 })
 afterEach(() => world.close())
-
-const second = 1000
-const minute = 60 * second
 
 describe('telling RPs', () => {
   it('tells each RP of a logout at once, with a token of its own', async () => {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { createRates } from '../../../src/op/delivery/rates.ts'
+import { second } from '../../../src/runtime/milliseconds.ts'
 
 const start = 1_800_000_000_000
-const second = 1000
 
 /** When something is done that is always wanted, in milliseconds since the start. */
 function times(rates: ReturnType<typeof createRates>, until: number): number[] {

@@ -1,11 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type OpStore, openSecrets, rotateKeys } from '../../../src/op.ts'
 import { sqliteStore } from '../../../src/op-sqlite.ts'
+import { minute, second } from '../../../src/runtime/milliseconds.ts'
 import { says, type VirtualWorld, virtualWorld } from './virtual-world.ts'
 
 const issuer = 'https://op.example'
-const second = 1000
-const minute = 60 * second
 /** Seconds for which this RP caches a JWKS: as long as `openSecrets` believes. */
 const jwksCache = 900
 
