@@ -103,10 +103,12 @@ describe('the Express adapter, as Express does things', () => {
     }
     app.express.use(failed)
     app.sessions.get = async () => Promise.reject(new Error('disk full'))
-    expect(await agent.fetch(app.url, '/me')).toMatchObject({
-      status: 503,
-      body: 'mine: It could not be found out who is signed in',
-    })
+    for (const path of ['/', '/me']) {
+      expect(await agent.fetch(app.url, path)).toMatchObject({
+        status: 503,
+        body: 'mine: It could not be found out who is signed in',
+      })
+    }
     await close()
   })
 })
