@@ -1,12 +1,6 @@
 import type { RpRequest } from './http.ts'
-import {
-  type AppOptions,
-  appOptionNames,
-  DEFAULT_ABSOLUTE_LIFETIME,
-  type ResolvedAppOptions,
-  refuseUnknown,
-  resolveAppOptions,
-} from './options.ts'
+import type { AppOptions, ResolvedAppOptions } from './options.ts'
+import { appOptionNames, DEFAULT_ABSOLUTE_LIFETIME, refuseUnknown, resolveAppOptions } from './resolve-options.ts'
 
 /** What an app must keep in its own session of the first ID Token of a login; a refreshed one does not change it. */
 export interface KeptClaims {

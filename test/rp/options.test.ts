@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { resolveRpOptions } from '../../src/rp/options.ts'
+import { resolveRpOptions } from '../../src/rp/resolve-options.ts'
 import type { RelyingPartyOptions } from '../../src/rp.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 
