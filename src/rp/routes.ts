@@ -112,18 +112,15 @@ export function routeOf(place: Place, { url }: Pick<RpRequest, 'url'>): string |
 function failed<Data>({ options }: RpContext<Data>, route: string, error: unknown): RpAnswer {
   const isPage = ['login', 'register', 'initiate-login', 'callback', 'logout', 'logged-out'].includes(route)
   if (error instanceof LockstepError && error.code === 'op_unreachable') {
-    return loginFailedPage(options, 503, `${error.message}.`, error.code)
-  }
-  if (error instanceof LockstepError && error.code === 'logout_request_invalid') {
-    return refusal(400, 'invalid_request', error.message)
+    return loginFailedPage(options, { status: 503, what: `${error.message}.`, code: error.code })
   }
   if (!isPage || error instanceof BodyTooLarge || error instanceof BodyReadBefore) {
     return refusalFor(options, route, error)
   }
   options.log({ event: 'internal_error', route, message: messageOf(error) })
   return isStoreAway(error)
-    ? loginFailedPage(options, 503, storeAway, 'store_failed')
-    : loginFailedPage(options, 500, wentWrong, 'internal_error')
+    ? loginFailedPage(options, { status: 503, what: storeAway, code: 'store_failed' })
+    : loginFailedPage(options, { status: 500, what: wentWrong, code: 'internal_error' })
 }
 
 const wentWrong = 'Something went wrong here; it was logged.'

@@ -57,6 +57,29 @@ describe('endSessions', () => {
     expect((await agent.submit(asked, { username: 'ada' })).body).toBe('Hello the one called ada')
   })
 
+  it('is known to the next login also where no page of the app comes before it', async () => {
+    const { app, issuer, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await app.rp.endSessions('ada')
+    const launcher = `${app.url}/auth/initiate-login?${new URLSearchParams({ iss: issuer })}`
+    for (const url of [`${app.url}/auth/login?return_to=/me`, launcher]) {
+      expect((await agent.open(url)).body, url).toContain('name="username"')
+    }
+    expect((await agent.open(`${app.url}${app.rp.loginPath('/me', 'app')}`)).body).toContain('You are signed out')
+    const asked = await agent.open(`${app.url}/auth/login?return_to=/me`)
+    expect((await agent.submit(asked, { username: 'ada' })).body).toBe('Hello the one called ada')
+  })
+
+  it('is known to the next login in a browser without Fetch Metadata', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    await app.rp.endSessions('ada')
+    const reload = await agent.open(`${app.url}/me`, { 'sec-fetch-dest': '', 'sec-fetch-site': '' })
+    expect(reload.body).toContain('You are signed out')
+  })
+
   it('has the refresh tokens revoked at the OP [T7]', async () => {
     const client = { grant_types: ['authorization_code', 'refresh_token'] }
     const { app, provider, newAgent, signIn } = await start({ client })
