@@ -159,6 +159,7 @@ function loginFailed<Data>(
 }
 
 function statusOf({ code }: LockstepError): number {
+  if (code === 'login_refused') return 403 // by the app, in its mapSession
   if (code === 'login_response_invalid') return 400
   return code === 'op_unreachable' ? 503 : 502
 }

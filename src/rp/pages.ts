@@ -98,6 +98,16 @@ export function loginFailedPage(app: App, failure: Failure & { readonly returnTo
   return failedPage(app, 'The sign-in did not work', loginLink(app, failure.returnTo), failure)
 }
 
+/** A logout that came to nothing. It is asked for anew, so that it never ends more than was meant. */
+export function logoutFailedPage(app: App, failure: Failure): RpAnswer {
+  return failedPage(app, 'The sign-out did not work', `${app.base}/logout`, failure)
+}
+
+/** The end of a logout, where it cannot be said who is signed in. */
+export function arrivalFailedPage(app: App, failure: Failure): RpAnswer {
+  return failedPage(app, 'Signed out or not?', `${app.base}/logged-out`, failure)
+}
+
 function failedPage(app: App, title: string, retry: string, { status, what, code, cookies }: Failure): RpAnswer {
   const content = html`
     <h1>${title}</h1>
