@@ -57,6 +57,7 @@ export async function beginTransaction<Data>(
   const { kind } = about
   const transaction: LoginTransaction = {
     ...about,
+    ...(kind === 'login' ? strictest(about.maxAge, options.maxAge) : {}),
     state: (kind === 'silent' ? SILENT : '') + random(16),
     nonce: random(16),
     verifier: random(32),
@@ -120,6 +121,12 @@ export async function authorizationUrl<Data>(
 function askedOfAnyLogin(params: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   const { acr_values: _acr, claims: _claims, prompt: _prompt, resource: _resource, ...others } = params
   return { ...others, max_age: '2147483647' }
+}
+
+/** The app's own `max_age` holds, whatever a link asks for. */
+function strictest(...limits: readonly (number | undefined)[]): { readonly maxAge?: number } {
+  const maxAge = Math.min(...limits.filter((one) => one !== undefined))
+  return Number.isFinite(maxAge) ? { maxAge } : {}
 }
 
 function cookieOf(cookieName: string, state: string): string {

@@ -51,7 +51,7 @@ export function resolveRpOptions<Data>(options: RelyingPartyOptions<Data>): Reso
     mapSession: options.mapSession ?? keepNothing,
     wantsClaims: options.mapSession !== undefined,
     scope,
-    authorizationParams: options.authorizationParams ?? {},
+    ...checkAuthorizationParams(options.authorizationParams),
     cookieName: `${secureCookies ? '__Host-' : ''}lockstep-${checkSuffix(suffix)}`,
     secureCookies,
     lifetime: checkLifetime(options.sessionLifetime),
@@ -71,6 +71,9 @@ export function refuseUnknown(options: object, names: ReadonlySet<string>, of: s
 export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
   const { clientId, dangerouslyAllowHttp: allowHttp = false, store } = options
   const issuer = checkUrl('issuer', options.issuer, allowHttp)
+  if (issuer.search !== '' || issuer.pathname.includes('/.well-known/')) {
+    throw new TypeError('issuer must be what the OP calls itself, without a query, not the URL of its metadata')
+  }
   const app = checkUrl('appUrl', options.appUrl, allowHttp)
   if (app.search !== '') throw new TypeError('appUrl must not have a query')
   if (typeof clientId !== 'string' || clientId === '') throw new TypeError('clientId must be a non-empty string')
@@ -155,6 +158,33 @@ function checkAuthMethod(method: 'client_secret_basic' | 'client_secret_post') {
     throw new TypeError('tokenEndpointAuthMethod must be client_secret_basic or client_secret_post')
   }
   return method
+}
+
+const notToSet: ReadonlySet<string> = new Set([
+  'client_id',
+  'redirect_uri',
+  'response_type',
+  'response_mode', // the callback takes a query
+  'scope',
+  'state',
+  'nonce',
+  'code_challenge',
+  'code_challenge_method',
+  'request', // holds all of these
+  'request_uri',
+])
+
+/** A `max_age` is held against the ID Token, so that it is kept apart from what only the OP reads. */
+function checkAuthorizationParams(params: Readonly<Record<string, string>> = {}) {
+  for (const [name, value] of Object.entries(params)) {
+    if (notToSet.has(name)) throw new TypeError(`authorizationParams.${name} must be left out: Lockstep sets it itself`)
+    if (typeof value !== 'string') throw new TypeError(`authorizationParams.${name} must be a string`)
+  }
+  const { max_age: maxAge, ...authorizationParams } = params
+  if (maxAge !== undefined && !/^\d{1,9}$/.test(maxAge)) {
+    throw new TypeError('authorizationParams.max_age must be a number of seconds, as a string')
+  }
+  return { authorizationParams, maxAge: maxAge === undefined ? undefined : Number(maxAge) }
 }
 
 function checkDecryptionKeys(keys: readonly DecryptionKey[] = []): readonly DecryptionKey[] {

@@ -18,6 +18,9 @@ describe('options of createRelyingParty', () => {
     ['issuer', { issuer: 'ftp://localhost' }],
     ['issuer', { issuer: 'https://user:pass@op.example' }],
     ['issuer', { issuer: 'https://op.example/#x' }],
+    ['issuer', { issuer: 'https://op.example/?tenant=1' }],
+    ['issuer', { issuer: 'https://op.example/.well-known/openid-configuration' }],
+    ['issuer', { issuer: 'https://op.example/.well-known/openid-configuration/tenant' }],
     ['appUrl', { appUrl: '/' }],
     ['appUrl', { appUrl: 'http://notes.example' }],
     ['appUrl', { appUrl: 'http://localhost.evil.example' }],
@@ -40,6 +43,18 @@ describe('options of createRelyingParty', () => {
     ['secret', { secret: [] }],
     ['store', { store: {} as RelyingPartyOptions['store'] }],
     ['clientID', { clientID: 'notes' }],
+    ['authorizationParams.response_mode', { authorizationParams: { response_mode: 'form_post' } }],
+    ['authorizationParams.response_type', { authorizationParams: { response_type: 'id_token' } }],
+    ['authorizationParams.redirect_uri', { authorizationParams: { redirect_uri: 'https://notes.example/' } }],
+    ['authorizationParams.client_id', { authorizationParams: { client_id: 'mail' } }],
+    ['authorizationParams.state', { authorizationParams: { state: 'mine' } }],
+    ['authorizationParams.nonce', { authorizationParams: { nonce: 'mine' } }],
+    ['authorizationParams.code_challenge', { authorizationParams: { code_challenge: 'mine' } }],
+    ['authorizationParams.scope', { authorizationParams: { scope: 'openid email' } }],
+    ['authorizationParams.request_uri', { authorizationParams: { request_uri: 'urn:x' } }],
+    ['authorizationParams.max_age', { authorizationParams: { max_age: 'an hour' } }],
+    ['authorizationParams.max_age', { authorizationParams: { max_age: 300 as unknown as string } }],
+    ['authorizationParams.resource', { authorizationParams: { resource: ['a'] as unknown as string } }],
   ])('are refused with a TypeError that names %s (%j)', (name, wrong) => {
     const attempt = () => resolveRpOptions({ ...good, ...wrong })
     expect(attempt).toThrow(TypeError)
