@@ -27,7 +27,7 @@ export interface OpConnection {
   keys(): Promise<JWTVerifyGetKey>
 }
 
-/** Seconds the OP has for one answer: a user waits for it. */
+/** Seconds the OP has for one answer: a user waits for it. Always the same, so that what could be begun can be done again. */
 const TIMEOUT = 5
 /** Milliseconds for which an answer shows that the OP is there. */
 const FRESH = 30_000
@@ -35,8 +35,6 @@ const FRESH = 30_000
 const AGED = 600_000
 /** Milliseconds between two attempts at that. */
 const LOOK_AGAIN = 30_000
-/** Seconds it has to show so again: shorter, since all that is asked is whether it is there. */
-const PROBE = 2
 
 /** How this client proves itself to the OP; who only hears logouts has no need to. */
 export type ClientProof = Pick<ResolvedRpOptions<never>, 'clientSecret' | 'tokenEndpointAuthMethod'>
@@ -51,7 +49,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
   let reported = false
   const rest = createRest(options.runtime)
 
-  async function discover(timeout: number): Promise<oidc.Configuration> {
+  async function discover(): Promise<oidc.Configuration> {
     try {
       const configuration = await oidc.discovery(
         new URL(options.issuer),
@@ -62,7 +60,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
         },
         clientAuthentication(options),
         {
-          timeout,
+          timeout: TIMEOUT,
           [oidc.customFetch]: boundedFetch,
           ...(options.allowHttp ? { execute: [oidc.allowInsecureRequests] } : {}),
         },
@@ -72,7 +70,6 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
       if (options.decryptionKeys.length > 0) {
         oidc.enableDecryptingResponses(configuration, [...CONTENT_ENCRYPTION], ...options.decryptionKeys)
       }
-      configuration.timeout = TIMEOUT
       if (reported) options.log({ event: 'op_reachable', url })
       reported = false
       known = configuration
@@ -89,8 +86,8 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     }
   }
 
-  function find(timeout: number): Promise<oidc.Configuration> {
-    finding ??= discover(timeout).finally(() => {
+  function find(): Promise<oidc.Configuration> {
+    finding ??= discover().finally(() => {
       finding = undefined
     })
     return finding
@@ -101,11 +98,11 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
     const now = options.runtime.now()
     if (now - foundAt < AGED || now - lookedAt < LOOK_AGAIN) return
     lookedAt = now
-    find(TIMEOUT).catch(() => undefined)
+    find().catch(() => undefined)
   }
 
   async function configuration(): Promise<oidc.Configuration> {
-    if (known === undefined) return find(TIMEOUT)
+    if (known === undefined) return find()
     lookAgain() // its keys and endpoints may have moved, and not every app has logins that would notice
     return known
   }
@@ -113,8 +110,7 @@ export function connectOp(options: ResolvedAppOptions & Partial<ClientProof>): O
   return {
     configuration,
     async reachable() {
-      if (known === undefined) return find(TIMEOUT)
-      return options.runtime.now() - foundAt < FRESH ? known : find(PROBE)
+      return known !== undefined && options.runtime.now() - foundAt < FRESH ? known : find()
     },
     known() {
       // A failure is logged where it happens, and the next use tries again: not at once, since anybody may ask for a frame.

@@ -79,12 +79,15 @@ export function redirect(location: string, cookies: readonly string[] = []): RpA
   return answer(303, '', { location, 'referrer-policy': 'no-referrer' }, cookies)
 }
 
-/** A page whose only inline pieces are named by their hashes. */
+/**
+ * A page whose only inline pieces are named by their hashes. Its URL may hold a code, which nobody is told; where it is from
+ * it must say: with no-referrer a form's POST says `Origin: null`, and {@link isSameOrigin} may have nothing else to go by.
+ */
 export function page(status: number, content: Html, csp: string, cookies: readonly string[] = []): RpAnswer {
   return answer(
     status,
     `<!doctype html>\n${content.html}\n`,
-    { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': csp, 'referrer-policy': 'no-referrer' },
+    { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': csp, 'referrer-policy': 'strict-origin' },
     cookies,
   )
 }

@@ -33,6 +33,11 @@ type Kind = LoginTransaction['kind']
 const LIFETIME: Readonly<Record<Kind, number>> = { login: 600, silent: 60 }
 /** More than this at once are no user's; the oldest is forgotten. Each kind has its own, so that none pushes out the other. */
 const MOST: Readonly<Record<Kind, number>> = { login: 5, silent: 3 }
+/**
+ * Bytes that the cookies of a kind may take up. A request whose cookies are too long is refused as a whole (431: many
+ * proxies take 8 KiB, Node 16), so that logins which any site can begin would lock the browser out of the app.
+ */
+const ROOM = 4096
 
 /** A state that says what it belongs to even when its cookie is lost, so that an iframe is never shown a whole page. */
 const SILENT = 'silent.'
@@ -52,6 +57,7 @@ export async function beginTransaction<Data>(
   const { kind } = about
   const transaction: LoginTransaction = {
     ...about,
+    ...(kind === 'login' ? strictest(about.maxAge, options.maxAge) : {}),
     state: (kind === 'silent' ? SILENT : '') + random(16),
     nonce: random(16),
     verifier: random(32),
@@ -59,9 +65,12 @@ export async function beginTransaction<Data>(
     expiresAt: seconds(context) + LIFETIME[kind],
   }
   const value = `${seconds(context)}.${await sealer.seal('login', transaction)}`
-  const cookies = tooOld(request, options.cookieName, kind).map((name) => clearCookie(name, options))
+  const name = cookieOf(options.cookieName, transaction.state)
+  const cookies = tooOld(request, options.cookieName, kind, sizeOf([name, value])).map((old) =>
+    clearCookie(old, options),
+  )
   const sameSite = kind === 'silent' ? 'none' : 'lax'
-  cookies.push(setCookie(cookieOf(options.cookieName, transaction.state), value, LIFETIME[kind], options, sameSite))
+  cookies.push(setCookie(name, value, LIFETIME[kind], options, sameSite))
   return { transaction, cookies }
 }
 
@@ -114,6 +123,12 @@ function askedOfAnyLogin(params: Readonly<Record<string, string>>): Readonly<Rec
   return { ...others, max_age: '2147483647' }
 }
 
+/** The app's own `max_age` holds, whatever a link asks for. */
+function strictest(...limits: readonly (number | undefined)[]): { readonly maxAge?: number } {
+  const maxAge = Math.min(...limits.filter((one) => one !== undefined))
+  return Number.isFinite(maxAge) ? { maxAge } : {}
+}
+
 function cookieOf(cookieName: string, state: string): string {
   return prefixOf(cookieName, isSilentState(state) ? 'silent' : 'login') + state.slice(-8)
 }
@@ -122,11 +137,22 @@ function prefixOf(cookieName: string, kind: Kind): string {
   return `${cookieName}-${kind}-`
 }
 
-/** Names of the cookies that must go so that, with a new one, there are at most {@link MOST}. */
-function tooOld(request: RpRequest, cookieName: string, kind: Kind): string[] {
-  return [...readCookies(request)]
+/** Names of the cookies that must go so that, with a new one of this size, there are at most {@link MOST} in their {@link ROOM}. */
+function tooOld(request: RpRequest, cookieName: string, kind: Kind, size: number): string[] {
+  const newestFirst = [...readCookies(request)]
     .filter(([name]) => name.startsWith(prefixOf(cookieName, kind)) && /^[\w-]+$/.test(name.slice(-8)))
     .sort(([, a], [, b]) => Number.parseInt(b, 10) - Number.parseInt(a, 10))
-    .slice(MOST[kind] - 1)
-    .map(([name]) => name)
+  let taken = size
+  let kept = 0
+  for (const cookie of newestFirst.slice(0, MOST[kind] - 1)) {
+    taken += sizeOf(cookie)
+    if (taken > ROOM) break
+    kept += 1
+  }
+  return newestFirst.slice(kept).map(([name]) => name)
+}
+
+/** What a cookie takes up in a request: `name=value; `. */
+function sizeOf([name, value]: readonly [string, string]): number {
+  return name.length + value.length + 3
 }

@@ -34,23 +34,22 @@ function spelled(issuer: unknown): string {
 /**
  * Says what is wrong with the metadata of an OP, before a browser is sent anywhere by them; `undefined` when nothing is.
  *
- * An issuer is compared letter by letter (Discovery §4.3). One that differs by a slash at its end would let everybody in,
- * and then refuse every Logout Token. An OP on https has no endpoint that is not: whoever sits between us and keys that come
- * in the clear ends whom he likes.
+ * An issuer is compared letter by letter (Discovery §4.3). One that differs by a slash at its end, or that openid-client lets
+ * pass for a tenant's, would let everybody in, and then refuse every Logout Token. An OP on https has no endpoint that is
+ * not: whoever sits between us and keys that come in the clear ends whom he likes.
  */
 export function whatIsWrongWith(
   metadata: ServerMetadata,
   { issuer, allowHttp }: { readonly issuer: string; readonly allowHttp: boolean },
 ): string | undefined {
-  const isSame = new URL(metadata.issuer).href === new URL(issuer).href // else openid-client knows why it is let pass
-  if (isSame && metadata.issuer !== issuer) return spelled(metadata.issuer)
+  if (metadata.issuer !== issuer) return spelled(metadata.issuer)
   const schemes = allowHttp ? ['https:', 'http:'] : ['https:']
   const isWrong = (name: string) => !isUrlOf(schemes, metadata[name])
   const needed = ['authorization_endpoint', 'token_endpoint', 'jwks_uri'].filter(isWrong)
-  const toBrowsers = ['end_session_endpoint', 'check_session_iframe'].filter(
+  const others = ['userinfo_endpoint', 'revocation_endpoint', 'end_session_endpoint', 'check_session_iframe'].filter(
     (name) => metadata[name] !== undefined && isWrong(name),
   )
-  const [wrong] = [...needed, ...toBrowsers]
+  const [wrong] = [...needed, ...others]
   return wrong === undefined ? undefined : `its ${wrong} is no URL that begins with ${schemes.join(' or ')}`
 }
 

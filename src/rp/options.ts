@@ -74,7 +74,8 @@ export interface RelyingPartyOptions<Data = unknown> extends AppOptions {
   scope?: string
   /**
    * Other parameters of the authorization request, such as `resource` or `acr_values`. Silent checks go without `acr_values`,
-   * `claims`, `max_age` and `resource`, and with the scope `openid` alone: they ask who is signed in, not how. Default none.
+   * `claims`, `max_age` and `resource`, and with the scope `openid` alone: they ask who is signed in, not how. With
+   * `max_age` the ID Token must prove it, and no link asks for less. What Lockstep sets itself is refused. Default none.
    */
   authorizationParams?: Readonly<Record<string, string>>
   /** Distinguishes this app's cookies where hosts share them. Default: derived from issuer and client. */
@@ -128,7 +129,10 @@ export interface ResolvedRpOptions<Data> extends ResolvedAppOptions {
   readonly mapSession: (claims: LoginClaims) => Data | Promise<Data>
   readonly wantsClaims: boolean
   readonly scope: string
+  /** Without `max_age`. */
   readonly authorizationParams: Readonly<Record<string, string>>
+  /** The `max_age` of every login. */
+  readonly maxAge: number | undefined
   readonly cookieName: string
   /** False only for `dangerouslyAllowHttp` beyond this machine. */
   readonly secureCookies: boolean

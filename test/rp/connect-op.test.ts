@@ -41,7 +41,16 @@ it('the OP is asked again before a login when half a minute has passed, once for
   expect(op.asked.get(METADATA)).toBe(2)
 })
 
-it('an OP that says nothing any more counts as gone after two seconds', async () => {
+it('an OP that is slow, but not too slow for the first login, is not too slow for a later one', async () => {
+  await ask(rp, 'GET', '/auth/login')
+  const metadata = await (await fetch(op.issuer + METADATA)).json()
+  op.answers.set(METADATA, { status: 200, body: metadata, after: 2_500 })
+  later = 31
+  expect((await ask(rp, 'GET', '/auth/login')).status).toBe(303)
+  expect(log).toEqual([])
+})
+
+it('an OP that says nothing any more counts as gone after five seconds', async () => {
   await ask(rp, 'GET', '/auth/login')
   op.answers.set(METADATA, 'say nothing')
   later = 31

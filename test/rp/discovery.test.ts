@@ -96,6 +96,44 @@ describe('a login at an OP whose metadata cannot be used', () => {
     expect(log).toEqual([{ event: 'op_unreachable', url: op.issuer + METADATA, message }])
   })
 
+  it('says so also where openid-client lets another issuer pass, as at Entra ID: each Logout Token would be another OP’s', async () => {
+    const at = 'https://login.microsoftonline.com'
+    const metadata = {
+      issuer: `${at}/{tenantid}/v2.0`,
+      authorization_endpoint: `${at}/a`,
+      token_endpoint: `${at}/t`,
+      jwks_uri: `${at}/j`,
+    }
+    vi.stubGlobal('fetch', async () => Response.json(metadata))
+    cleanup.push(() => vi.unstubAllGlobals())
+    const { status, log } = await loginAt(`${at}/common/v2.0`)
+    expect(status).toBe(503)
+    const message = `it calls itself "${at}/{tenantid}/v2.0": the option issuer must be spelled like that`
+    expect(log).toEqual([{ event: 'op_unreachable', url: `${at}/common/v2.0${METADATA}`, message }])
+  })
+
+  it.each([
+    'jwks_uri',
+    'userinfo_endpoint',
+    'revocation_endpoint',
+    'end_session_endpoint',
+  ])('says that %s of an OP on https is not, and sends nothing there in the clear [T25]', async (name) => {
+    const issuer = 'https://op.example'
+    const metadata = {
+      issuer,
+      authorization_endpoint: `${issuer}/a`,
+      token_endpoint: `${issuer}/t`,
+      jwks_uri: `${issuer}/j`,
+      [name]: 'http://op.example/x',
+    }
+    vi.stubGlobal('fetch', async () => Response.json(metadata))
+    cleanup.push(() => vi.unstubAllGlobals())
+    const { status, log } = await loginAt(issuer)
+    expect(status).toBe(503)
+    const message = `its ${name} is no URL that begins with https:`
+    expect(log).toEqual([{ event: 'op_unreachable', url: issuer + METADATA, message }])
+  })
+
   it.each([
     ['authorization_endpoint', undefined],
     ['authorization_endpoint', 'javascript:alert(1)'],
@@ -103,6 +141,8 @@ describe('a login at an OP whose metadata cannot be used', () => {
     ['jwks_uri', undefined],
     ['end_session_endpoint', 'javascript:alert(1)'],
     ['end_session_endpoint', ['https://op.example/end']],
+    ['userinfo_endpoint', 'data:application/json,{}'],
+    ['revocation_endpoint', 'localhost'],
     ['check_session_iframe', 'data:text/html,x'],
   ])('says that %s is missing or wrong where it is %j, and sends nobody there', async (name, value) => {
     const op = await fakeOp()

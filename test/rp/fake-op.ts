@@ -25,6 +25,8 @@ interface FakeAnswer {
   readonly status: number
   readonly body: unknown
   readonly headers?: Readonly<Record<string, string>>
+  /** Milliseconds it takes. Default 0. */
+  readonly after?: number
 }
 
 interface OpKeys {
@@ -62,6 +64,7 @@ export async function startFakeOp(): Promise<FakeOp> {
     const own = answers.get(path) ?? answerOf(path)
     if (own === 'say nothing') return
     if (own === 'hang up') return void req.socket.destroy()
+    if (own.after !== undefined) await new Promise((resolve) => setTimeout(resolve, own.after))
     res.writeHead(own.status, { 'content-type': 'application/json', ...own.headers })
     res.end(own.body === undefined ? '' : JSON.stringify(own.body))
   })

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { LockstepError } from '../../src/index.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { someNotice } from '../../src/testing/rp-store-bench.ts'
+import type { Cookie } from '../support/user-agent.ts'
 import { type Kept, startWorld, type TestWorld, type WorldOptions } from './support.ts'
 
 let world: TestWorld | undefined
@@ -92,6 +93,32 @@ describe('a login', () => {
     const last = await agent.open(`${app.url}/auth/login`)
     expect((await agent.submit(last, { username: 'ada' })).status).toBe(200)
     expect(agent.cookies(app.url).filter(({ name }) => name.includes('login'))).toHaveLength(4)
+  })
+
+  it('that is begun over and over leaves cookies that a server takes, and the last one works [T29]', async () => {
+    const { app, newAgent } = await start()
+    const agent = newAgent()
+    for (let i = 0; i < 6; i++) {
+      const path = new URLSearchParams({ return_to: `/me?${i}=${'ü'.repeat(140)}` })
+      await agent.fetch(app.url, `/auth/login?${path}`, navigation)
+    }
+    const login = await agent.open(`${app.url}/auth/login?return_to=/me?${'x'.repeat(900)}`)
+    expect(sizeOf(agent.cookies(app.url))).toBeLessThanOrEqual(4096) // many proxies take 8 KiB in all, Node 16
+    expect((await agent.submit(login, { username: 'ada' })).body).toBe('Hello the one called ada')
+  })
+
+  it('that leads to a long URL has a cookie that browsers keep [RFC 6265 §6.1]', async () => {
+    const { app, newAgent } = await start()
+    const agent = newAgent()
+    for (const q of ['x'.repeat(1960), 'ü'.repeat(1000), 'ü'.repeat(150)]) {
+      const query = new URLSearchParams({
+        return_to: `/me?q=${q}`,
+        login_hint: 'ü'.repeat(400),
+        prompt: 'login consent',
+      })
+      await agent.fetch(app.url, `/auth/login?${query}`, navigation)
+      for (const cookie of agent.cookies(app.url)) expect(sizeOf([cookie])).toBeLessThanOrEqual(4096)
+    }
   })
 
   it('is not begun by an image, an iframe or a prefetch [T29]', async () => {
@@ -434,5 +461,9 @@ describe('requireLogin', () => {
     expect(page.header('location')).toBe(`/auth/login?return_to=${encodeURIComponent('/me?a=1&b=//x')}&by=app`)
   })
 })
+
+/** What cookies take up in a request. */
+const sizeOf = (cookies: readonly Cookie[]): number =>
+  cookies.map(({ name, value }) => `${name}=${value}`).join('; ').length
 
 const navigation = { headers: { 'sec-fetch-dest': 'document', 'sec-fetch-mode': 'navigate', accept: 'text/html' } }

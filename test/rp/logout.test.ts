@@ -242,6 +242,13 @@ describe('signing out', () => {
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
   })
 
+  it('is asked for by a page whose forms say where they are from, and whose address nobody learns [A56]', async () => {
+    const { app } = await start()
+    // With no-referrer a form's POST says `Origin: null`, and browsers without Fetch Metadata have nothing else to say.
+    const page = await ask(app.rp, 'GET', '/auth/logout')
+    expect(page.headers['referrer-policy']).toBe('strict-origin')
+  })
+
   it('in a browser without Fetch Metadata is judged by Origin, and refused without one [A56]', async () => {
     const { app, issuer } = await start()
     const [id, now] = ['x'.repeat(43), Math.floor(Date.now() / 1000)]

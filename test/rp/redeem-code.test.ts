@@ -111,6 +111,24 @@ describe('an ID Token', () => {
     expect((await respondWith('/auth/login?max_age=60', { auth_time: now - 5 })).status).toBe(303)
   })
 
+  it('must prove one as fresh as the app always asks for, and no link asks for less [Core §3.1.3.7 (13)]', async () => {
+    await rp.close()
+    const app = { issuer: op.issuer, clientId: 'notes', clientSecret: 'the client secret', store }
+    rp = createRelyingParty({
+      ...app,
+      appUrl: 'https://notes.example',
+      authorizationParams: { max_age: '300' },
+      log: (event) => log.push(event),
+    })
+    const now = Math.floor(Date.now() / 1000)
+    for (const path of ['/auth/login', '/auth/login?max_age=7200']) {
+      expect((await respondWith(path, { auth_time: now - 3_600 })).status).toBe(502)
+      expect((await respondWith(path, { auth_time: now - 200 })).status).toBe(303)
+    }
+    expect((await respondWith('/auth/login?max_age=60', { auth_time: now - 200 })).status).toBe(502)
+    expect(new URL((await browse('/auth/login')).headers.location ?? '').searchParams.get('max_age')).toBe('300')
+  })
+
   it('that is good opens an RP session with its sub, sid and session_state [Core §3.1.3.7]', async () => {
     const answer = await respondWith('/auth/login?return_to=/x', {})
     expect(answer).toMatchObject({ status: 303, headers: { location: 'https://notes.example/x' } })

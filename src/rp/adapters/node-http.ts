@@ -73,8 +73,8 @@ async function drained(res: ServerResponse): Promise<void> {
 async function readBody(stream: Readable, parsed: unknown, limit: number): Promise<string | undefined> {
   const kept = textIn(parsed)
   if (kept !== undefined) return kept
-  // A body nobody has read yet decides, whatever a framework has put in its place.
-  if (stream.readableDidRead) return formIn(parsed)
+  // A body that nobody has read yet, or is about to, decides, whatever a framework has put in its place.
+  if (stream.readableDidRead || stream.listenerCount('readable') > 0) return formIn(parsed)
   return stream.readableEnded ? '' : readRaw(stream, limit)
 }
 
@@ -106,6 +106,7 @@ function readRaw(stream: Readable, limit: number): Promise<string> {
     })
     stream.on('error', reject)
     stream.on('close', onLost)
+    stream.resume() // which `data` does by itself, unless somebody has paused the stream
   })
 }
 

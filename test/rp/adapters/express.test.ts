@@ -43,6 +43,10 @@ adapterFlows({
       req.setEncoding('utf8')
       next()
     }),
+    'a middleware that has paused the request': app((req, _res, next) => {
+      req.pause()
+      next()
+    }),
   },
   eaters: {
     'something that eats bodies': app((req, _res, next) => {
@@ -51,6 +55,10 @@ adapterFlows({
     'something that stops in the middle of them': app((req, _res, next) => {
       if (req.method === 'POST') req.once('data', () => next()).once('data', () => req.pause())
       else next()
+    }),
+    'something that will read them by itself': app((req, _res, next) => {
+      req.on('readable', () => {})
+      next()
     }),
     'a parser that leaves nothing of them': app(express.raw({ type: '*/*' }), (req, _res, next) => {
       req.body = {}
