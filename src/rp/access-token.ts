@@ -106,20 +106,26 @@ async function refresh<Data>(
   if (token === undefined) {
     return done(await giveUp(context, session, 'no secret opens the refresh token any more'))
   }
+  /** The right to refresh, at once, so that the next request may try; unless it may be another's by now. */
+  const giveBack = async (): Promise<void> => {
+    const isOurs = options.runtime.now() < claimedAt + LEASE
+    if (isOurs) await store.saveTokens(session.handle, session, session.refreshToken.sealed)
+  }
   const requestedAt = await store.now()
   let answer: Refreshed
   try {
     const configuration = await op.configuration()
-    if (options.runtime.now() > claimedAt + BEGIN) return { state: 'late' }
+    if (options.runtime.now() > claimedAt + BEGIN) {
+      await giveBack()
+      return { state: 'late' }
+    }
     answer = await ask(context, configuration, token.refreshToken, session.sub)
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error
     if (error.cause instanceof oidc.ResponseBodyError && error.cause.error === 'invalid_grant') {
       return done(await giveUp(context, session, messageOf(error)))
     }
-    // The right to refresh is given back at once, so that the next request may try; unless it may be another's by now.
-    const isOurs = options.runtime.now() < claimedAt + LEASE
-    if (isOurs) await store.saveTokens(session.handle, session, session.refreshToken.sealed)
+    await giveBack()
     if (seconds(context) < (tokens.accessTokenLife?.expiresAt ?? 0)) return done(tokens.accessToken)
     throw error
   }

@@ -1,6 +1,5 @@
 import { compactDecrypt, decodeProtectedHeader, errors } from 'jose'
 import { LockstepError } from '../protocol/errors.ts'
-import { LogoutTokenError } from '../protocol/logout-token.ts'
 
 /** A private key of this client, for what the OP encrypts to it (the client's `jwks` has the public half). */
 export interface DecryptionKey {
@@ -28,20 +27,26 @@ export const CONTENT_ENCRYPTION: readonly string[] = [
  */
 export async function signedIdToken(idToken: string, keys: readonly DecryptionKey[]): Promise<string> {
   if (keys.length === 0) return idToken
-  if (idToken.split('.').length === 5) return decryptToken(idToken, keys)
-  throw new LockstepError('op_answer_invalid', 'The ID Token is not encrypted, as was negotiated')
+  if (idToken.split('.').length !== 5) {
+    throw new LockstepError('op_answer_invalid', 'The ID Token is not encrypted, as was negotiated')
+  }
+  const decrypted = await decryptToken(idToken, keys)
+  if ('refused' in decrypted) throw new LockstepError('op_answer_invalid', `The ID Token: ${decrypted.because}`)
+  return decrypted.token
 }
 
-/**
- * Takes the encryption off a token of the OP, a Logout Token (Back-Channel §2.6 (1)) or an ID Token; what is inside is still
- * to be validated.
- *
- * @throws LogoutTokenError `encryption` when the token is not encrypted to one of these keys
- */
-export async function decryptToken(token: string, keys: readonly DecryptionKey[]): Promise<string> {
-  const { alg, kid, zip } = headerOf(token)
+/** What is inside, still to be validated, or why nobody looks: it is no JWE, or none that one of these keys opens. */
+export type Decrypted =
+  | { readonly token: string }
+  | { readonly refused: 'format' | 'encryption'; readonly because: string }
+
+/** Takes the encryption off a token of the OP, a Logout Token (Back-Channel §2.6 (1)) or an ID Token. */
+export async function decryptToken(token: string, keys: readonly DecryptionKey[]): Promise<Decrypted> {
+  const header = headerOf(token)
+  if (header === undefined) return { refused: 'format', because: 'the header must be JSON in base64url' }
+  const { alg, kid, zip } = header
   // A compressed token could unfold into anything.
-  if (zip !== undefined) throw new LogoutTokenError('encryption', '"zip" is not accepted')
+  if (zip !== undefined) return { refused: 'encryption', because: '"zip" is not accepted' }
   const fitting = keys.filter(
     (one) => one.alg === alg && (kid === undefined || one.kid === undefined || one.kid === kid),
   )
@@ -51,18 +56,18 @@ export async function decryptToken(token: string, keys: readonly DecryptionKey[]
         keyManagementAlgorithms: [only],
         contentEncryptionAlgorithms: [...CONTENT_ENCRYPTION],
       })
-      return new TextDecoder().decode(plaintext)
+      return { token: new TextDecoder().decode(plaintext) }
     } catch (error) {
       if (!(error instanceof errors.JOSEError)) throw error
     }
   }
-  throw new LogoutTokenError('encryption', 'no key of this client decrypts the token')
+  return { refused: 'encryption', because: 'no key of this client decrypts the token' }
 }
 
-function headerOf(token: string): Record<string, unknown> {
+function headerOf(token: string): Readonly<Record<string, unknown>> | undefined {
   try {
     return decodeProtectedHeader(token)
-  } catch (cause) {
-    throw new LogoutTokenError('format', 'the header must be JSON in base64url', { cause })
+  } catch {
+    return undefined // it throws for whatever has none
   }
 }

@@ -1,6 +1,13 @@
 import type { RpRequest } from './http.ts'
 import type { AppOptions, ResolvedAppOptions } from './options.ts'
-import { appOptionNames, DEFAULT_ABSOLUTE_LIFETIME, refuseUnknown, resolveAppOptions } from './resolve-options.ts'
+import {
+  appOptionNames,
+  checkSeconds,
+  DEFAULT_ABSOLUTE_LIFETIME,
+  refuseUnknown,
+  refuseUnlessFunctions,
+  resolveAppOptions,
+} from './resolve-options.ts'
 
 /** What an app must keep in its own session of the first ID Token of a login; a refreshed one does not change it. */
 export interface KeptClaims {
@@ -39,9 +46,8 @@ const known: ReadonlySet<string> = new Set([...appOptionNames, 'sessionLifetime'
 export function resolveReceiverOptions(options: LogoutReceiverOptions): ResolvedReceiverOptions {
   refuseUnknown(options, known, 'createLogoutReceiver')
   const { sessionLifetime = DEFAULT_ABSOLUTE_LIFETIME, readSession, clearSession } = options
-  if (!(sessionLifetime > 0 && Number.isFinite(sessionLifetime))) {
-    throw new TypeError('sessionLifetime must be a positive number of seconds')
-  }
+  checkSeconds('sessionLifetime', sessionLifetime)
+  refuseUnlessFunctions(options, ['readSession', 'clearSession'])
   if (clearSession !== undefined && readSession === undefined) {
     throw new TypeError('clearSession needs readSession: without it nobody knows whose cookie it is')
   }

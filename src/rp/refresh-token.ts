@@ -24,9 +24,15 @@ export function sealGranted(sealer: Sealer, token: GrantedToken): Promise<Sealed
   return sealer.seal('refresh-token', token)
 }
 
+/** As it was sealed before grants were; a bare string earlier still. */
+type Earlier = string | { readonly refreshToken: string; readonly sub: string; readonly sid?: string }
+
 /** `undefined` when no secret opens it any more. */
 export async function openRefreshToken(sealer: Sealer, sealed: Sealed): Promise<GrantedToken | undefined> {
-  return (await sealer.open('refresh-token', sealed)) as GrantedToken | undefined
+  const token = (await sealer.open('refresh-token', sealed)) as GrantedToken | Earlier | undefined
+  if (typeof token === 'string') return { refreshToken: token }
+  if (token === undefined || !('sub' in token)) return token
+  return { refreshToken: token.refreshToken, grant: grantOf(token.sub, token.sid) }
 }
 
 /** The grant of a login, by what its ID Token said. */

@@ -37,10 +37,14 @@ const known: ReadonlySet<string> = new Set([
 export function resolveRpOptions<Data>(options: RelyingPartyOptions<Data>): ResolvedRpOptions<Data> {
   refuseUnknown(options, known, 'createRelyingParty')
   const app = resolveAppOptions(options)
-  const { clientSecret } = options
-  if (clientSecret === '') throw new TypeError('clientSecret must not be empty; leave it out for a public client')
-  const scope = options.scope ?? 'openid profile'
-  if (!scope.split(' ').includes('openid')) throw new TypeError('scope must contain openid')
+  refuseUnlessFunctions(options, ['mapSession', 'onSessionStarted', 'onSessionEnded', 'endDownstream'])
+  const { clientSecret, scope = 'openid profile' } = options
+  if (clientSecret !== undefined && (typeof clientSecret !== 'string' || clientSecret === '')) {
+    throw new TypeError('clientSecret must be a non-empty string; leave it out for a public client')
+  }
+  if (typeof scope !== 'string' || !scope.split(' ').includes('openid')) {
+    throw new TypeError('scope must be a string that contains openid')
+  }
   const { protocol, hostname } = new URL(app.origin)
   const secureCookies = protocol === 'https:' || isLoopback(hostname)
   const suffix = options.cookieSuffix ?? suffixOf(new URL(app.issuer), app.clientId)
@@ -67,9 +71,23 @@ export function refuseUnknown(options: object, names: ReadonlySet<string>, of: s
   if (unknown !== undefined) throw new TypeError(`${unknown} is not an option of ${of}`)
 }
 
+export function refuseUnlessFunctions<Options>(options: Options, names: readonly (keyof Options & string)[]): void {
+  const wrong = names.find((name) => options[name] !== undefined && typeof options[name] !== 'function')
+  if (wrong !== undefined) throw new TypeError(`${wrong} must be a function`)
+}
+
+/** A lifetime goes into a cookie, which knows whole seconds only. @throws TypeError naming the option. */
+export function checkSeconds(option: string, value: unknown): void {
+  if (!Number.isSafeInteger(value) || !(Number(value) > 0)) {
+    throw new TypeError(`${option} must be a whole number of seconds, at least 1`)
+  }
+}
+
 /** Checks what does not depend on how the app keeps its sessions. @throws TypeError naming the option. */
 export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
   const { clientId, dangerouslyAllowHttp: allowHttp = false, store } = options
+  refuseUnlessFunctions(options, ['log'])
+  if (typeof allowHttp !== 'boolean') throw new TypeError('dangerouslyAllowHttp must be true or false')
   const issuer = checkUrl('issuer', options.issuer, allowHttp)
   if (issuer.search !== '' || issuer.pathname.includes('/.well-known/')) {
     throw new TypeError('issuer must be what the OP calls itself, without a query, not the URL of its metadata')
@@ -81,7 +99,7 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
     throw new TypeError("store must be an RP store, such as sqliteStore('app.db') from lockstep/rp/sqlite")
   }
   const prefix = options.prefix ?? '/auth'
-  if (!/^(\/[\w.~-]+)+$/.test(prefix))
+  if (typeof prefix !== 'string' || !/^(\/[\w.~-]+)+$/.test(prefix))
     throw new TypeError('prefix must be a path such as /auth, with no slash at its end')
   const alg = options.idTokenSignedResponseAlg ?? 'RS256'
   if (!algorithms.includes(alg)) {
@@ -134,22 +152,22 @@ function suffixOf(issuer: URL, clientId: string): string {
 }
 
 function checkSuffix(suffix: string): string {
-  if (!/^[\w-]{1,40}$/.test(suffix)) throw new TypeError('cookieSuffix must be 1 to 40 letters, digits, "-" or "_"')
+  if (typeof suffix !== 'string' || !/^[\w-]{1,40}$/.test(suffix)) {
+    throw new TypeError('cookieSuffix must be 1 to 40 letters, digits, "-" or "_"')
+  }
   return suffix
 }
 
 // A day lets somebody come back tomorrow morning; a week bounds what a stolen cookie is worth.
 export const DEFAULT_ABSOLUTE_LIFETIME: number = 604_800
 
-function checkLifetime({
-  idle = 86_400,
-  absolute = DEFAULT_ABSOLUTE_LIFETIME,
-}: {
-  idle?: number
-  absolute?: number
-} = {}) {
-  if (!(idle > 0)) throw new TypeError('sessionLifetime.idle must be a positive number of seconds')
-  if (!(absolute >= idle)) throw new TypeError('sessionLifetime.absolute must be at least sessionLifetime.idle')
+function checkLifetime(lifetime: { idle?: number; absolute?: number } = {}) {
+  const { idle = 86_400, absolute = DEFAULT_ABSOLUTE_LIFETIME, ...others } = lifetime
+  const [unknown] = Object.keys(others)
+  if (unknown !== undefined) throw new TypeError(`sessionLifetime.${unknown} is not an option of createRelyingParty`)
+  checkSeconds('sessionLifetime.idle', idle)
+  checkSeconds('sessionLifetime.absolute', absolute)
+  if (absolute < idle) throw new TypeError('sessionLifetime.absolute must be at least sessionLifetime.idle')
   return { idle, absolute }
 }
 
@@ -188,10 +206,10 @@ function checkAuthorizationParams(params: Readonly<Record<string, string>> = {})
 }
 
 function checkDecryptionKeys(keys: readonly DecryptionKey[] = []): readonly DecryptionKey[] {
-  for (const { key, alg } of keys) {
-    if (!(key instanceof CryptoKey) || key.type !== 'private' || typeof alg !== 'string') {
-      throw new TypeError('decryptionKeys must be a list of { key, alg } with private CryptoKeys')
-    }
+  const isPrivate = ({ key, alg }: DecryptionKey) =>
+    key instanceof CryptoKey && key.type === 'private' && typeof alg === 'string'
+  if (!Array.isArray(keys) || !keys.every(isPrivate)) {
+    throw new TypeError('decryptionKeys must be a list of { key, alg } with private CryptoKeys')
   }
   return keys
 }
@@ -214,7 +232,11 @@ function checkSecrets(
     return [clientSecret]
   }
   const secrets = typeof secret === 'string' ? [secret] : secret
-  if (secrets.length === 0 || secrets.some((one) => typeof one !== 'string' || one.length < 32)) {
+  if (
+    !Array.isArray(secrets) ||
+    secrets.length === 0 ||
+    secrets.some((one) => typeof one !== 'string' || one.length < 32)
+  ) {
     throw new TypeError('secret must be a string of at least 32 characters, or a list of such')
   }
   return secrets

@@ -62,9 +62,13 @@ async function decrypted(token: string, keys: readonly DecryptionKey[]): Promise
   if (isEncrypted && keys.length === 0) {
     throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were not negotiated')
   }
-  if (isEncrypted) return decryptToken(token, keys)
-  if (keys.length > 0) throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were negotiated')
-  return token
+  if (!isEncrypted && keys.length > 0) {
+    throw new LogoutTokenError('encryption', 'encrypted Logout Tokens were negotiated')
+  }
+  if (!isEncrypted) return token
+  const inside = await decryptToken(token, keys)
+  if ('refused' in inside) throw new LogoutTokenError(inside.refused, inside.because)
+  return inside.token
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })

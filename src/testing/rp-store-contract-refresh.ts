@@ -138,10 +138,31 @@ export function refreshContract(law: RpLaw): void {
     assert.equal(await rp.saveTokens(faster, { ...after, tokens: 'late tokens' }, 'before'), 'gone')
     assert.equal((await rp.get(handle))?.state, 'ended')
     assert.deepEqual(await owedBy(rp), [])
-    clock.pass(82_801)
+    clock.pass(82_861)
     for (let i = 0; i < 3; i++) await rp.create(someSession({ ...late, requestedAt: await rp.now() }))
     assert.deepEqual(await owedBy(rp), ['after', 'of a faster refresh'])
   })
+
+  law(
+    'loses none to an RP session whose absolute lifetime ends meanwhile, though others log in [T7]',
+    async (bench) => {
+      const { rp, clock } = bench
+      const late = { idleExpiresAt: START + 172_800, expiresAt: START + 172_800 }
+      const logins = async () => {
+        for (let i = 0; i < 5; i++) await opened(rp, someSession({ ...late, sub: 'grace' }))
+      }
+      const [handle = ''] = await opened(rp, someSession({ idleExpiresAt: START + 86_400, refreshToken: before }))
+      clock.pass(86_399)
+      assert.equal(await rp.claimRefresh(handle, 30_000), true)
+      clock.pass(31)
+      await logins()
+      assert.equal(await rp.saveTokens(handle, after, 'before'), 'gone')
+      assert.deepEqual(await owedBy(rp), [])
+      clock.pass(31)
+      await logins()
+      assert.deepEqual(await owedBy(rp), ['after'])
+    },
+  )
 
   law(
     'owes the rotated refresh token of what a login has replaced meanwhile, as the one before it [T7]',

@@ -48,6 +48,37 @@ export function sidsContract(law: RpLaw): void {
     assert.deepEqual(await statesOf(rp, handle), ['ended'])
   })
 
+  law('counts the login as the first time that its sid was shown [T3]', async ({ rp, clock }) => {
+    clock.pass(60)
+    const [refreshedLater = '', refreshing = ''] = await opened(
+      rp,
+      someSession({ sid: 'new 1', requestedAt: (START + 60) * 1000 }),
+      someSession({ sid: 'new 2', requestedAt: (START + 60) * 1000 }),
+    )
+    await rp.addSid(refreshedLater, refreshed('old 1', 60))
+    clock.pass(1)
+    const late = (watermark: number) => someNotice({ watermark: START + watermark, jtiExpiresAt: START + 600 })
+    await rp.endBy({ sid: 'old 1' }, late(50))
+    await rp.endBy({ sid: 'old 2' }, late(50))
+    assert.equal(await rp.addSid(refreshing, refreshed('old 2', 60)), 'added')
+    assert.deepEqual(await statesOf(rp, refreshedLater, refreshing), ['alive', 'alive'])
+    await rp.endBy({ sid: 'old 1' }, late(61))
+    await rp.endBy({ sid: 'old 2' }, late(61))
+    assert.deepEqual(await statesOf(rp, refreshedLater, refreshing), ['ended', 'ended'])
+  })
+
+  law(
+    'knows that the browser has shown the sid of the login again, whatever is answered later',
+    async ({ rp, clock }) => {
+      const [handle = ''] = await opened(rp, someSession({ sid: 'login' }))
+      clock.pass(60)
+      await rp.addSid(handle, shown('login', 30))
+      await rp.addSid(handle, shown('asked for earlier', 10))
+      await rp.endBy({ sid: 'login' }, someNotice({ watermark: START + 5, jtiExpiresAt: START + 600 }))
+      assert.deepEqual(await statesOf(rp, handle), ['ended'])
+    },
+  )
+
   law(
     'ends by a sid that was left behind when the logout is no older than that, to the second',
     async ({ rp, clock }) => {
@@ -104,6 +135,17 @@ export function sidsContract(law: RpLaw): void {
     assert.deepEqual(await statesOf(rp, one, two), ['alive', 'ended'])
     await rp.endBy({ sid: 'login' }, someNotice(late))
     assert.deepEqual(await statesOf(rp, one), ['ended'])
+  })
+
+  law('keeps eight also where all were shown at one moment', async ({ rp, clock }) => {
+    const [handle = ''] = await opened(rp, someSession({ sid: 'login' }))
+    clock.pass(60)
+    for (let i = 0; i < 9; i++) await rp.addSid(handle, shown(`shown ${i}`, 30))
+    const late = { watermark: START + 59, jtiExpiresAt: START + 600 }
+    await rp.endBy({ sid: 'shown 0' }, someNotice(late))
+    assert.deepEqual(await statesOf(rp, handle), ['alive'])
+    await rp.endBy({ sid: 'shown 1' }, someNotice(late))
+    assert.deepEqual(await statesOf(rp, handle), ['ended'])
   })
 
   law('keeps the sids of refreshed tokens that were learnt last, whatever the browser shows', async ({ rp, clock }) => {
@@ -220,6 +262,15 @@ export function leavingContract(law: RpLaw): void {
       },
     )
   }
+
+  law('forgets that the End-User has left when the RP session would have expired by now', async ({ rp, clock }) => {
+    const [handle = ''] = await opened(rp, someSession({ expiresAt: START + 10 }))
+    clock.pass(8)
+    const at_ms = await rp.now()
+    await rp.delete(handle, { cause: 'this_app', at: START + 8, at_ms })
+    clock.pass(2)
+    assert.deepEqual(await rp.create(someSession(), { replaces: handle }), { outcome: 'created' })
+  })
 
   law('takes a login in place of an RP session that ended by itself, or for another cause', async ({ rp, clock }) => {
     const [expired = '', silent = ''] = await opened(rp, someSession(), someSession())

@@ -222,8 +222,8 @@ describe('an app whose sessions are cookies of its own', () => {
   })
 
   it('says which option is wrong', () => {
-    expect(() => start({ sessionLifetime: 0 })).toThrow(
-      new TypeError('sessionLifetime must be a positive number of seconds'),
+    expect(() => start({ sessionLifetime: 0.5 })).toThrow(
+      new TypeError('sessionLifetime must be a whole number of seconds, at least 1'),
     )
     expect(() => start({ clearSession: () => [] })).toThrow('clearSession needs readSession')
     expect(() => start({ mapSession: 1 } as object)).toThrow('mapSession is not an option of createLogoutReceiver')

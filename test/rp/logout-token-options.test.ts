@@ -1,6 +1,7 @@
 import { CompactEncrypt, type CryptoKey, generateKeyPair } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { BACKCHANNEL_LOGOUT_EVENT } from '../../src/protocol/logout-token.ts'
+import { signedIdToken } from '../../src/rp/decrypt-token.ts'
 import {
   createRelyingParty,
   type RelyingParty,
@@ -205,6 +206,20 @@ describe('an encrypted Logout Token', () => {
     const page = await ask(one, 'GET', `/auth/callback?${query}`, { cookie })
     expect(page.status).toBe(isEncrypted ? 303 : 502)
     expect(await sessions.listBySub('grace')).toHaveLength(isEncrypted ? 1 : 0)
+  })
+
+  it('and an ID Token in one envelope each: what is wrong with that of a login is said of a login', async () => {
+    const keyOf = (key: CryptoKey) => [{ key, alg: 'RSA-OAEP-256' }]
+    const idToken = await encrypt('signed')
+    await expect(signedIdToken(idToken, keyOf(rsa.privateKey))).resolves.toBe('signed')
+    const { privateKey: other } = await generateKeyPair('RSA-OAEP-256')
+    for (const [token, key] of [
+      [idToken, other],
+      ['a.b.c.d.e', rsa.privateKey],
+      ['a.b.c', rsa.privateKey],
+    ] as const) {
+      await expect(signedIdToken(token, keyOf(key))).rejects.toMatchObject({ code: 'op_answer_invalid' })
+    }
   })
 
   it('needs private keys of the right kind at construction', async () => {

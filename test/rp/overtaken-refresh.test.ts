@@ -61,6 +61,22 @@ describe('a refresh that takes longer than another', () => {
     return { cookie, held: async () => (await app.sessions.listBySub('ada'))[0]?.refreshToken?.sealed }
   }
 
+  it('so that it is too late to ask the OP gives the right to refresh back, and is not held up by its own', async () => {
+    app = await startRefreshingApp()
+    const cookie = await app.signIn(lasting)
+    app.clock.offset = 601
+    app.answerRefresh({ access_token: 'a1', expires_in: 600, refresh_token: 'r1' })
+    const { claimRefresh } = app.sessions
+    const claims: boolean[] = []
+    app.sessions.claimRefresh = async (...claimed) => {
+      claims.push(await claimRefresh(...claimed))
+      if (claims.length === 1) app.clock.offset += 6 // the process stood still
+      return claims.at(-1) === true
+    }
+    expect(await app.rp.accessToken(cookie)).toBe('a1')
+    expect(claims).toEqual([true, true])
+  })
+
   it('writes nothing over what the other has got', async () => {
     const { cookie, held } = await overtaken()
     app.answerRefresh({ access_token: 'late', expires_in: 600, refresh_token: 'late' })

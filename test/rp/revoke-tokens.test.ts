@@ -149,6 +149,18 @@ describe('a refresh token that an ended RP session leaves', () => {
     expect([attempts[0], revoked()]).toEqual(['rotated', attempts])
   })
 
+  it('is known by its grant, too, where an earlier version has sealed it', async () => {
+    const sealer = createSealer(['s'.repeat(32)])
+    const seal = (contents: unknown) => sealer.seal('refresh-token', contents)
+    await sessions.owe(await seal({ refreshToken: 'in use', sub: 'ada', sid: 's' }))
+    await sessions.owe(await seal({ refreshToken: 'of nobody', sub: 'ada', sid: 't' }))
+    await sessions.owe(await seal('earlier still'))
+    await opened(sessions, someSession({ sid: 's', refreshToken: { sealed: 'x', offline: false } }))
+    startRp()
+    await vi.waitFor(async () => expect(await sessions.nextOwedAt()).toBeUndefined())
+    expect([...revoked()].sort()).toEqual(['earlier still', 'of nobody'])
+  })
+
   describe('while another RP session is alive', () => {
     const sealer = createSealer(['s'.repeat(32)])
     const sealed = (refreshToken: string, grant: Grant) => sealer.seal('refresh-token', { refreshToken, grant })
@@ -175,7 +187,7 @@ describe('a refresh token that an ended RP session leaves', () => {
       )
       await sessions.addSid(refreshed, { sid: 'b', requestedAt: START * 1000, from: 'grant' })
       await sessions.addSid(refreshed, { sid: 'c', requestedAt: START * 1000, from: 'browser' })
-      await time.pass(86_401)
+      await time.pass(86_461)
       for (let i = 0; i < 5; i++) await opened(sessions, someSession({ ...lasting, sub: 'grace' }))
       await paid()
       expect(revoked()).toEqual(['own'])

@@ -17,11 +17,13 @@ import {
   afterExpiry,
   expiryEnd,
   framedBy,
+  isLeftBehind,
   isLive,
   isMeant,
   isOfGrant,
   isOutdated,
   isOwed,
+  KEPT_LONGER,
   type KeptRpSession,
   logoutOf,
   membersOf,
@@ -59,7 +61,7 @@ interface Watermark {
   readonly expiresAt: number
 }
 
-/** How many entries of each kind a write looks at; one write adds fewer. A constant bounds what one request pays for others. */
+/** How many entries of each kind a write looks at: a constant, so that it bounds what one request pays for others. */
 const SWEEP = 4
 
 // Every method does its work without an await in between, which is what makes it atomic here.
@@ -104,14 +106,16 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
   }
 
   /** What carries the named `sid` or `sub`, alive or expired. */
-  function namedBy(target: LogoutTarget, watermark: number): KeptRpSession[] {
-    return kept('sid' in target ? sids.meant(target.sid, watermark) : bySub.get(target.sub))
+  function allNamedBy(target: LogoutTarget, watermark: number): KeptRpSession[] {
+    if (!('sid' in target)) return kept(bySub.get(target.sub))
+    const { sid } = target
+    return kept(sids.of(sid)).filter((session) => !isLeftBehind(sid, session, sids.further(session.handle), watermark))
   }
 
   const sweepPast = [ended, jtis, refreshing, loggedOutSids, loggedOutSubs].map((map) =>
-    sweeperOf<{ expiresAt: number }>(map),
+    sweeperOf<{ expiresAt: number }>(map, 0),
   )
-  const sweepSessions = sweeperOf(sessions, (session) => {
+  const sweepSessions = sweeperOf(sessions, KEPT_LONGER, (session) => {
     remove(session)
     if (isOwed(session, false)) owed.add(session.refreshToken.sealed)
   })
@@ -128,7 +132,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const marks = [markOf(loggedOutSids, session.sid), markOf(loggedOutSubs, session.sub)]
       if (marks.some((mark) => mark !== undefined && mark.arrivedAt > requestedAt)) return { outcome: 'outdated' }
       const past = replaces === undefined ? undefined : ended.get(replaces)
-      if (past !== undefined && wasLeftSince(past.end, requestedAt)) return { outcome: 'outdated' }
+      if (past && past.expiresAt > now() && wasLeftSince(past.end, requestedAt)) return { outcome: 'outdated' }
       const [before] = replaces === undefined ? [] : live([replaces])
       if (before?.sub === session.sub && before.sid === undefined) remove(before)
       else if (before) end(before, replacementEnd(before, session), false)
@@ -209,7 +213,7 @@ function createMemoryStore(runtime: Pick<Runtime, 'now'>): RpSessionStore {
       const seen = jtis.get(notice.jti)
       if (seen && seen.expiresAt > now()) return { outcome: 'replay' }
       const watermark = Math.min(notice.watermark, now())
-      const named = namedBy(target, watermark)
+      const named = allNamedBy(target, watermark)
       const alive = named.filter((session) => isLive(session, now()))
       const members = membersOf(alive, target, { ...notice, watermark })
       if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
@@ -276,6 +280,7 @@ function holdsRefreshToken({ refreshToken }: StoredRpSession): boolean {
  */
 function sweeperOf<T extends { readonly expiresAt: number }>(
   map: Map<string, T>,
+  keptLonger: number,
   takeOut: (value: T, key: string) => void = (_value, key) => map.delete(key),
 ): (now: number) => void {
   let walk = map.entries()
@@ -283,7 +288,7 @@ function sweeperOf<T extends { readonly expiresAt: number }>(
     for (let i = 0; i < SWEEP; i++) {
       const { done, value: entry } = walk.next()
       if (done) walk = map.entries()
-      else if (entry[1].expiresAt <= now) takeOut(entry[1], entry[0])
+      else if (entry[1].expiresAt <= now - keptLonger) takeOut(entry[1], entry[0])
     }
   }
 }

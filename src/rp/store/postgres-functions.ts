@@ -34,14 +34,16 @@ CREATE FUNCTION rp_named_by_sid(p_client INTEGER, p_sid_key TEXT) RETURNS TEXT[]
     UNION SELECT handle FROM rp_further_sid WHERE client = p_client AND sid_key = p_sid_key)
 $$;
 
--- Whether the browser has shown another sid since this one was logged out. A watermark may be of whole seconds: the logout
--- was until the next one.
-CREATE FUNCTION rp_is_left_behind(p_client INTEGER, p_handle TEXT, p_sid_key TEXT, p_watermark DOUBLE PRECISION)
+-- Whether the browser has shown another sid since this one was logged out; with the login it has shown that of the login. A
+-- watermark may be of whole seconds: the logout was until the next one.
+CREATE FUNCTION rp_is_left_behind(p_session rp_session, p_sid_key TEXT, p_watermark DOUBLE PRECISION)
 RETURNS BOOLEAN LANGUAGE sql VOLATILE AS $$
-  SELECT EXISTS (SELECT FROM rp_further_sid WHERE client = p_client AND handle = p_handle AND sid_key <> p_sid_key
-    AND asked_at >= (floor(p_watermark) + 1) * 1000
-    AND asked_at > coalesce((SELECT own.asked_at FROM rp_further_sid own
-      WHERE own.client = p_client AND own.handle = p_handle AND own.sid_key = p_sid_key), 0))
+  WITH shown AS (
+    SELECT sid_key, asked_at FROM rp_further_sid WHERE client = p_session.client AND handle = p_session.handle
+    UNION ALL SELECT p_session.sid_key, p_session.requested_at WHERE p_session.sid_key IS NOT NULL
+  )
+  SELECT EXISTS (SELECT FROM shown WHERE sid_key <> p_sid_key AND asked_at >= (floor(p_watermark) + 1) * 1000
+    AND asked_at > coalesce((SELECT max(own.asked_at) FROM shown own WHERE own.sid_key = p_sid_key), 0))
 $$;
 
 CREATE FUNCTION rp_owe(p_client INTEGER, p_token TEXT, p_now BIGINT) RETURNS VOID LANGUAGE sql AS $$
@@ -68,14 +70,15 @@ BEGIN
 END
 $$;
 
--- Each write clears away a few dead rows, and owes what they leave, so that nothing has to run at night.
+-- Each write clears away a few dead rows, and owes what they leave, so that nothing has to run at night. A minute later than an
+-- RP session expires: a refresh that is under way still finds it.
 CREATE FUNCTION rp_sweep(p_now BIGINT) RETURNS VOID LANGUAGE plpgsql AS $$
 DECLARE
   v_seconds DOUBLE PRECISION := p_now / 1000.0;
 BEGIN
   WITH past AS (
     DELETE FROM rp_session WHERE (client, handle) IN (SELECT client, handle FROM rp_session
-      WHERE expires_at <= v_seconds ORDER BY expires_at LIMIT 20 FOR UPDATE SKIP LOCKED)
+      WHERE expires_at <= v_seconds - 60 ORDER BY expires_at LIMIT 20 FOR UPDATE SKIP LOCKED)
     RETURNING client, refresh_token, refresh_offline
   )
   INSERT INTO rp_owed (client, token, owed_since, attempts, due_at)

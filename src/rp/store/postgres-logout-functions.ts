@@ -54,7 +54,7 @@ BEGIN
   END IF;
   FOR v_session IN SELECT * FROM rp_session WHERE client = p_client AND handle = ANY (v_handles) ORDER BY handle FOR UPDATE
   LOOP
-    CONTINUE WHEN p_kind = 'sid' AND rp_is_left_behind(p_client, v_session.handle, p_name_key, v_watermark);
+    CONTINUE WHEN p_kind = 'sid' AND rp_is_left_behind(v_session, p_name_key, v_watermark);
     v_is_of_sub := p_sub_key IS NULL OR v_session.sub_key = p_sub_key;
     IF rp_is_live(v_session, v_now) THEN
       v_is_mismatch := NOT v_is_of_sub AND v_is_mismatch IS NOT false;

@@ -70,15 +70,12 @@ BEGIN
   IF EXISTS (SELECT FROM rp_logged_out WHERE client = p_client AND kind = 'sid' AND name_key = p_sid_key
     AND arrived_at > p_requested_at AND expires_at > v_now / 1000.0
     AND NOT (p_sid_reused AND v_session.first_iat > watermark)
-    AND NOT rp_is_left_behind(p_client, p_handle, p_sid_key, watermark))
+    AND NOT rp_is_left_behind(v_session, p_sid_key, watermark))
   THEN
     RETURN 'outdated';
   END IF;
-  -- That of the login is kept here once the browser has had others.
-  IF v_session.sid_key = p_sid_key AND (p_of_grant
-    OR NOT EXISTS (SELECT FROM rp_further_sid WHERE client = p_client AND handle = p_handle)) THEN
-    RETURN 'added';
-  END IF;
+  -- That of the login is kept here once the browser has shown it again.
+  IF v_session.sid_key = p_sid_key AND p_of_grant THEN RETURN 'added'; END IF;
   SELECT coalesce(max(learnt), 0) + 1 INTO v_learnt FROM rp_further_sid WHERE client = p_client AND handle = p_handle;
   INSERT INTO rp_further_sid AS known (client, handle, sid_key, asked_at, of_grant, learnt)
     VALUES (p_client, p_handle, p_sid_key, CASE WHEN p_of_grant THEN 0 ELSE p_requested_at END, p_of_grant, v_learnt)
@@ -97,15 +94,18 @@ CREATE FUNCTION rp_claim_refresh(p_client INTEGER, p_handle TEXT, p_lease DOUBLE
 LANGUAGE plpgsql AS $$
 DECLARE
   v_seconds DOUBLE PRECISION;
+  v_is_claimed BOOLEAN;
 BEGIN
   PERFORM FROM rp_live(p_client, p_handle, rp_now(p_now));
   IF NOT FOUND THEN RETURN false; END IF;
   v_seconds := rp_now(p_now) / 1000.0;
-  DELETE FROM rp_refreshing WHERE (client, handle) IN (SELECT client, handle FROM rp_refreshing
-    WHERE expires_at <= v_seconds ORDER BY expires_at LIMIT 20 FOR UPDATE SKIP LOCKED);
   INSERT INTO rp_refreshing AS taken (client, handle, expires_at) VALUES (p_client, p_handle, v_seconds + p_lease / 1000.0)
     ON CONFLICT (client, handle) DO UPDATE SET expires_at = excluded.expires_at WHERE taken.expires_at <= v_seconds;
-  RETURN FOUND;
+  v_is_claimed := FOUND;
+  -- After its own row: two that claim must not wait for each other's.
+  DELETE FROM rp_refreshing WHERE (client, handle) IN (SELECT client, handle FROM rp_refreshing
+    WHERE expires_at <= v_seconds ORDER BY expires_at LIMIT 20 FOR UPDATE SKIP LOCKED);
+  RETURN v_is_claimed;
 END
 $$;
 

@@ -20,7 +20,7 @@ export type RunScript = (script: Script, ...args: readonly string[]) => Promise<
  *                               logout sweeps it. Or how it `ended` (null where a login of the same End-User replaced it),
  *                               with `all` if offline tokens were to go too
  *   :sid:<sid> :sub:<sub>  zset   handles by absolute expiry
- *   :exp                 zset   handles of what leaves a refresh token, by absolute expiry
+ *   :exp                 zset   handles of what leaves a refresh token without offline_access, by absolute expiry
  *   :out:sid:<sid> :out:sub:<sub>   "arrived expires watermark", a logout
  *   :outs                zset   the logouts by arrival, each as the hash that tells of it
  *   :jti:<jti>           "expires attempt"
@@ -91,13 +91,15 @@ local function further_sids(session)
   return sids
 end
 
--- Whether the browser has shown another sid since this one was logged out (epoch seconds).
+-- Whether the browser has shown another sid since this one was logged out (epoch seconds); with the login it has shown that
+-- of the login.
 local function is_left_behind(session, sid, watermark)
-  local sids = further_sids(session)
-  local own = sids[sid] and sids[sid].requested or 0
-  local latest = (math.floor(watermark) + 1) * 1000
-  for other, known in pairs(sids) do
-    if other ~= sid and known.requested > own and known.requested >= latest then return true end
+  local shown = {}
+  for each, known in pairs(further_sids(session)) do shown[each] = known.requested end
+  if session.sid then shown[session.sid] = math.max(shown[session.sid] or 0, tonumber(session.requested or 0)) end
+  local own, latest = shown[sid] or 0, (math.floor(watermark) + 1) * 1000
+  for other, requested in pairs(shown) do
+    if other ~= sid and requested > own and requested >= latest then return true end
   end
   return false
 end
@@ -169,9 +171,10 @@ local function keep_token(handle, expires)
   redis.call('PEXPIRE', key_of(handle), whole(math.ceil(left)))
 end
 
--- Owes what a few of those leave that have expired.
+-- Owes what a few of those leave that have expired; a minute later, so that a refresh that is under way still finds them.
 local function sweep()
-  for _, handle in ipairs(redis.call('ZRANGEBYSCORE', base .. ':exp', '-inf', tostring(now / 1000), 'LIMIT', 0, 4)) do
+  local until_then = tostring(now / 1000 - 60)
+  for _, handle in ipairs(redis.call('ZRANGEBYSCORE', base .. ':exp', '-inf', until_then, 'LIMIT', 0, 4)) do
     local past = read(handle)
     if past and past.refresh and past.offline == '0' then owe(past.refresh) end
     redis.call('ZREM', base .. ':exp', handle)

@@ -17,7 +17,7 @@ if session.sid and overtaken('sid', session.sid) then return { 'outdated' } end
 
 local before = read(replaces)
 local past = before and before.ended and cjson.decode(before.ended)
-if past and past ~= cjson.null and (past.cause == 'this_app' or past.cause == 'rp_initiated')
+if past and past ~= cjson.null and tonumber(before.exp) * 1000 > now and (past.cause == 'this_app' or past.cause == 'rp_initiated')
   and (past.at_ms or past.at * 1000) > requested then return { 'outdated' } end
 if not is_live(before) then
   before = nil
@@ -70,8 +70,8 @@ local mark = mark_of('sid', sid)
 if mark and mark.arrived > requested and not (reused and tonumber(session.iat) > mark.watermark)
   and not is_left_behind(session, sid, mark.watermark) then return 'outdated' end
 local sids = further_sids(session)
--- That of the login is kept among them once the browser has had others.
-if session.sid == sid and (of_grant or next(sids) == nil) then return 'added' end
+-- That of the login is kept among them once the browser has shown it again.
+if session.sid == sid and of_grant then return 'added' end
 local added = sids[sid] or { requested = 0, grant = false }
 if of_grant then added.grant = true else added.requested = math.max(added.requested, requested) end
 sids[sid] = nil

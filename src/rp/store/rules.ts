@@ -38,7 +38,7 @@ export function afterExpiry(session: KeptRpSession, now: number): FoundRpSession
 }
 
 /** By `sub` a logout ends what it knew of: a login whose first ID Token is younger than the logout goes on (T3). */
-export function endsBySub(session: Pick<StoredRpSession, 'firstIat'>, watermark: number): boolean {
+function endsBySub(session: Pick<StoredRpSession, 'firstIat'>, watermark: number): boolean {
   return session.firstIat <= watermark
 }
 
@@ -78,8 +78,8 @@ export interface FurtherSid {
 const MOST_SIDS = 8
 
 /**
- * What an RP session has after another `sid` was learnt, that one first. That of its login is kept with them once the browser
- * has had others. Where they are too many, the one that was learnt longest ago goes, but never the one that the browser has
+ * What an RP session has after a `sid` was learnt, that one first. That of its login is kept with them once the browser
+ * has shown it again. Where they are too many, the one that was learnt longest ago goes, but never the one that the browser has
  * shown last: that is the OP session which the End-User is in.
  */
 export function withSid(
@@ -87,8 +87,7 @@ export function withSid(
   further: readonly FurtherSid[],
   learnt: LearntSid,
 ): readonly FurtherSid[] {
-  const isOfLogin = learnt.sid === sid
-  if (isOfLogin && (learnt.from === 'grant' || further.length === 0)) return further
+  if (learnt.sid === sid && learnt.from === 'grant') return further
   const known = further.find((one) => one.sid === learnt.sid)
   const requestedAt =
     learnt.from === 'browser' ? Math.max(learnt.requestedAt, known?.requestedAt ?? 0) : (known?.requestedAt ?? 0)
@@ -96,7 +95,7 @@ export function withSid(
   const all = [added, ...further.filter((one) => one.sid !== learnt.sid)]
   if (all.length <= MOST_SIDS) return all
   const shownLast = Math.max(...all.map((one) => one.requestedAt))
-  const oldest = all.findLast((one) => one.requestedAt === 0 || one.requestedAt !== shownLast)
+  const oldest = all.findLast((one) => one.requestedAt === 0 || one.requestedAt !== shownLast) ?? all.at(-1)
   return all.filter((one) => one !== oldest)
 }
 
@@ -105,26 +104,41 @@ export function withSid(
  * browser has left it behind since, or if by a `sid` that is reused the logout was of an older login.
  */
 export function isOutdated(
-  { firstIat }: Pick<StoredRpSession, 'firstIat'>,
+  session: Pick<StoredRpSession, 'firstIat' | 'sid' | 'requestedAt'>,
   further: readonly FurtherSid[],
   learnt: LearntSid,
   logout: { readonly arrivedAt: number; readonly watermark: number } | undefined,
   { sidReused }: { readonly sidReused: boolean },
 ): boolean {
   if (logout === undefined || logout.arrivedAt <= learnt.requestedAt) return false
-  if (sidReused && !endsBySub({ firstIat }, logout.watermark)) return false
-  return !isLeftBehind(learnt.sid, further, logout.watermark)
+  if (sidReused && !endsBySub(session, logout.watermark)) return false
+  return !isLeftBehind(learnt.sid, session, further, logout.watermark)
 }
 
 /**
- * Says whether the browser has shown another `sid` since this one was logged out (epoch seconds). A watermark may be of whole
- * seconds: the logout was until the next one. The `sid` that was shown last is never left behind, whatever the clocks say.
+ * Says whether the browser has shown another `sid` since this one was logged out (epoch seconds); with the login it has shown
+ * that of the login. A watermark may be of whole seconds: the logout was until the next one. The `sid` that was shown last is
+ * never left behind, whatever the clocks say.
  */
-export function isLeftBehind(sid: string, further: readonly FurtherSid[], watermark: number): boolean {
-  const own = further.find((one) => one.sid === sid)?.requestedAt ?? 0
+export function isLeftBehind(
+  sid: string,
+  login: Pick<StoredRpSession, 'sid' | 'requestedAt'>,
+  further: readonly FurtherSid[],
+  watermark: number,
+): boolean {
+  const shown = [...further, { sid: login.sid, requestedAt: login.requestedAt }]
+  const own = Math.max(0, ...shown.filter((one) => one.sid === sid).map((one) => one.requestedAt))
   const latest = (Math.floor(watermark) + 1) * 1000
-  return further.some((one) => one.sid !== sid && one.requestedAt > own && one.requestedAt >= latest)
+  return shown.some(
+    (one) => one.sid !== undefined && one.sid !== sid && one.requestedAt > own && one.requestedAt >= latest,
+  )
 }
+
+/**
+ * Seconds for which an RP session is kept beyond its absolute expiry: a refresh that is under way then still finds it, and with
+ * it what becomes of its new refresh token.
+ */
+export const KEPT_LONGER = 60
 
 /** How an RP session ended that is not kept any more. */
 export interface PastEnd {

@@ -1,6 +1,6 @@
 import type { LearntSid, StoredRpSession } from './contract.ts'
 import { add, drop, type HandleSets } from './handle-sets.ts'
-import { type FurtherSid, isLeftBehind, withSid } from './rules.ts'
+import { type FurtherSid, withSid } from './rules.ts'
 
 /** Which RP sessions carry a `sid`, in memory. */
 export interface SidIndex {
@@ -11,8 +11,6 @@ export interface SidIndex {
   further(handle: string): readonly FurtherSid[]
   /** Handles of those that carry it, of the login or learnt later. */
   of(sid: string): readonly string[]
-  /** Those of them whose browser has not left it behind since a logout (epoch seconds). */
-  meant(sid: string, watermark: number): readonly string[]
 }
 
 export function createSidIndex(): SidIndex {
@@ -47,6 +45,5 @@ export function createSidIndex(): SidIndex {
     remove,
     further,
     of,
-    meant: (sid, watermark) => of(sid).filter((handle) => !isLeftBehind(sid, further(handle), watermark)),
   }
 }

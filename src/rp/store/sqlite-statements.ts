@@ -70,8 +70,10 @@ export interface Statements {
   >
   /** client, sub, now, now */
   readonly holdsAnyGrant: Statement<[number, string, number, number], { found: 1 }>
-  /** now in milliseconds, now in milliseconds, now: what the next sweep takes away */
+  /** now in milliseconds, now in milliseconds, until when they expired: what the sweep of RP sessions takes away */
   readonly oweExpired: Statement<[number, number, number]>
+  /** until when they expired */
+  readonly sweepSessions: Statement<[number]>
   /** now */
   readonly sweep: readonly Statement<[number]>[]
 }
@@ -163,8 +165,8 @@ export function prepareStatements(db: Sqlite): Statements {
        SELECT client, 'revocation', refresh_token, ?, 0, ? FROM rp_session
        WHERE (client, handle) IN (${expired('rp_session', 'client, handle')}) AND refresh_offline = 0`,
     ),
+    sweepSessions: sweep('rp_session', 'client, handle'),
     sweep: [
-      sweep('rp_session', 'client, handle'),
       sweep('rp_ended', 'client, handle'),
       sweep('rp_logged_out', 'client, kind, value'),
       sweep('rp_jti', 'client, jti'),

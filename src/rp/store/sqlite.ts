@@ -23,6 +23,7 @@ import {
   isMeant,
   isOutdated,
   isOwed,
+  KEPT_LONGER,
   type KeptRpSession,
   logoutOf,
   membersOf,
@@ -112,8 +113,8 @@ function createSqliteStore(
   function rpSessionsOf(target: LogoutTarget, watermark: number): readonly KeptRpSession[] {
     if (!('sid' in target)) return sql.bySub.all(client, target.sub).map(toKept)
     const { sid } = target
-    const named = sql.bySid.all(client, client, sid, client, sid).map(toKept)
-    return named.filter(({ handle }) => !isLeftBehind(sid, furtherSids(handle), watermark))
+    const carrying = sql.bySid.all(client, client, sid, client, sid).map(toKept)
+    return carrying.filter((session) => !isLeftBehind(sid, session, furtherSids(session.handle), watermark))
   }
 
   function endOf(handle: string) {
@@ -210,13 +211,13 @@ function createSqliteStore(
         if (sql.seenJti.get(client, notice.jti, now()) !== undefined) return { outcome: 'replay' }
         const [kind, name] = namedBy(target)
         const watermark = Math.min(notice.watermark, now())
-        const named = rpSessionsOf(target, watermark)
-        const alive = named.filter((session) => isLive(session, now()))
+        const all = rpSessionsOf(target, watermark)
+        const alive = all.filter((session) => isLive(session, now()))
         const members = membersOf(alive, target, { ...notice, watermark })
         if (members === 'sub_mismatch') return { outcome: 'sub_mismatch' }
         sql.claimJti.run(client, notice.jti, notice.jtiExpiresAt)
         sql.mark.run(client, kind, name, runtime.now(), notice.watermarkExpiresAt, watermark)
-        const meant = named.filter((session) => isMeant(session, target, { ...notice, watermark }))
+        const meant = all.filter((session) => isMeant(session, target, { ...notice, watermark }))
         if (notice.downstream !== undefined) owe(owedDownstream(notice.downstream, meant), 'downstream')
         for (const session of members) {
           end(session, notice.end, notice.revokeOffline)
@@ -300,6 +301,7 @@ function fields(session: StoredRpSession) {
 /** Each write clears away a few dead rows, and owes what they leave, so that nothing has to run at night. */
 function sweep(sql: Statements, now: number): void {
   const seconds = now / 1000
-  sql.oweExpired.run(now, now, seconds)
+  sql.oweExpired.run(now, now, seconds - KEPT_LONGER)
+  sql.sweepSessions.run(seconds - KEPT_LONGER)
   for (const statement of sql.sweep) statement.run(seconds)
 }

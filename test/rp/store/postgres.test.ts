@@ -207,6 +207,22 @@ describe.runIf(hasPostgres)('postgresStore when something fails', () => {
     await bench.close()
   })
 
+  it('lets two nodes claim refreshes at once while leases of others have run out', async () => {
+    const { rp, clock, sql, close } = await openBench()
+    const handles = await opened(rp, ...Array.from({ length: 60 }, () => someSession()))
+    for (const handle of handles) {
+      await rp.claimRefresh(handle, 500)
+      clock.pass(0.001)
+    }
+    clock.pass(10)
+    // Widens the moment in which each has the rows that the other sweeps.
+    await sql(`CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
+      CREATE TRIGGER dawdle BEFORE INSERT ON rp_refreshing FOR EACH ROW EXECUTE FUNCTION dawdle()`)
+    const both = [25, 5].map((i) => rp.claimRefresh(handles[i] ?? '', 30_000))
+    expect(await Promise.all(both)).toEqual([true, true])
+    await close()
+  })
+
   it('scans no table, however many RP sessions there are [BC §2.7]', async () => {
     const bench = await openBench()
     const { sql, clock } = bench

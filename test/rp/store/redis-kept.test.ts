@@ -93,7 +93,7 @@ describe.runIf(hasRedis)('what an earlier version left in Redis', () => {
     expect(await rp.get('h')).toEqual({ state: 'ended', publicId: 'public-h', end: framed })
     await rp.endBy({ sid: 's' }, someNotice())
     expect(await owed()).toEqual([])
-    clock.pass(86_401)
+    clock.pass(86_461)
     await opened(rp, someSession({ ...late, requestedAt: await rp.now() }))
     expect(await owed()).toEqual(['online'])
     expect(await statesOf(rp, 'h')).toEqual(['none'])
