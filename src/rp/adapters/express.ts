@@ -43,8 +43,8 @@ export function auth<Data>(rp: Mountable<Data>): RequestHandler {
 export function requireLogin<Data>(rp: RelyingParty<Data>): LoginGuard<Data> {
   return async (req, res, next) => {
     const request = fromNode(req, res, { url: req.originalUrl })
-    const { current } = await currentOf(rp, req, request)
-    if (current.state !== 'alive') return writeNode(askToLogIn(rp, request), res)
+    const { current, cookies } = await currentOf(rp, req, request)
+    if (current.state !== 'alive') return writeNode(askToLogIn(rp, request, cookies), res)
     req.rpSession = current.session
     next()
   }

@@ -50,7 +50,8 @@ export function headerOf(req: IncomingMessage, name: string): string | undefined
 export async function writeNode(answer: RpAnswer, res: ServerResponse): Promise<void> {
   res.statusCode = answer.status
   for (const [name, value] of Object.entries(answer.headers)) res.setHeader(name, value)
-  for (const cookie of answer.cookies) res.appendHeader('set-cookie', cookie)
+  const isSet = new Set([res.getHeader('set-cookie')].flat()) // by who has looked at this request before
+  for (const cookie of answer.cookies) if (!isSet.has(cookie)) res.appendHeader('set-cookie', cookie)
   if (typeof answer.body === 'string' || answer.body instanceof Uint8Array) {
     res.end(answer.body)
     return

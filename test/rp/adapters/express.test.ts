@@ -94,6 +94,29 @@ describe('the Express adapter, as Express does things', () => {
     await shut(server)
   })
 
+  it.each([
+    ['behind', [] as const],
+    ['in front of', ['guard first'] as const],
+  ])('sets a dead cookie aside once, with a guard %s auth(rp)', async (_where, [isFirst]) => {
+    const mount: Mount = async (rp) => {
+      const me = express.Router().get('/me', requireLogin(rp), (_req, res) => void res.send('me'))
+      return isFirst ? express().use(me, auth(rp)) : express().use(auth(rp), me)
+    }
+    const { app, newAgent, signIn, close } = await startWorld({ mount })
+    const agent = newAgent()
+    await signIn(agent, app)
+    await app.rp.endSessions('ada')
+    const cookie = agent
+      .cookies(app.url)
+      .map(({ name, value }) => `${name}=${value}`)
+      .join('; ')
+    const headers = { cookie, 'sec-fetch-dest': 'document' }
+    const answer = await fetch(`http://127.0.0.1:${app.port}/me`, { headers, redirect: 'manual' })
+    expect(answer.status).toBe(303)
+    expect(answer.headers.getSetCookie().filter((one) => one.includes('-ended='))).toHaveLength(1)
+    await close()
+  })
+
   it('hands errors of the store to next(err), and touches neither req.user nor req.session [express 2, every 2]', async () => {
     const store = memoryStore()
     const { app, newAgent, signIn, close } = await startWorld({ rp: { store } })
