@@ -4,6 +4,7 @@ export type LockstepErrorCode =
   | 'logout_request_invalid'
   | 'frontchannel_request_invalid'
   | 'login_response_invalid'
+  | 'login_refused'
   | 'op_unreachable'
   | 'op_answer_invalid'
   | 'op_refused'

@@ -2,15 +2,14 @@ import * as oidc from 'openid-client'
 import { LockstepError } from '../protocol/errors.ts'
 import { alarm } from '../runtime/alarm.ts'
 import { type RpContext, seconds } from './context.ts'
-import { readSessionCookie } from './cookies.ts'
 import { signedIdToken } from './decrypt-token.ts'
+import { findRpSession } from './find-session.ts'
 import { messageOf } from './log.ts'
 import { askOp } from './redeem-code.ts'
 import { type GrantedToken, grantAfter, grantOf, openRefreshToken, sealRefreshToken } from './refresh-token.ts'
 import { renewSid } from './renew-sid.ts'
 import { saveRefreshed } from './save-refreshed.ts'
-import { handleOf } from './session-id.ts'
-import type { StoredRefreshToken, StoredRpSession } from './store/contract.ts'
+import type { FoundRpSession, StoredRefreshToken, StoredRpSession } from './store/contract.ts'
 import { lifeOf, openTokens, type RpTokens } from './tokens.ts'
 
 /**
@@ -45,10 +44,10 @@ export function createTokenRefresher<Data>(context: RpContext<Data>): TokenRefre
   return {
     async accessToken(cookie) {
       const header = (name: string) => (name === 'cookie' ? cookie : undefined)
-      const id = readSessionCookie({ header }, context.options)
-      if (id === undefined) return undefined
-      const handle = handleOf(id)
-      const offer = await look(context, handle)
+      const known = await findRpSession(context, { header })
+      if (known === undefined) return undefined
+      const { handle, found } = known
+      const offer = await offerOf(context, found)
       if (offer.state !== 'stale') return offer.state === 'good' ? offer.accessToken : undefined
       const flight = flights.get(handle) ?? refreshOnce(context, handle).finally(() => flights.delete(handle))
       flights.set(handle, flight)
@@ -58,7 +57,10 @@ export function createTokenRefresher<Data>(context: RpContext<Data>): TokenRefre
 }
 
 async function look<Data>(context: RpContext<Data>, handle: string): Promise<Offer> {
-  const found = await context.store.get(handle)
+  return offerOf(context, await context.store.get(handle))
+}
+
+async function offerOf<Data>(context: RpContext<Data>, found: FoundRpSession | undefined): Promise<Offer> {
   const tokens = found?.state === 'alive' ? await openTokens(context, found.session) : undefined
   if (found?.state !== 'alive' || tokens === undefined) return { state: 'none' }
   const { expiresAt, refreshAt } = tokens.accessTokenLife ?? { expiresAt: Infinity, refreshAt: Infinity }

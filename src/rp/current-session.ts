@@ -1,15 +1,13 @@
-import { LockstepError } from '../protocol/errors.ts'
 import type { SessionEnd } from '../protocol/session-document.ts'
 import { type RpContext, seconds } from './context.ts'
 import { setAside } from './cookies.ts'
 import { findRpSession } from './find-session.ts'
 import { isDocument, type RpRequest } from './http.ts'
 import { leavingOf, readLeaving, rememberLeaving } from './left-app.ts'
-import { messageOf } from './log.ts'
-import type { ResolvedAppOptions } from './options.ts'
 import { type CurrentRpSession, showRpSession } from './rp-session.ts'
 import { isOfOurs } from './side-by-side.ts'
 import type { StoredRpSession } from './store/contract.ts'
+import { whoIsUnknown } from './store-failure.ts'
 
 /** The RP session of an app's request, and the cookies its answer must set. */
 export interface CurrentRequest<Data> {
@@ -44,21 +42,6 @@ export async function currentSession<Data>(
   }
 }
 
-/**
- * The error of a store that could not be read: nobody is let in, and nobody is signed out by it. Why is in the log and in
- * `cause`. By its `status` Express, Fastify and Koa answer 503.
- */
-export function whoIsUnknown(
-  { options }: { readonly options: Pick<ResolvedAppOptions, 'log'> },
-  route: string,
-  cause: unknown,
-): LockstepError {
-  options.log({ event: 'internal_error', route, message: messageOf(cause) })
-  const error = new LockstepError('store_failed', 'It could not be found out who is signed in', { cause })
-  error.stack = String(error) // a framework may show it to whoever asked
-  return Object.assign(error, { status: 503 })
-}
-
 async function find<Data>(context: RpContext<Data>, request: AppRequest): Promise<CurrentRequest<Data>> {
   const known = await findRpSession(context, request)
   if (known === undefined) return { current: { state: 'none' }, cookies: [] }
@@ -86,7 +69,9 @@ async function cookiesAfterEnd<Data>(
   const aside = setAside(publicId, options)
   const leaving = leavingOf(end)
   if (leaving === undefined || readLeaving(request, options) !== undefined) return [aside]
-  return [aside, rememberLeaving(leaving, options, Math.floor(((await store.now()) - leaving.at) / 1000))]
+  // Whom the app has signed out may hear of it late, and is asked once more all the same.
+  const age = end.cause === 'admin' ? 0 : Math.floor(((await store.now()) - leaving.at) / 1000)
+  return [aside, rememberLeaving(leaving, options, age)]
 }
 
 /** Extends the idle lifetime; `false` when a logout was faster. */

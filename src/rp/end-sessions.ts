@@ -4,6 +4,7 @@ import type { RpContext } from './context.ts'
 import { messageOf } from './log.ts'
 import { type RpSession, showRpSession } from './rp-session.ts'
 import type { EndByResult, LogoutNotice, LogoutTarget, StoredRpSession } from './store/contract.ts'
+import { storeFailure, whoIsUnknown } from './store-failure.ts'
 
 /**
  * Ends every RP session a Logout Token names.
@@ -42,18 +43,40 @@ export async function endRpSession<Data>(
   return session
 }
 
-/** Ends those of an End-User's RP sessions that the app means, and says which these were. */
+/** Lists an End-User's live RP sessions for the app. */
+export async function sessionsOf<Data>(context: RpContext<Data>, sub: string): Promise<readonly RpSession<Data>[]> {
+  const alive = await context.store.listBySub(sub).catch((cause: unknown) => {
+    throw whoIsUnknown(context, 'sessionsOf', cause)
+  })
+  return alive.map((session) => showRpSession<Data>(session))
+}
+
+/** Ends those of an End-User's RP sessions that the app means, and says which these were. One that fails keeps no other alive. */
 export async function endSessionsOf<Data>(
   context: RpContext<Data>,
   sub: string,
   isMeant: (session: RpSession<Data>) => boolean,
 ): Promise<readonly RpSession<Data>[]> {
-  const at = await context.store.now() // logins are held against it, by the same clock (T3)
+  const { at, alive } = await aliveNow(context, sub)
   const end: SessionEnd = { cause: 'admin', at: Math.floor(at / 1000), at_ms: at }
-  const alive = await context.store.listBySub(sub)
   const meant = alive.filter((session) => isMeant(showRpSession<Data>(session)))
-  const ended = await Promise.all(meant.map(({ handle }) => endRpSession(context, handle, end)))
-  return ended.flatMap((session) => (session === undefined ? [] : [showRpSession<Data>(session)]))
+  const results = await Promise.allSettled(meant.map(({ handle }) => endRpSession(context, handle, end)))
+  return results.flatMap((result) => {
+    if (result.status === 'fulfilled') return result.value === undefined ? [] : [showRpSession<Data>(result.value)]
+    throw storeFailure(context, 'endSessions', 'Not every RP session could be ended; call it again', result.reason)
+  })
+}
+
+async function aliveNow<Data>(
+  context: RpContext<Data>,
+  sub: string,
+): Promise<{ readonly at: number; readonly alive: readonly StoredRpSession[] }> {
+  try {
+    const at = await context.store.now() // logins are held against it, by the same clock (T3)
+    return { at, alive: await context.store.listBySub(sub) }
+  } catch (cause) {
+    throw whoIsUnknown(context, 'endSessions', cause)
+  }
 }
 
 /** What leaving this app owes downstream: nothing where only this app is left, or nothing stems from it. */

@@ -2,7 +2,7 @@ import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { endRpSession } from './end-sessions.ts'
 import type { RpRequest } from './http.ts'
-import { endOf, leftSince } from './left-app.ts'
+import { endOf, type Leaving, leavingOf, leftSince, readLeaving } from './left-app.ts'
 import { handleOf } from './session-id.ts'
 import type { FoundRpSession } from './store/contract.ts'
 
@@ -30,4 +30,16 @@ export async function findRpSession<Data>(
   if (left === undefined) return { handle, found }
   await endRpSession(context, handle, endOf(left))
   return { handle, found: await context.store.get(handle) }
+}
+
+/**
+ * Finds out whether the End-User has signed out of this app in this browser. The browser's own cookie of it may be missing: the
+ * app ended the RP session, or another tab is still waiting for its answer. Then the store knows.
+ */
+export async function findLeaving<Data>(
+  context: RpContext<Data>,
+  request: Pick<RpRequest, 'header'>,
+): Promise<Leaving | undefined> {
+  const found = (await findRpSession(context, request))?.found
+  return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, context.options)
 }

@@ -7,7 +7,7 @@ import { discardTokens } from './discard-tokens.ts'
 import { afterReplacement, afterStart } from './end-sessions.ts'
 import { findRpSession } from './find-session.ts'
 import { type RpAnswer, type RpRequest, redirect } from './http.ts'
-import { forgetLeaving, type Leaving, leavingOf, leftSince, readLeaving } from './left-app.ts'
+import { forgetLeaving, leftSince } from './left-app.ts'
 import { messageOf, sanitize } from './log.ts'
 import { isSilentState, type LoginTransaction, takeTransaction } from './login-transaction.ts'
 import { packOpWatch, trustAfterLogin } from './op-watch.ts'
@@ -78,18 +78,13 @@ async function askAgain<Data>(
   { again, returnTo, maxAge, asked = {} }: LoginTransaction,
   cookies: readonly string[],
 ): Promise<RpAnswer> {
+  if (again) {
+    const what = 'You were signed out while you were signing in.'
+    return loginFailedPage(context.options, { status: 409, what, code: 'outdated', cookies, returnTo })
+  }
   const about = { returnTo, again: true, ...(maxAge === undefined ? {} : { maxAge }) }
   const { prompt, ...others } = asked
-  const params = prompt === undefined || prompt === 'create' ? others : asked
-  if (!again) return goToOp(context, request, about, params, cookies, await leavingKnown(context, request))
-  const what = 'You were signed out while you were signing in.'
-  return loginFailedPage(context.options, 409, what, 'outdated', cookies, returnTo)
-}
-
-/** That somebody has just left in another tab may be known to the store alone: this request was on its way by then. */
-async function leavingKnown<Data>(context: RpContext<Data>, request: RpRequest): Promise<Leaving | undefined> {
-  const found = (await findRpSession(context, request))?.found
-  return (found?.state === 'ended' ? leavingOf(found.end) : undefined) ?? readLeaving(request, context.options)
+  return goToOp(context, request, { ...about, asked: prompt === 'create' ? others : asked, cookies })
 }
 
 async function openedBy<Data>(
@@ -139,34 +134,32 @@ async function withoutTransaction<Data>(
   const { options } = context
   const known = await findRpSession(context, request)
   if (known?.found?.state === 'alive') return redirect(options.origin + options.home, cookies)
-  return loginFailedPage(
-    options,
-    400,
-    'This sign-in was not finished in time or was begun elsewhere.',
-    'expired',
-    cookies,
-  )
+  const what = 'This sign-in was not finished in time or was begun elsewhere.'
+  return loginFailedPage(options, { status: 400, what, code: 'expired', cookies })
 }
 
 function loginFailed<Data>(
   { options }: RpContext<Data>,
   error: unknown,
-  transaction: LoginTransaction,
+  { returnTo }: LoginTransaction,
   cookies: readonly string[],
 ): RpAnswer {
   if (error instanceof oidc.AuthorizationResponseError) {
     const code = sanitize(error.error)
     options.log({ event: 'login_failed', code, message: sanitize(error.error_description ?? '') })
-    return loginFailedPage(options, 403, 'The sign-in was not completed.', code, cookies, transaction.returnTo)
+    const what = 'The sign-in was not completed.'
+    return loginFailedPage(options, { status: 403, what, code, cookies, returnTo })
   }
   if (!(error instanceof LockstepError) || error.code === 'store_failed') throw error // that is not the OP's doing
   const refusal = oauthErrorOf(error.cause)
   const message = refusal === undefined ? messageOf(error) : `${error.message}: ${refusal}`
   options.log({ event: 'login_failed', code: error.code, message })
-  return loginFailedPage(options, statusOf(error), `${error.message}.`, error.code, cookies, transaction.returnTo)
+  const what = `${error.message}.`
+  return loginFailedPage(options, { status: statusOf(error), what, code: error.code, cookies, returnTo })
 }
 
 function statusOf({ code }: LockstepError): number {
+  if (code === 'login_refused') return 403 // by the app, in its mapSession
   if (code === 'login_response_invalid') return 400
   return code === 'op_unreachable' ? 503 : 502
 }

@@ -19,11 +19,12 @@ export async function initiateLogin<Data>(context: RpContext<Data>, request: RpR
       ? new URLSearchParams(await request.text(BODY_LIMIT))
       : new URL(request.url, options.origin).searchParams
   if (sent.getAll('iss').length !== 1 || sent.get('iss') !== options.issuer) {
-    return loginFailedPage(options, 400, 'This app does not know the sign-in service it was sent to.', 'issuer_unknown')
+    const what = 'This app does not know the sign-in service it was sent to.'
+    return loginFailedPage(options, { status: 400, what, code: 'issuer_unknown' })
   }
   const hint = sent.get('login_hint')
   const returnTo = safeReturnTo(pathWithin(options.origin, sent.get('target_link_uri')), options)
-  return goToOp(context, request, { returnTo }, hint === null ? {} : { login_hint: hint.slice(0, 320) })
+  return goToOp(context, request, { returnTo, asked: hint === null ? {} : { login_hint: hint.slice(0, 320) } })
 }
 
 function pathWithin(origin: string, target: string | null): string | undefined {

@@ -45,6 +45,9 @@ export async function logOut<Data>(context: RpContext<Data>, request: RpRequest)
     return refusal(415, 'invalid_request', `a form comes as ${FORM}: from a script, send URLSearchParams`)
   }
   const form = new URLSearchParams(await request.text(BODY_LIMIT))
+  if (!form.has('from') && new URL(request.url, options.origin).searchParams.has('from')) {
+    return refusal(400, 'invalid_request', 'from belongs in the form, not in the query')
+  }
   const from = form.get('from') ?? 'everywhere'
   if (from !== 'everywhere' && from !== 'this-app') {
     return refusal(400, 'invalid_request', 'from must be everywhere or this-app')

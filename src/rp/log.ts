@@ -7,6 +7,7 @@ export type RpLogEvent =
   | { readonly event: 'op_unreachable'; readonly url: string; readonly message: string }
   | { readonly event: 'op_reachable'; readonly url: string }
   | { readonly event: 'login_failed'; readonly code: string; readonly message: string }
+  | { readonly event: 'silent_check_failed'; readonly code: string; readonly message: string }
   | { readonly event: 'logout_received'; readonly ended: number; readonly by: 'sid' | 'sub' }
   | { readonly event: 'logout_token_refused'; readonly check: LogoutTokenCheck; readonly message: string }
   | { readonly event: 'frontchannel_logout_received'; readonly ended: number }

@@ -3,7 +3,6 @@ import { LockstepError } from '../protocol/errors.ts'
 import type { SessionDocument, SessionEnd } from '../protocol/session-document.ts'
 import { connectOp, type OpConnection } from './connect-op.ts'
 import { seconds } from './context.ts'
-import { whoIsUnknown } from './current-session.ts'
 import { isForeign, json, type RpAnswer, type RpRequest, refusal } from './http.ts'
 import { messageOf } from './log.ts'
 import {
@@ -21,6 +20,7 @@ import { serveSessionMonitor } from './session-monitor-file.ts'
 import { takePlace } from './side-by-side.ts'
 import type { OutsideLogin, RpSessionStore } from './store/contract.ts'
 import { LATE_LOGIN } from './store/rules.ts'
+import { whoIsUnknown } from './store-failure.ts'
 
 /** Hears logouts for an app that keeps its sessions in cookies of its own. */
 export interface LogoutReceiver extends Pick<Mountable, 'respond' | 'home' | 'base' | 'close'> {

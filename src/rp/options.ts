@@ -65,7 +65,10 @@ export interface RelyingPartyOptions<Data = unknown> extends AppOptions {
   clientSecret?: string
   /** How the client secret is sent to the OP. Default `client_secret_basic`, as in registration. */
   tokenEndpointAuthMethod?: 'client_secret_basic' | 'client_secret_post'
-  /** Makes what `req.rpSession.data` holds out of the claims; must survive JSON. Default: nothing is kept. */
+  /**
+   * Makes what `req.rpSession.data` holds out of the claims; must survive JSON. Default: nothing is kept. To keep somebody out,
+   * throw a `LockstepError` `login_refused`: its message is shown to him.
+   */
   mapSession?: (claims: LoginClaims) => Data | Promise<Data>
   /** Default `openid profile`. */
   scope?: string

@@ -85,21 +85,36 @@ export function signedInPage(app: App, cookies: readonly string[]): RpAnswer {
   return page(200, layout('Signed in', content), csp, cookies)
 }
 
+/** What came to nothing, and why. */
+interface Failure {
+  readonly status: number
+  readonly what: string
+  readonly code: string
+  readonly cookies?: readonly string[]
+}
+
 /** A login that came to nothing: what happened, and one thing to do. Nothing is retried by itself; who was signed in before still is. */
-export function loginFailedPage(
-  app: App,
-  status: number,
-  what: string,
-  code: string,
-  cookies: readonly string[] = [],
-  returnTo?: string,
-): RpAnswer {
+export function loginFailedPage(app: App, failure: Failure & { readonly returnTo?: string }): RpAnswer {
+  return failedPage(app, 'The sign-in did not work', loginLink(app, failure.returnTo), failure)
+}
+
+/** A logout that came to nothing. It is asked for anew, so that it never ends more than was meant. */
+export function logoutFailedPage(app: App, failure: Failure): RpAnswer {
+  return failedPage(app, 'The sign-out did not work', `${app.base}/logout`, failure)
+}
+
+/** The end of a logout, where it cannot be said who is signed in. */
+export function arrivalFailedPage(app: App, failure: Failure): RpAnswer {
+  return failedPage(app, 'Signed out or not?', `${app.base}/logged-out`, failure)
+}
+
+function failedPage(app: App, title: string, retry: string, { status, what, code, cookies }: Failure): RpAnswer {
   const content = html`
-    <h1>The sign-in did not work</h1>
+    <h1>${title}</h1>
     <p>${what}</p>
-    <div class="choice"><a class="first" href="${loginLink(app, returnTo)}">Try again</a><a href="${app.home}">Start page</a></div>
+    <div class="choice"><a class="first" href="${retry}">Try again</a><a href="${app.home}">Start page</a></div>
     <p class="quiet">Code: ${code}</p>`
-  return page(status, layout('The sign-in did not work', content), csp, cookies)
+  return page(status, layout(title, content), csp, cookies)
 }
 
 function loginLink({ origin, base }: App, returnTo: string | undefined): string {

@@ -4,13 +4,13 @@ import { connectOp } from './connect-op.ts'
 import type { RpContext } from './context.ts'
 import { readSessionCookie } from './cookies.ts'
 import { type AppRequest, type CurrentRequest, currentSession } from './current-session.ts'
-import { endSessionsOf } from './end-sessions.ts'
+import { endSessionsOf, sessionsOf } from './end-sessions.ts'
 import type { RpAnswer, RpRequest } from './http.ts'
 import type { RelyingPartyOptions } from './options.ts'
 import { resolveRpOptions } from './resolve-options.ts'
 import { startTokenRevoker } from './revoke-tokens.ts'
 import { respond } from './routes.ts'
-import { type RpSession, showRpSession } from './rp-session.ts'
+import type { RpSession } from './rp-session.ts'
 import { createSealer } from './seal.ts'
 import { createStreamRegistry } from './session-events.ts'
 import { takePlace } from './side-by-side.ts'
@@ -38,13 +38,17 @@ export interface RelyingParty<Data = unknown> {
   /**
    * The live RP sessions of an End-User, newest first: for a page that shows where he is signed in, or a broker that asks
    * whether one is still there.
+   *
+   * @throws LockstepError `store_failed`, with `status` 503
    */
   sessionsOf(sub: string): Promise<readonly RpSession<Data>[]>
   /**
    * Ends RP sessions because the app wants so: all of an End-User's, or those that are meant, such as the one that he picked
    * on that page. Their tabs hear it, their refresh tokens are revoked, and `onSessionEnded` runs with the cause `admin`. His
    * login at the OP goes on, and the next one in such a browser asks him once more. One that is under way just now is not
-   * stopped: refuse in `mapSession` whom you would not let in. Resolves with those that ended.
+   * stopped: refuse in `mapSession` whom you would not let in (`login_refused`). Resolves with those that ended.
+   *
+   * @throws LockstepError `store_failed`, with `status` 503, when one could not be ended; the others have been all the same
    */
   endSessions(sub: string, isMeant?: (session: RpSession<Data>) => boolean): Promise<readonly RpSession<Data>[]>
   /**
@@ -102,7 +106,7 @@ export function createRelyingParty<Data = undefined>(options: RelyingPartyOption
     base: resolved.base,
     accessToken: (cookie) => refresher.accessToken(cookie ?? undefined),
     hasCookie: (request) => readSessionCookie(request, resolved) !== undefined,
-    sessionsOf: async (sub) => (await store.listBySub(sub)).map((session) => showRpSession<Data>(session)),
+    sessionsOf: (sub) => sessionsOf(context, sub),
     endSessions: (sub, isMeant = () => true) => endSessionsOf(context, sub, isMeant),
     loginPath(returnTo, by = 'user') {
       const query = new URLSearchParams(returnTo === undefined ? {} : { return_to: returnTo })

@@ -8,7 +8,7 @@ import { initiateLogin } from './initiate-login.ts'
 import { messageOf } from './log.ts'
 import { arriveLoggedOut, askBeforeLogout, logOut } from './log-out.ts'
 import type { ResolvedAppOptions } from './options.ts'
-import { loginFailedPage } from './pages.ts'
+import { arrivalFailedPage, loginFailedPage, logoutFailedPage } from './pages.ts'
 import { receiveLogoutToken } from './receive-backchannel.ts'
 import { receiveFrontchannelLogout } from './receive-frontchannel.ts'
 import { showSession } from './session-document.ts'
@@ -110,21 +110,28 @@ export function routeOf(place: Place, { url }: Pick<RpRequest, 'url'>): string |
 
 /** What went wrong, in a form that tells the outside nothing it should not know. */
 function failed<Data>({ options }: RpContext<Data>, route: string, error: unknown): RpAnswer {
-  const isPage = ['login', 'register', 'initiate-login', 'callback', 'logout', 'logged-out'].includes(route)
+  const failedPage = failedPages.get(route)
   if (error instanceof LockstepError && error.code === 'op_unreachable') {
-    return loginFailedPage(options, 503, `${error.message}.`, error.code)
+    return loginFailedPage(options, { status: 503, what: `${error.message}.`, code: error.code })
   }
-  if (error instanceof LockstepError && error.code === 'logout_request_invalid') {
-    return refusal(400, 'invalid_request', error.message)
-  }
-  if (!isPage || error instanceof BodyTooLarge || error instanceof BodyReadBefore) {
+  if (failedPage === undefined || error instanceof BodyTooLarge || error instanceof BodyReadBefore) {
     return refusalFor(options, route, error)
   }
   options.log({ event: 'internal_error', route, message: messageOf(error) })
   return isStoreAway(error)
-    ? loginFailedPage(options, 503, storeAway, 'store_failed')
-    : loginFailedPage(options, 500, wentWrong, 'internal_error')
+    ? failedPage(options, { status: 503, what: storeAway, code: 'store_failed' })
+    : failedPage(options, { status: 500, what: wentWrong, code: 'internal_error' })
 }
+
+/** What is shown at routes that are pages. */
+const failedPages = new Map([
+  ['login', loginFailedPage],
+  ['register', loginFailedPage],
+  ['initiate-login', loginFailedPage],
+  ['callback', loginFailedPage],
+  ['logout', logoutFailedPage],
+  ['logged-out', arrivalFailedPage],
+])
 
 const wentWrong = 'Something went wrong here; it was logged.'
 const storeAway = 'This app cannot reach its sessions at the moment. Try again in a few seconds.'

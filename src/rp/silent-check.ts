@@ -90,7 +90,11 @@ async function judge<Data>(
     if (error instanceof oidc.AuthorizationResponseError) {
       if (error.error !== 'login_required') {
         // Only this answer says that nobody is signed in; consent or interaction being needed does not.
-        context.options.log({ event: 'login_failed', code: sanitize(error.error), message: 'silent check' })
+        context.options.log({
+          event: 'silent_check_failed',
+          code: sanitize(error.error),
+          message: 'the OP did not say who is signed in',
+        })
         return unknown
       }
       if (watch.silentCheck !== 'works') {
@@ -101,7 +105,7 @@ async function judge<Data>(
       return { result: 'ended' }
     }
     if (!(error instanceof LockstepError)) throw error
-    context.options.log({ event: 'login_failed', code: error.code, message: `silent check: ${messageOf(error)}` })
+    context.options.log({ event: 'silent_check_failed', code: error.code, message: messageOf(error) })
     return unknown
   }
 }

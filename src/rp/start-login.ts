@@ -1,6 +1,7 @@
 import type { RpContext } from './context.ts'
+import { findLeaving } from './find-session.ts'
 import { type RpAnswer, type RpRequest, redirect, refusal } from './http.ts'
-import { type Leaving, readLeaving } from './left-app.ts'
+import type { Leaving } from './left-app.ts'
 import { authorizationUrl, beginTransaction } from './login-transaction.ts'
 import { loginFailedPage } from './pages.ts'
 import { safeReturnTo } from './return-to.ts'
@@ -38,7 +39,7 @@ async function start<Data>(context: RpContext<Data>, request: RpRequest, query: 
     return refusal(400, 'invalid_request', 'max_age must be a number of seconds')
   }
   const wanted = query.get('return_to')
-  if (query.get('by') === 'app' && readLeaving(request, context.options) !== undefined) {
+  if (query.get('by') === 'app' && (await findLeaving(context, request)) !== undefined) {
     const { origin, base } = context.options
     return redirect(
       `${origin}${base}/logged-out${wanted === null ? '' : `?${new URLSearchParams({ return_to: wanted })}`}`,
@@ -46,14 +47,12 @@ async function start<Data>(context: RpContext<Data>, request: RpRequest, query: 
   }
   if (prompt === 'create' && !(await canRegister(context))) {
     const what = 'The sign-in service of this app does not offer to create accounts.'
-    return loginFailedPage(context.options, 404, what, 'registration_unsupported')
+    return loginFailedPage(context.options, { status: 404, what, code: 'registration_unsupported' })
   }
   const hint = query.get('login_hint')
   const returnTo = safeReturnTo(wanted ?? undefined, context.options)
-  return goToOp(context, request, maxAge === null ? { returnTo } : { returnTo, maxAge: Number(maxAge) }, {
-    ...(prompt === null ? {} : { prompt }),
-    ...(hint === null ? {} : { login_hint: hint.slice(0, 320) }),
-  })
+  const asked = { ...(prompt === null ? {} : { prompt }), ...(hint === null ? {} : { login_hint: hint.slice(0, 320) }) }
+  return goToOp(context, request, { returnTo, asked, ...(maxAge === null ? {} : { maxAge: Number(maxAge) }) })
 }
 
 /** A silent check has a route of its own, and `create` goes with no other (Prompt Create §4). */
@@ -80,13 +79,20 @@ export function refuseUnlessNavigation(request: RpRequest): RpAnswer | undefined
 export async function goToOp<Data>(
   context: RpContext<Data>,
   request: RpRequest,
-  about: { readonly returnTo: string; readonly again?: boolean; readonly maxAge?: number },
-  params: Readonly<Record<string, string>> = {},
-  cookies: readonly string[] = [],
-  leaving: Leaving | undefined = readLeaving(request, context.options),
+  login: {
+    readonly returnTo: string
+    readonly again?: boolean
+    readonly maxAge?: number
+    /** Parameters that this login has beside `authorizationParams`. */
+    readonly asked?: Readonly<Record<string, string>>
+    /** To be set with the redirect. */
+    readonly cookies?: readonly string[]
+  },
 ): Promise<RpAnswer> {
-  const begun = await beginTransaction(context, request, { kind: 'login', again: false, asked: params, ...about })
-  const asking = { ...params, ...askOnceMore(context, leaving, params.prompt) }
+  const { asked = {}, cookies = [], ...about } = login
+  const leaving = await findLeaving(context, request)
+  const begun = await beginTransaction(context, request, { kind: 'login', again: false, asked, ...about })
+  const asking = { ...asked, ...askOnceMore(context, leaving, asked.prompt) }
   return redirect(await authorizationUrl(context, begun.transaction, asking), [...cookies, ...begun.cookies])
 }
 

@@ -24,6 +24,15 @@ describe('an access token', () => {
     }
   })
 
+  it('of who left the app while a login of his was under way is none: the RP session ends here, too [T3]', async () => {
+    app = await startRefreshingApp()
+    const cookie = await app.signIn(lasting)
+    const left = `${cookie.slice(0, cookie.indexOf('='))}-left=here.${Date.now() + 60_000}`
+    expect(await app.rp.accessToken(`${cookie}; ${left}`)).toBeUndefined()
+    expect(await app.sessions.listBySub('ada')).toEqual([])
+    expect(app.refreshed()).toEqual([])
+  })
+
   it('is refreshed once, however many requests want it, and the rotated refresh token is used next', async () => {
     app = await startRefreshingApp()
     const cookie = await app.signIn(lasting)

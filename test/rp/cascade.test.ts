@@ -288,6 +288,15 @@ describe('a sign-out at the broker itself', () => {
     expect(await sessions.nextOwedAt('downstream')).toBeUndefined()
   })
 
+  it('is told downstream when it was the broker’s own doing [T7]', async () => {
+    start()
+    await opened(sessions, someSession({ ...namesOf(id), sid: 's1' }))
+    await rp.endSessions('ada')
+    await vi.waitFor(() => expect(told).toHaveLength(1))
+    const rpSessions = [namesOf(id).publicId]
+    expect(told[0]).toEqual({ iss: op.issuer, sid: 's1', sub: 'ada', at: START, cause: 'admin', rpSessions })
+  })
+
   it('at an OP without sid names this RP session only: what he has in other browsers goes on', async () => {
     start()
     const elsewhere = withoutSid()

@@ -111,4 +111,17 @@ describe('who has signed out of this app', () => {
     const login = await agent.open(`${app.url}/auth/login?return_to=/me`)
     expect((await agent.submit(login, { username: 'ada' })).body).toBe('Hello the one called ada')
   })
+  it('is not brought back in by another tab that asks before the browser has the answer [RPI-2-r]', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const [session] = agent.cookies(app.url)
+    const headers = { cookie: `${session?.name}=${session?.value}`, 'sec-fetch-site': 'same-origin' }
+    await postForm(app.rp, '/auth/logout', { from: 'this-app' }, headers)
+    // An app on Next sets no cookies with its pages: the other tab goes straight to the login.
+    const otherTab = await agent.open(`${app.url}${app.rp.loginPath('/me', 'app')}`)
+    expect(otherTab.body).toContain('You are signed out')
+    const login = await agent.open(`${app.url}/auth/login?return_to=/me`)
+    expect((await agent.submit(login, { username: 'ada' })).body).toBe('Hello the one called ada')
+  })
 })

@@ -1,4 +1,5 @@
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { LockstepError } from '../../src/index.ts'
 import { memoryStore } from '../../src/rp-memory.ts'
 import { someNotice } from '../../src/testing/rp-store-bench.ts'
 import type { Cookie } from '../support/user-agent.ts'
@@ -352,6 +353,38 @@ describe('an Authentication Response', () => {
     expect(page.body).not.toContain('555')
     expect(page.body).toContain('/auth/login?return_to=%2Fme')
     expect(app.log).toContainEqual(expect.objectContaining({ event: 'login_failed', code: 'access_denied<script>' }))
+  })
+})
+
+describe('a login that mapSession refuses', () => {
+  const refuse = async (): Promise<never> => {
+    throw new LockstepError('login_refused', 'This account is locked')
+  }
+
+  it('is shown with the app’s own words, leaves no RP session, and gives its tokens back', async () => {
+    const client = { grant_types: ['authorization_code', 'refresh_token'] }
+    const { app, provider, newAgent, signIn } = await start({ rp: { mapSession: refuse }, client })
+    const revoked: string[] = []
+    provider.on('refresh_token.destroyed', (token) => revoked.push(token.jti))
+    const agent = newAgent()
+    const page = await signIn(agent, app)
+    expect(page.status).toBe(403)
+    expect(page.body).toContain('<p>This account is locked.</p>')
+    expect(page.body).toContain('Code: login_refused')
+    expect((await agent.open(app.url)).body).toBe('signed out ')
+    expect(app.log).toEqual([{ event: 'login_failed', code: 'login_refused', message: 'This account is locked' }])
+    await vi.waitFor(() => expect(revoked).toHaveLength(1))
+  })
+
+  it('leaves whoever was signed in before as he was', async () => {
+    let isLocked = false
+    const mapSession = async ({ sub }: { sub: string }): Promise<Kept> => (isLocked ? refuse() : { name: sub })
+    const { app, newAgent, signIn } = await start({ rp: { mapSession } })
+    const agent = newAgent()
+    await signIn(agent, app)
+    isLocked = true
+    expect((await agent.open(`${app.url}/auth/login`)).status).toBe(403)
+    expect((await agent.open(`${app.url}/me`)).body).toBe('Hello ada')
   })
 })
 

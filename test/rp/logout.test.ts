@@ -314,6 +314,19 @@ describe('signing out', () => {
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
   })
 
+  it('refuses a from in the query, where it would go unread, and ends nothing', async () => {
+    const { app, newAgent, signIn } = await start()
+    const agent = newAgent()
+    await signIn(agent, app)
+    const answer = await agent.fetch(app.url, '/auth/logout?from=this-app', { method: 'POST' })
+    expect(answer).toMatchObject({ status: 400, body: expect.stringContaining('in the form') })
+    expect(app.ended).toEqual([])
+    const url = '/auth/logout?from=everywhere'
+    const both = await agent.fetch(app.url, url, { method: 'POST', body: 'from=this-app' })
+    expect(both.status).toBe(303)
+    expect(app.ended).toEqual([{ sub: 'ada', cause: 'this_app' }])
+  })
+
   it('works here when the OP was never reached, and says what it could not do', async () => {
     const { app, issuer, newAgent, stopOp } = await start()
     const agent = newAgent()

@@ -1,5 +1,6 @@
 import { afterEach, expect, it } from 'vitest'
 import { LockstepError } from '../../src/protocol/errors.ts'
+import type { Page } from '../support/user-agent.ts'
 import { startWorld, type TestWorld, type WorldOptions } from './support.ts'
 
 let world: TestWorld | undefined
@@ -41,6 +42,45 @@ it('a store that is away is 503 at every route that asks it, and says no more [T
   }
   expect((await agent.fetch(app.url, '/auth/session')).header('retry-after')).toBe('5')
 })
+
+it('a sign-out that the store did not hear of is called one, and can be tried again', async () => {
+  const { app, newAgent, signIn } = await start()
+  const agent = newAgent()
+  await signIn(agent, app)
+  const question = await agent.open(`${app.url}/auth/logout`)
+  const { now, get } = app.sessions
+  const away = () => Promise.reject(new LockstepError('store_failed', 'no connection'))
+  Object.assign(app.sessions, { now: away, get: away })
+  const failed = await agent.submit(question, { from: 'this-app' })
+  const arrived = await agent.open(`${app.url}/auth/logged-out`)
+  for (const page of [failed, arrived]) {
+    expect(page.status).toBe(503)
+    expect(page.body).not.toMatch(/sign-in|href="[^"]*\/auth\/login/)
+  }
+  expect(failed.body).toContain('The sign-out did not work')
+  Object.assign(app.sessions, { now, get })
+  expect((await agent.open(`${app.url}/me`)).body).toMatch(/^Hello/)
+  expect((await agent.click(arrived, linkTo('/auth/logged-out', arrived))).body).toContain('You are signed in')
+  const again = await agent.click(failed, linkTo('/auth/logout', failed))
+  expect((await agent.submit(again, { from: 'this-app' })).body).toContain('You are signed out')
+})
+
+it('a sign-out that meets a mistake of ours is called one, too', async () => {
+  const { app, newAgent, signIn } = await start()
+  const agent = newAgent()
+  await signIn(agent, app)
+  const question = await agent.open(`${app.url}/auth/logout`)
+  app.sessions.now = () => Promise.reject(new Error('a mistake'))
+  const failed = await agent.submit(question)
+  expect(failed.status).toBe(500)
+  expect(failed.body).toContain('The sign-out did not work')
+  expect(app.log).toEqual([{ event: 'internal_error', route: 'logout', message: 'a mistake' }])
+})
+
+function linkTo(path: string, { body }: Page): string {
+  expect(body).toContain(`href="${path}"`)
+  return path
+}
 
 it('HEAD is answered like GET, without the body', async () => {
   const { app, newAgent, signIn } = await start()

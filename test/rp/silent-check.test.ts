@@ -186,6 +186,8 @@ describe('a silent check', () => {
     await stopOp()
     const frame = await agent.frame(tab, `/auth/callback?code=c&state=${state}&iss=${world?.issuer}`)
     expect(messageOf(frame).message).toMatchObject({ result: 'unknown' })
+    expect(app.log).toContainEqual(expect.objectContaining({ event: 'silent_check_failed', code: 'op_unreachable' }))
+    expect(app.log).not.toContainEqual(expect.objectContaining({ event: 'login_failed' })) // it is none
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
   })
 
@@ -203,6 +205,7 @@ describe('a silent check', () => {
     const state = new URL(begun.header('location') ?? '').searchParams.get('state')
     const query = new URLSearchParams({ error, state: state ?? '', iss: issuer })
     expect(messageOf(await agent.frame(tab, `/auth/callback?${query}`)).message).toMatchObject({ result: 'unknown' })
+    expect(app.log).toEqual([expect.objectContaining({ event: 'silent_check_failed', code: error })])
     expect((await agent.open(`${app.url}/me`)).status).toBe(200)
   })
 

@@ -119,7 +119,7 @@ export function adapterFlows({ name, mount, parsers, eaters, keepsDeadCookies, .
       const agent = newAgent()
       await signIn(agent, app)
       const [session] = await app.sessions.listBySub('ada')
-      await app.sessions.delete(session?.handle ?? '', { cause: 'admin', at: 1 })
+      await app.sessions.delete(session?.handle ?? '', { cause: 'logout_token', at: 1 })
       const { get } = app.sessions
       const held = Promise.withResolvers<void>()
       const asked = Promise.withResolvers<void>()
@@ -134,7 +134,7 @@ export function adapterFlows({ name, mount, parsers, eaters, keepsDeadCookies, .
       app.sessions.get = get
       await signIn(agent, app)
       held.resolve()
-      expect((await late).body).toBe('signed out admin')
+      expect((await late).body).toBe('signed out logout_token')
       expect((await agent.fetch(app.url, '/me')).body).toBe('Hello the one called ada')
     })
 
