@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { CLOCK_TOLERANCE } from '../protocol/check-logout-token.ts'
 import { LockstepError } from '../protocol/errors.ts'
 import type { SessionDocument, SessionEnd } from '../protocol/session-document.ts'
 import { connectOp, type OpConnection } from './connect-op.ts'
@@ -154,7 +155,10 @@ async function streamSession(context: ReceiverContext, request: RpRequest): Prom
     async subscribe(onHint: () => void) {
       const bySub = await store.subscribe({ sub: login.sub }, onHint)
       if (login.sid === undefined) return bySub
-      const bySid = await store.subscribe({ sid: login.sid }, onHint)
+      const bySid = await store.subscribe({ sid: login.sid }, onHint).catch((error: unknown) => {
+        bySub()
+        throw error
+      })
       return () => {
         bySub()
         bySid()
@@ -192,12 +196,16 @@ async function endOf(context: ReceiverContext, login: OutsideLogin): Promise<Ses
   return at === undefined ? undefined : { cause: 'logout_token', at: Math.floor(at) }
 }
 
-function loginOf({ options }: Pick<ReceiverContext, 'options'>, claims: KeptClaims): OutsideLogin {
-  const { iss = options.issuer, sub, sid, iat } = claims
-  if (iss !== options.issuer) throw new TypeError('the claims are of another issuer: ask the receiver that is for it')
+function loginOf(context: ReceiverContext, claims: KeptClaims): OutsideLogin {
+  const { issuer } = context.options
+  const { iss = issuer, sub, sid, iat } = claims
+  if (iss !== issuer) throw new TypeError('the claims are of another issuer: ask the receiver that is for it')
   if (typeof sub !== 'string' || sub === '') throw new TypeError('the claims must have the sub of the ID Token')
   if (typeof iat !== 'number' || !Number.isFinite(iat))
     throw new TypeError('the claims must have the iat of the ID Token')
+  // Every logout would be older than it, and the session would live for ever.
+  if (iat > seconds(context) + CLOCK_TOLERANCE)
+    throw new TypeError('the iat lies in the future: it must be that of the ID Token, in seconds')
   return { sub, firstIat: iat, ...(sid === undefined || sid === '' ? {} : { sid }) }
 }
 

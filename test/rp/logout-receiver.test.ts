@@ -209,6 +209,18 @@ describe('an app whose sessions are cookies of its own', () => {
     await expect(logouts.isLoggedOut({ ...ada, iat: Number.NaN })).rejects.toThrow('iat')
   })
 
+  it('lets nobody in by an iat that is still to come, as one in milliseconds is: every logout would be older [T20]', async () => {
+    const setting = start()
+    const { logouts } = setting
+    await logOut(setting, { sub: 'ada' })
+    for (const iat of [START * 1000, START + 61]) {
+      await expect(logouts.isLoggedOut({ ...ada, iat })).rejects.toThrow(
+        new TypeError('the iat lies in the future: it must be that of the ID Token, in seconds'),
+      )
+    }
+    expect(await logouts.isLoggedOut({ ...ada, iat: START + 60 })).toBe(false) // the OP's clock may be ahead
+  })
+
   it('says which option is wrong', () => {
     expect(() => start({ sessionLifetime: 0.5 })).toThrow(
       new TypeError('sessionLifetime must be a whole number of seconds, at least 1'),
@@ -322,6 +334,32 @@ describe('its tabs', () => {
     const heard = tab.next()
     await time.pass(10)
     expect(await heard).toMatchObject({ state: 'ended', ended: { cause: 'expired', at: START + 10 } })
+  })
+
+  it('leave no subscription behind when the store fails between the two that a stream needs', async () => {
+    const memory = memoryStore()
+    const open = new Set<object>()
+    const store: RpStore = {
+      ...memory,
+      forClient(...args) {
+        const inner = memory.forClient(...args)
+        const subscribe: typeof inner.subscribe = async (to, onHint) => {
+          if (typeof to === 'object' && 'sid' in to) throw new LockstepError('store_failed', 'the line is dead')
+          const unsubscribe = await inner.subscribe(to, onHint)
+          open.add(to as object)
+          return () => {
+            open.delete(to as object)
+            unsubscribe()
+          }
+        }
+        return { ...inner, subscribe }
+      },
+    }
+    const { logouts, log } = start({ ...withCookie, store })
+    const tab = await openTab(logouts, cookieOf(ada))
+    expect(await tab.next()).toBeUndefined()
+    expect(log).toEqual([{ event: 'internal_error', route: 'session/events', message: 'the line is dead' }])
+    expect(open.size).toBe(0)
   })
 
   it('get the session monitor ready-made', async () => {

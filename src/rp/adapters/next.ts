@@ -20,8 +20,8 @@ type RouteHandler = (request: Request) => Promise<Response>
 export function handlers<Data>(rp: Mountable<Data>): { readonly GET: RouteHandler; readonly POST: RouteHandler } {
   const basePath = rp.home.replace(/\/$/, '')
   const routes: Pick<Mountable, 'respond'> = {
-    // Next has cut its basePath off, should there be one.
-    respond: (asked) => rp.respond(isBelow(asked.url, basePath) ? asked : { ...asked, url: basePath + asked.url }),
+    // Next has cut its basePath off, should there be one. A path that begins like it may still have lost it: `/auth` of `/auth/auth`.
+    respond: (asked) => rp.respond(isBelow(asked.url, rp.base) ? asked : { ...asked, url: basePath + asked.url }),
   }
   const respond: RouteHandler = async (request) => {
     if (new URL(request.url).pathname.endsWith('/')) return notFound(slashed)

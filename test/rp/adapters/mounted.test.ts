@@ -119,6 +119,11 @@ describe('an app below a path of its host', () => {
       const answer = await GET(new Request(`http://localhost:3000${path}`))
       expect([path, answer.status, await answer.json()]).toEqual([path, 401, { state: 'none' }])
     }
+    const alike = handlers(party('https://example.com/auth')) // the prefix says the same as the basePath
+    for (const path of ['/auth/session', '/auth/auth/session']) {
+      const answer = await alike.GET(new Request(`http://localhost:3000${path}`))
+      expect([path, answer.status, await answer.json()]).toEqual([path, 401, { state: 'none' }])
+    }
     const elsewhere = await GET(new Request('http://localhost:3000/api/auth/session'))
     expect(await elsewhere.json()).toMatchObject({ error_description: 'the routes are under /app/auth' })
   })
