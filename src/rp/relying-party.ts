@@ -45,8 +45,8 @@ export interface RelyingParty<Data = unknown> {
   /**
    * Ends RP sessions because the app wants so: all of an End-User's, or those that are meant, such as the one that he picked
    * on that page. Their tabs hear it, their refresh tokens are revoked, and `onSessionEnded` runs with the cause `admin`. His
-   * login at the OP goes on, and the next one in such a browser asks him once more. One that is under way just now is not
-   * stopped: refuse in `mapSession` whom you would not let in (`login_refused`). Resolves with those that ended.
+   * login at the OP goes on, and the next one in such a browser asks him once more. One that is under way just now may
+   * come through: refuse in `mapSession` whom you would not let in (`login_refused`). Resolves with those that ended.
    *
    * @throws LockstepError `store_failed`, with `status` 503, when one could not be ended; the others have been all the same
    */

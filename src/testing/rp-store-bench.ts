@@ -88,6 +88,11 @@ export async function opened(rp: RpSessionStore, ...sessions: readonly StoredRpS
   return sessions.map(({ handle }) => handle)
 }
 
+/** Takes all that is due and returns it, as it was sealed. */
+export async function owedBy(rp: RpSessionStore): Promise<readonly string[]> {
+  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ debt }) => debt).sort()
+}
+
 /** How each handle is found: `alive`, `ended` or `none`. */
 export async function statesOf(rp: RpSessionStore, ...handles: readonly string[]): Promise<readonly string[]> {
   return Promise.all(handles.map(async (handle) => (await rp.get(handle))?.state ?? 'none'))

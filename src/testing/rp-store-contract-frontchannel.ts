@@ -1,14 +1,8 @@
 import assert from 'node:assert/strict'
 import type { SessionEnd } from '../protocol/session-document.ts'
-import type { RpSessionStore } from '../rp/store/contract.ts'
-import { ending, opened, type RpLaw, START, someNotice, someSession, statesOf } from './rp-store-bench.ts'
+import { ending, opened, owedBy, type RpLaw, START, someNotice, someSession, statesOf } from './rp-store-bench.ts'
 
 const framed: SessionEnd = { cause: 'frontchannel', at: START }
-
-/** Takes all that is due and returns it, as it was sealed. */
-async function owedBy(rp: RpSessionStore): Promise<readonly string[]> {
-  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ debt }) => debt).sort()
-}
 
 /** `deleteBySid`: what an unauthenticated request may do, and what it may not. */
 export function frontchannelContract(law: RpLaw): void {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import type { RpSessionStore } from '../rp/store/contract.ts'
 import {
   ending,
   identity,
   opened,
+  owedBy,
   type RpLaw,
   START,
   someNotice,
@@ -14,11 +14,6 @@ import {
 
 const online = { sealed: 'online', offline: false }
 const offline = { sealed: 'offline', offline: true }
-
-/** Takes all that is due and returns it, as it was sealed. */
-async function owedBy(rp: RpSessionStore): Promise<readonly string[]> {
-  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ debt }) => debt).sort()
-}
 
 /** Refresh tokens whose revocation an ended RP session leaves owed (T7). */
 export function owedContract(law: RpLaw, durable: boolean): void {

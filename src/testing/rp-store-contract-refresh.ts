@@ -1,13 +1,8 @@
 import assert from 'node:assert/strict'
-import type { RpSessionStore } from '../rp/store/contract.ts'
-import { ending, opened, type RpLaw, START, someNotice, someSession, withoutSid } from './rp-store-bench.ts'
+import { ending, opened, owedBy, type RpLaw, START, someNotice, someSession, withoutSid } from './rp-store-bench.ts'
 
 const before = { sealed: 'before', offline: false }
 const after = { tokens: 'new tokens', refreshToken: { sealed: 'after', offline: false } }
-
-async function owedBy(rp: RpSessionStore): Promise<readonly string[]> {
-  return (await rp.claimOwed({ limit: 100, lease: 60_000 })).map(({ debt }) => debt).sort()
-}
 
 /** `claimRefresh` and `saveTokens`: one process refreshes, and a logout in between loses nothing. */
 export function refreshContract(law: RpLaw): void {
